@@ -1,0 +1,3 @@
+"""hal0: one machine as an OpenAI-compatible inference platform."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""hal0ctl: a client of the HTTP API like any other."""

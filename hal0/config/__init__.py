@@ -1,0 +1,1 @@
+"""Configuration: pydantic models and the TOML files behind them."""

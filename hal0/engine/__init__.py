@@ -1,0 +1,1 @@
+"""Containers behind one protocol: payload, podman adapter, service child, host facts."""

@@ -1,0 +1,1 @@
+"""What happened, announced to whoever listens."""

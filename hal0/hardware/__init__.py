@@ -1,0 +1,1 @@
+"""The machine below: read from sysfs and procfs under a given root."""

@@ -1,0 +1,66 @@
+"""asyncio pieces that the standard library lacks: backoff, single-flight, broadcast."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def backoff_s(first: float, cap: float, *, factor: float = 2.0, jitter: float = 0.2) -> Iterator[float]:
+    """Endless delays in seconds: first, first*factor ... cap, each +-jitter."""
+    delay = first
+    while True:
+        yield delay * random.uniform(1 - jitter, 1 + jitter)  # noqa: S311  spreads load, guards nothing
+        delay = min(delay * factor, cap)
+
+
+class SingleFlight(Generic[T]):
+    """Callers that ask for the same key while the work runs share it.
+
+    A caller that is cancelled leaves; the work goes on for the others.
+    """
+
+    def __init__(self) -> None:
+        self._flights: dict[str, asyncio.Task[T]] = {}
+
+    async def run(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
+        task = self._flights.get(key)
+        if task is None:
+            task = asyncio.ensure_future(self._call(work))
+            self._flights[key] = task
+            task.add_done_callback(lambda done: self._landed(key, done))
+        return await asyncio.shield(task)
+
+    async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
+        return await work()
+
+    def _landed(self, key: str, task: asyncio.Task[T]) -> None:
+        self._flights.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # every caller may have left: an unread failure is no warning
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and wait for it."""
+        tasks = list(self._flights.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Signal:
+    """Wakes everyone who waits, again and again; waiters look at the state themselves."""
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[None] | None = None
+
+    def notify(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+        self._future = None
+
+    async def wait(self) -> None:
+        if self._future is None:
+            self._future = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._future)

@@ -1,0 +1,23 @@
+"""The only source of time outside the event loop, so that tests can hold it still."""
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall-clock time for records, logs and people; durations are measured on the event loop's clock."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+
+class SystemClock:
+    def now(self) -> float:
+        return time.time()
+
+
+def iso(seconds: float) -> str:
+    """ISO 8601 in UTC with milliseconds, as on the wire: 2026-01-31T12:00:00.123Z."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,22 @@
+"""The one JSON codec: orjson, with the options hal0 uses everywhere."""
+
+from typing import Any
+
+import orjson
+
+JSONDecodeError = orjson.JSONDecodeError
+
+
+def dumps(value: Any) -> bytes:
+    """Compact UTF-8 JSON."""
+    return orjson.dumps(value)
+
+
+def dumps_pretty(value: Any) -> bytes:
+    """Indented UTF-8 JSON with a final newline, for files that people read."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def loads(data: bytes | bytearray | memoryview | str) -> Any:
+    """Parse JSON; raises JSONDecodeError (a ValueError)."""
+    return orjson.loads(data)

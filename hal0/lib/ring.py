@@ -1,0 +1,39 @@
+"""A bounded, numbered history: the last N items and where a reader left off."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Ring(Generic[T]):
+    """Keeps the last `capacity` items; sequence numbers start at 1 and never repeat."""
+
+    def __init__(self, capacity: int) -> None:
+        self._items: deque[tuple[int, T]] = deque(maxlen=capacity)
+        self._seq = 0
+
+    @property
+    def last_seq(self) -> int:
+        return self._seq
+
+    def append(self, item: T) -> int:
+        self._seq += 1
+        self._items.append((self._seq, item))
+        return self._seq
+
+    def since(self, seq: int) -> list[tuple[int, T]] | None:
+        """Items after `seq`, or None when some of them are already forgotten (or `seq` is from the future)."""
+        if seq > self._seq:
+            return None
+        oldest = self._items[0][0] if self._items else self._seq + 1
+        if seq + 1 < oldest:
+            return None
+        return [(n, item) for n, item in self._items if n > seq]
+
+    def __iter__(self) -> Iterator[T]:
+        return (item for _, item in self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)

@@ -1,0 +1,1 @@
+"""What runs inside a container: one module per provider, one small contract."""

@@ -1,0 +1,1 @@
+"""Slot lifecycle: the heart. See design.md beside this file."""
