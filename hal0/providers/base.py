@@ -1,0 +1,184 @@
+"""The provider contract: what hal0 must know about an inference server to run it in a slot.
+
+A provider is stateless: a class with the four methods of the seeds (`build_env`, `start_cmd`, `health`, `infer`)
+and two pure companions (`mounts`, `classify`). The slot lifecycle never asks which provider it is talking to.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hal0.engine.base import Mount
+from hal0.vocab import Capability, Device, FailureClass, ProviderName, SlotName
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+# Where things are inside a container.
+MODEL_DIR = "/models"
+SECRET_FILE = "/run/hal0/secret"  # noqa: S105  a path, not a secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """One start of one slot: all a provider may base its command on.
+
+    `files` are the model's files as hal0 sees them (the first one is the model itself); inside the container each
+    one is at MODEL_DIR/<name>. `context_size` is in tokens, already resolved (field, else the model's own, capped).
+    """
+
+    slot: SlotName
+    model: str
+    files: tuple[Path, ...]
+    mmproj: Path | None
+    capabilities: frozenset[Capability]
+    device: Device
+    gpu_index: int | None
+    context_size: int
+    parallel: int | None
+    extra_args: tuple[str, ...]
+    env: Mapping[str, str]
+    port: int  # inside the container
+    demo: bool = False
+
+
+class HealthState(StrEnum):
+    NOT_LISTENING = "not_listening"  # nothing answers yet: normal early, a lost port later
+    LOADING = "loading"  # it answers, and says that it is busy loading
+    READY = "ready"  # it answers, and lists the model it was started with
+    BROKEN = "broken"  # it answers, and can never become ready (no model, another model, wrong secret)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One probe's answer and what it rests on; `evidence` is one line for people."""
+
+    state: HealthState
+    evidence: str
+    fraction: float | None = None  # of the load, where the engine tells it
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a slot's engine answers, and what it must be shown. `secret` never appears in a repr."""
+
+    host: str
+    port: int
+    secret: str = field(repr=False)
+
+    @property
+    def base_url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+
+class AnswerMode(StrEnum):
+    RAW = "raw"  # bytes pass untouched
+    INSPECT = "inspect"  # the provider's `convert` may replace a complete non-streamed JSON answer
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send the request on to the engine.
+
+    `path` is the engine's own path with the query string left to the caller. `edits` replaces or adds top-level
+    members of a JSON body, in place; None forwards it byte for byte. `convert(request, answer)` gets both JSON
+    bodies of a complete 200 answer when `answer` is INSPECT, and returns the body to send.
+    """
+
+    path: str
+    edits: Mapping[str, Any] | None = None
+    answer: AnswerMode = AnswerMode.RAW
+    convert: Callable[[Mapping[str, Any], bytes], bytes] | None = None
+
+
+class Exchange(Protocol):
+    """A request that a provider answers itself (Serve): the parsed request in, an answer out."""
+
+    @property
+    def path(self) -> str: ...
+
+    async def read_body(self) -> bytes: ...
+
+    async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """The provider translates: it talks to the engine by itself and writes the answer to the exchange."""
+
+    handler: Callable[[Exchange, Endpoint], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """What `infer` may look at: the path below `/v1` (such as `/chat/completions`) and the capability it needs.
+
+    `encoding_format` is the request's own member (embeddings), None when it has none.
+    """
+
+    path: str
+    capability: Capability
+    model: str
+    stream: bool
+    encoding_format: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why a start or a run ended: class, error code, and the decisive log line in one sentence."""
+
+    failure_class: FailureClass
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a container ended. `wanted` is hal0's own knowledge: it asked for the stop."""
+
+    exit_code: int | None
+    oom_killed: bool
+    wanted: bool
+    warmed: bool  # it had been ready before it ended
+    log_tail: tuple[str, ...]
+
+
+class Provider(Protocol):
+    name: ProviderName
+    container_port: int  # where the engine listens inside its container
+    capabilities: frozenset[Capability]  # what this provider can serve at all, whatever the model
+    stops_while_streaming: bool  # False: its streams must be closed before SIGTERM
+
+    def image_key(self, device: Device) -> str:
+        """Key in images/manifest.json for this device. Called before every start."""
+        ...
+
+    def build_env(self, launch: Launch) -> dict[str, str]:
+        """The container's environment; no secrets: it is written to the slot's `env` file for people to read."""
+        ...
+
+    def start_cmd(self, launch: Launch) -> list[str]:
+        """The argv inside the image (after its entry point). Pure; the same launch gives the same argv."""
+        ...
+
+    def mounts(self, launch: Launch) -> tuple[Mount, ...]:
+        """The model's own files or directories, read-only. The secret file is added by the caller."""
+        ...
+
+    async def health(self, endpoint: Endpoint, launch_model: str, session: "ClientSession") -> Health:
+        """A cheap probe, at most 2 s; never inference. Never raises: what went wrong is in the answer."""
+        ...
+
+    def infer(self, request: InferRequest) -> Forward | Serve:
+        """How a dispatched request is sent. Pure. Raises dispatch.capability_mismatch for a path it has not."""
+        ...
+
+    def classify(self, ended: Exit) -> Verdict:
+        """The failure class of an end, from exit code and log. Pure; called once per end."""
+        ...
+
+    def progress(self, line: str) -> float | None:
+        """Fraction 0-1 of the load that a log line tells, or None. Pure; called for each line while warming."""
+        ...
