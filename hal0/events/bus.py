@@ -1,0 +1,119 @@
+"""Bounded fan-out of announcements: publishers never wait, a slow listener is told to look again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from hal0.lib.ring import Ring
+
+RING_CAPACITY: Final = 4096  # events kept for listeners that come back
+LISTENER_CAPACITY: Final = 256  # events a slow listener may be behind before it is reset
+
+
+class Topic(StrEnum):
+    SLOT = "slot"
+    JOB = "job"
+    IMAGE = "image"
+    HEALTH = "health"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An entity's whole new value; None when it is gone. `seq` is 0 for snapshots."""
+
+    topic: Topic
+    id: str
+    value: dict[str, Any] | None
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The listener missed something: it must forget what it knows; snapshots follow."""
+
+    seq: int
+
+
+Snapshot = Callable[[], list[Event]]
+
+
+class Bus:
+    """One per process. `snapshot` gives the current value of every entity, for new and reset listeners."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._ring: Ring[Event] = Ring(RING_CAPACITY)
+        self._listeners: set[_Listener] = set()
+
+    @property
+    def last_seq(self) -> int:
+        return self._ring.last_seq
+
+    def publish(self, topic: Topic, entity: str, value: dict[str, Any] | None) -> None:
+        event = Event(topic, entity, value, self._ring.last_seq + 1)
+        self._ring.append(event)
+        for listener in self._listeners:
+            listener.offer(event)
+
+    @asynccontextmanager
+    async def listen(self, after: int | None = None) -> AsyncIterator["Listening"]:
+        """Subscribe and snapshot in one step: nothing is lost between the two.
+
+        With `after` (a sequence number seen earlier in this boot) only what came since is sent, if still known.
+        """
+        listener = _Listener(self)
+        self._listeners.add(listener)
+        try:
+            missed = self._ring.since(after) if after is not None else None
+            if missed is not None:
+                listener.first.extend(event for _, event in missed)
+            else:
+                if after is not None:
+                    listener.first.append(Reset(self.last_seq))
+                listener.first.extend(self._snapshot())
+            yield Listening(listener)
+        finally:
+            self._listeners.discard(listener)
+
+    def snapshot(self) -> list[Event]:
+        return self._snapshot()
+
+
+class _Listener:
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.first: list[Event | Reset] = []
+        self._queue: asyncio.Queue[Event] = asyncio.Queue(LISTENER_CAPACITY)
+        self._overrun = False
+
+    def offer(self, event: Event) -> None:
+        try:
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            self._overrun = True
+
+    async def next(self) -> list[Event | Reset]:
+        """What to send now: one event, or a reset with snapshots after an overrun."""
+        if self._overrun:
+            while not self._queue.empty():
+                self._queue.get_nowait()
+            self._overrun = False
+            return [Reset(self._bus.last_seq), *self._bus.snapshot()]
+        return [await self._queue.get()]
+
+
+class Listening:
+    """A listener's view: what to send first, then `next()` for ever."""
+
+    def __init__(self, listener: _Listener) -> None:
+        self._listener = listener
+
+    @property
+    def first(self) -> list[Event | Reset]:
+        return list(self._listener.first)
+
+    async def next(self) -> list[Event | Reset]:
+        return await self._listener.next()

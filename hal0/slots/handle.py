@@ -1,0 +1,120 @@
+"""What the rest of hal0 may know of a slot and ask of it; the actor behind it stays hidden.
+
+Dispatch reads snapshots (immutable, replaced whole on every change), waits for changes, asks for a load, and holds
+a `Serving` for as long as a request is under way. Nothing here starts or stops a container by itself.
+"""
+
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from hal0.errors import Hal0Error
+from hal0.providers.base import Endpoint, Provider
+from hal0.vocab import Capability, FailureClass, OnClientGone, Phase, ProviderName, SlotName, SlotState, Want
+
+
+@dataclass(frozen=True, slots=True)
+class Serves:
+    model: str
+    capability: Capability
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFailure:
+    """Why the slot is in error; `settled` is False while the evidence is still being read."""
+
+    failure_class: FailureClass
+    code: str
+    message: str
+    at: float
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotSnapshot:
+    """A slot at one moment, as dispatch sees it. Times are the clock's seconds since the epoch."""
+
+    name: SlotName
+    builtin: bool
+    provider: Provider
+    provider_name: ProviderName
+    phase: Phase
+    state: SlotState
+    want: Want
+    model: str | None  # the model it has, or will have when the load under way is done
+    model_missing: str | None  # one sentence when that model is not downloaded
+    demo: bool
+    serves: tuple[Serves, ...]  # what it serves now, or would serve when loaded
+    aliases: tuple[str, ...]
+    endpoint: Endpoint | None  # None unless a request may go there now
+    in_flight: int
+    max_inflight: int | None
+    queue_limit: int
+    priority: int
+    load_on_request: bool
+    hold_s: float | None  # the slot's own limit for holding a request; None: the server's
+    first_byte_timeout_s: float
+    on_client_gone: OnClientGone
+    context_size: int | None
+    failure: SlotFailure | None
+    next_attempt_at: float | None  # of a transient failure
+    load_started_at: float | None
+    expected_load_s: float | None  # median of this slot's own history; None without one
+    progress: str | None  # one sentence about the load under way
+
+    @property
+    def routable(self) -> bool:
+        return self.endpoint is not None
+
+
+class Serving(Protocol):
+    """One request under way in a slot; leaving its context ends it."""
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+    def on_abort(self, callback: Callable[[Hal0Error], None]) -> None:
+        """Called at most once, when hal0 must end this request (drain deadline, slot lost).
+
+        The callee closes the upstream side first, then tells the client with the error.
+        """
+        ...
+
+
+class SlotHandle(Protocol):
+    @property
+    def name(self) -> SlotName: ...
+
+    def snapshot(self) -> SlotSnapshot:
+        """The current value; cheap, the same object until something changes."""
+        ...
+
+    async def changed(self) -> None:
+        """Wait for the next change of the snapshot. Take the snapshot first, then wait: no await in between."""
+        ...
+
+    def request_load(self) -> None:
+        """Ask for a load on behalf of a request; joins the load under way, does nothing when it runs."""
+        ...
+
+    def serving(self) -> AbstractContextManager[Serving]:
+        """Count a request in. Raises slot.loading when the slot is not routable at this very moment."""
+        ...
+
+    def suspect(self) -> None:
+        """A request met a refused connection or a broken answer: look at the container now, not at the next tick."""
+        ...
+
+
+class Slots(Protocol):
+    """All slots, as dispatch sees them."""
+
+    @property
+    def version(self) -> int:
+        """Increases whenever something a routing decision rests on has changed."""
+        ...
+
+    def all(self) -> Collection[SlotHandle]: ...
+
+    def get(self, name: str) -> SlotHandle | None: ...

@@ -1,0 +1,16 @@
+"""What all views share: frozen, closed, and rendered by pydantic's own serialiser."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class View(BaseModel):
+    """A JSON value as seen over HTTP. Times are seconds since the epoch (float), sizes are bytes, durations seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def json_bytes(self) -> bytes:
+        return self.model_dump_json().encode()
+
+
+class ListView(View):
+    """Lists are objects, so that they can grow members: {"items": [...]}."""

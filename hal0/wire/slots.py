@@ -1,0 +1,130 @@
+"""A slot as seen over HTTP."""
+
+from typing import Any
+
+from hal0.vocab import By, Capability, Device, FailureClass, ProviderName, Role, SlotState, SwapMode, Want
+from hal0.wire.base import View
+
+
+class ServesView(View):
+    """One model a slot answers for, with one capability; FLM has several entries."""
+
+    model: str
+    capability: Capability
+
+
+class DesiredView(View):
+    want: Want
+    model: str | None
+    by: By
+    at: float
+
+
+class ContainerView(View):
+    role: Role
+    name: str
+    id: str | None
+    generation: int
+    port: int | None
+    pid: int | None
+    image_id: str | None
+    spec_hash: str | None
+    model: str | None
+
+
+class ProgressView(View):
+    """What a transitional slot is doing now. `fraction` (0-1) is None when nobody knows."""
+
+    phase: str
+    fraction: float | None
+    message: str
+
+
+class FailureView(View):
+    failure_class: FailureClass
+    code: str
+    message: str
+    exit_code: int | None
+    signal: str | None
+    oom: bool
+    log_tail: list[str]
+    at: float
+    attempt: int
+    next_attempt_at: float | None
+
+
+class SwapView(View):
+    from_model: str | None
+    to_model: str
+    step: str
+
+
+class SlotView(View):
+    """The whole of a slot; what `/api/slots`, the events and the dashboard show."""
+
+    name: str
+    builtin: bool
+    state: SlotState
+    since: float
+    message: str  # one sentence for people: what it is doing, or why it is not
+    desired: DesiredView
+    provider: ProviderName
+    device: Device
+    model: str | None
+    seed_model: str | None  # the install-time seed of the configuration
+    demo: bool
+    serves: list[ServesView]
+    aliases: list[str]
+    capabilities: list[Capability]
+    port: int | None
+    url: str | None
+    containers: list[ContainerView]
+    context_size: int | None
+    pinned: bool
+    priority: int
+    in_flight: int
+    queued: int
+    max_inflight: int | None
+    swap_mode: SwapMode
+    swap: SwapView | None
+    progress: ProgressView | None
+    failure: FailureView | None
+    stale: str | None  # why the running container differs from the configuration
+    unsaved: bool  # memory is ahead of the record on disk
+    ready_at: float | None
+    last_used: float | None
+    idle_timeout_s: float
+    expected_load_s: float | None  # from this slot's own history
+    remaining_s: float | None  # of the load under way, estimated
+    notes: list[str]  # what the host refused, drift between seed and live model, ...
+
+
+class SlotsView(View):
+    items: list[SlotView]
+
+
+class LoadRequest(View):
+    """Body of load and restart; every member may be left out."""
+
+    model: str | None = None
+
+
+class SwapRequest(View):
+    model: str
+
+
+class UnloadRequest(View):
+    drain_s: float | None = None
+
+
+class LogLineView(View):
+    stream: str
+    text: str
+    at: float | None
+
+
+class LogsView(View):
+    items: list[LogLineView]
+
+
+JsonObject = dict[str, Any]
