@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Writes the root file system of a toolbox image as a tar: Debian packages, signature-checked by apt, unpacked but
+# not installed. Needs apt and dpkg-deb, no registry, no chroot and no root rights.
+#
+#   rootfs.sh OUT.tar TARGET [PACKAGES]     PACKAGES defaults to llama/packages beside this script
+#
+#   HAL0_DEBIAN_MIRROR   where to fetch from; default: the Debian mirror of this host's own apt sources
+#   HAL0_DEBIAN_SUITE    default: forky, the first suite with llama.cpp
+#   SOURCE_DATE_EPOCH    the time stamp of every file; default 0, so that equal packages make an equal tar
+#
+# Exit status: 0 done; 3 this host cannot build this way (say why, try the Containerfile); anything else failed.
+# shellcheck disable=SC2016  # apt and dpkg-deb expand names in their own formats
+set -euo pipefail
+export LC_ALL=C
+
+readonly SUITE=${HAL0_DEBIAN_SUITE:-forky}
+readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+say() { printf '%s\n' "$*"; }
+cannot() { printf 'cannot build the image: %s\n' "$1" >&2; exit "${2:-1}"; }
+
+[ $# -ge 2 ] || cannot "usage: rootfs.sh OUT.tar TARGET [PACKAGES]" 2
+out=$(realpath -m "$1") target=$2 list=${3:-$here/llama/packages}
+[ -r "$list" ] || cannot "no package list at $list"
+
+chosen() { awk -v a="$1" -v b="${2:-}" '!/^#/ && NF && ($1 == a || $1 == b) { print $2 }' "$list"; }
+[ -n "$(chosen "$target")" ] || [ "$target" = cpu ] || cannot "$list knows no target $target"
+
+for tool in apt-get dpkg dpkg-deb tar awk; do
+  command -v "$tool" >/dev/null || cannot "$tool is not here; this way needs Debian or a relative of it" 3
+done
+[ -r "$KEYRING" ] || cannot "the keys that sign Debian are missing; apt-get install debian-archive-keyring" 3
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/hal0-rootfs.XXXXXX")
+trap 'rm -rf "$work" "$out.part"' EXIT
+trap 'exit 130' INT TERM
+chmod 755 "$work"
+mkdir -p "$work"/{etc/preferences.d,lists/partial,cache/archives/partial,deb,root}
+: > "$work/status" # nothing counts as installed, so apt resolves the whole closure
+
+# An apt of its own: the host's proxy and certificate settings apply, its packages and sources are not touched.
+own=(-qq -o Dir::Etc="$work/etc" -o Dir::Etc::sourcelist="$work/etc/sources.list"
+  -o Dir::Etc::sourceparts=/nonexistent -o Dir::Etc::preferencesparts="$work/etc/preferences.d"
+  -o Dir::State::lists="$work/lists" -o Dir::State::status="$work/status" -o Dir::Cache="$work/cache"
+  -o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Update::Error-Mode=any -o APT::Sandbox::User=root
+  -o APT::Install-Recommends=false -o APT::Install-Suggests=false -o Debug::NoLocking=1)
+
+# Mirrors to try, best first: what apt knows to be Debian's main archive, then what looks like it (on a fresh host
+# apt has no index yet and cannot tell). A wrong guess fails the signature check.
+mirrors() {
+  if [ -n "${HAL0_DEBIAN_MIRROR:-}" ]; then
+    say "$HAL0_DEBIAN_MIRROR"
+    return
+  fi
+  {
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian'
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -E '/debian/?$|^mirror'
+  } 2>/dev/null | awk '!seen[$0]++' || true
+}
+
+say "reading the package index of Debian $SUITE"
+found=
+while read -r mirror; do
+  say "deb [signed-by=$KEYRING] $mirror $SUITE main" > "$work/etc/sources.list"
+  if apt-get "${own[@]}" update 2> "$work/error"; then
+    found=yes
+    break
+  fi
+done < <(mirrors)
+if [ -z "$found" ]; then
+  [ ! -s "$work/error" ] || cannot "no package index of Debian $SUITE: $(tail -n 1 "$work/error")" 3
+  cannot "this host's apt sources name no Debian mirror; set HAL0_DEBIAN_MIRROR to the address of one" 3
+fi
+
+# What the list omits counts as installed, so that neither it nor anything that only it needs is fetched. It gets
+# the version of the index, because some packages ask for exactly their sibling's; a virtual package has none.
+for name in $(chosen omit); do
+  version=$(apt-cache "${own[@]}" show --no-all-versions "$name" 2>/dev/null | sed -n 's/^Version: //p')
+  printf 'Package: %s\nStatus: install ok installed\nVersion: %s\nArchitecture: %s\n' \
+    "$name" "${version:-0}" "$(dpkg --print-architecture)"
+  printf 'Multi-Arch: foreign\nMaintainer: omitted\nDescription: omitted\n\n'
+done > "$work/omitted"
+mv "$work/omitted" "$work/status"
+
+# shellcheck disable=SC2046  # one word per package is meant
+apt-get "${own[@]}" install --print-uris $(chosen all "$target") > "$work/uris" || cannot "apt finds no way to install $target"
+# Filtered once more: apt offers to replace what only claims to be installed.
+mapfile -t names < <(sed -n "s/^'[^']*' \([^_ ]*\)_.*/\1/p" "$work/uris" | sort | comm -23 - <(chosen omit | sort))
+
+say "fetching ${#names[@]} packages"
+(cd "$work/deb" && apt-get "${own[@]}" download "${names[@]}") || cannot "the packages could not be fetched"
+
+# base-files first: it brings the links /bin -> usr/bin and so on that the others unpack through.
+say "unpacking"
+for deb in "$work"/deb/base-files_*.deb "$work"/deb/*.deb; do
+  dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$work/root" --no-same-owner --keep-directory-symlink \
+    --exclude='./usr/share/man/*' --exclude='./usr/share/locale/*' --exclude='./usr/share/doc/*/changelog*' \
+    --exclude='./usr/share/doc/*/NEWS*' --exclude='./usr/share/llama.cpp/llama.cpp-tools/*' \
+    --exclude='./usr/libexec/*/ggml/*'
+done
+
+# What the packages' own scripts would have set up.
+cd "$work/root"
+[ -e usr/bin/sh ] || ln -s busybox usr/bin/sh
+mkdir -p proc sys dev run tmp models usr/share/hal0
+chmod 1777 tmp
+printf '%s\n' 'root:x:0:0:root:/root:/bin/sh' 'nobody:x:65534:65534:nobody:/nonexistent:/bin/false' > etc/passwd
+printf '%s\n' 'root:x:0:' 'nogroup:x:65534:' > etc/group
+for deb in "$work"/deb/*.deb; do
+  dpkg-deb --show --showformat='${Package} ${Version}\n' "$deb"
+done | sort > usr/share/hal0/packages
+
+say "packing $(du -sm . | cut -f1) MB"
+tar --create --file "$out.part" --sort=name --mtime="@${SOURCE_DATE_EPOCH:-0}" --owner=0 --group=0 --numeric-owner .
+mv "$out.part" "$out"
