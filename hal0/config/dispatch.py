@@ -1,0 +1,22 @@
+"""`[dispatch]`: how a request finds its slot, how long it may wait and how much it may carry."""
+
+from pydantic import Field
+
+from hal0.config.base import ConfigModel, Flag, Seconds, SomeSeconds, SomeSize
+
+_MIB = 1024 * 1024
+
+
+class DispatchConfig(ConfigModel):
+    strict_models: Flag = Field(False, description="Refuse unknown model ids instead of answering with the chat slot.")
+    remote_media: Flag = Field(False, description="Fetch image and audio URLs for local slots.")
+    keepalive_s: Seconds = Field(10, description="Comment lines in waiting event streams. 0: byte-exact streams.")
+    hold_s: Seconds = Field(60, le=600, description="How long a plain request waits for a slot that is loading.")
+    hold_stream_s: Seconds = Field(600, le=600, description="The same for a streamed request.")
+    connect_timeout_s: SomeSeconds = Field(5, description="Deadline of a connection to a slot or upstream.")
+    first_byte_timeout_s: SomeSeconds = Field(600, description="Deadline of an answer's first byte.")
+    between_bytes_timeout_s: SomeSeconds = Field(300, description="Longest silence inside an answer.")
+    json_limit: SomeSize = Field(64 * _MIB, description="Largest JSON body.")
+    multipart_limit: SomeSize = Field(512 * _MIB, description="Largest multipart body.")
+    max_wait_s: SomeSeconds = Field(60, description="Longest wait behind another slot that must leave memory first.")
+    catalog_s: SomeSeconds = Field(300, description="How long an upstream's model list is believed.")
