@@ -1,0 +1,1 @@
+"""Stand-ins for faults that the real things cannot be asked to have."""
