@@ -25,7 +25,7 @@ out=$(realpath -m "$1") target=$2 list=${3:-$here/llama/packages}
 [ -r "$list" ] || cannot "no package list at $list"
 
 chosen() { awk -v a="$1" -v b="${2:-}" '!/^#/ && NF && ($1 == a || $1 == b) { print $2 }' "$list"; }
-[ -n "$(chosen "$target")" ] || [ "$target" = cpu ] || cannot "$list knows no target $target"
+chosen target | grep -qxF -e "$target" || cannot "$list knows no target $target"
 
 for tool in apt-get dpkg dpkg-deb tar awk; do
   command -v "$tool" >/dev/null || cannot "$tool is not here; this way needs Debian or a relative of it" 3
@@ -55,7 +55,8 @@ mirrors() {
   fi
   {
     apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian'
-    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -E '/debian/?$|^mirror'
+    apt-get indextargets -o APT::Get::IndexTargets::ReleaseInfo=false --format '$(REPO_URI)' 'Created-By: Packages' |
+      grep -E '/debian/?$|^mirror'
   } 2>/dev/null | awk '!seen[$0]++' || true
 }
 
