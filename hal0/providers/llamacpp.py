@@ -1,0 +1,203 @@
+"""The llama.cpp provider: how a llama-server is started, probed, asked and understood."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, assert_never
+
+from aiohttp import ClientError, ClientSession
+
+from hal0.engine.base import Mount
+from hal0.errors import Hal0Error
+from hal0.lib import jsonio
+from hal0.providers import llamacpp_failures
+from hal0.providers.base import (
+    MODEL_DIR,
+    SECRET_FILE,
+    Endpoint,
+    Exit,
+    Forward,
+    Health,
+    HealthState,
+    InferRequest,
+    Launch,
+    Verdict,
+)
+from hal0.vocab import Capability, Device, ProviderName
+
+_PROBE_S: Final = 2.0
+# Host memory for the states of earlier prompts. The server's own default is 8 GiB, which small hosts do not have;
+# 1 GiB holds some tens of conversations of a mid-sized model.
+_PROMPT_CACHE_MIB: Final = 1024
+
+# Path below /v1 -> the server's own path. One answer for every spelling of rerank.
+_PATHS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "/chat/completions": "/v1/chat/completions",
+        "/completions": "/v1/completions",
+        "/responses": "/v1/responses",
+        "/messages": "/v1/messages",
+        "/messages/count_tokens": "/v1/messages/count_tokens",
+        "/embeddings": "/v1/embeddings",
+        "/rerank": "/v1/rerank",
+        "/reranking": "/v1/rerank",
+        "/rerankings": "/v1/rerank",
+        "/audio/transcriptions": "/v1/audio/transcriptions",
+        "/tokenize": "/tokenize",
+        "/detokenize": "/detokenize",
+    }
+)
+
+_VISIBLE_GPU: Final[Mapping[Device, str]] = MappingProxyType(
+    {
+        Device.VULKAN: "GGML_VK_VISIBLE_DEVICES",
+        Device.ROCM: "HIP_VISIBLE_DEVICES",
+        Device.CUDA: "CUDA_VISIBLE_DEVICES",
+    }
+)
+
+# What the log tells of a load. Between the first two the weights are read, nearly all of the time; it says no more.
+_MILESTONES: Final = (
+    (re.compile(r"load_model: loading model '"), 0.0),
+    (re.compile(r"llama threadpool init, n_threads"), 0.9),
+    (re.compile(r"llama_server: model loaded"), 1.0),
+)
+
+
+class LlamaCpp:
+    """llama-server in single-model mode; it asks for the slot's secret on every path but /health."""
+
+    name = ProviderName.LLAMACPP
+    container_port = 8080
+    capabilities = frozenset(
+        {Capability.CHAT, Capability.COMPLETION, Capability.EMBED, Capability.RERANK, Capability.VISION}
+    )
+    stops_while_streaming = False  # on SIGTERM it waits for its open streams, for ever
+
+    def image_key(self, device: Device) -> str:
+        match device:
+            case Device.VULKAN | Device.ROCM | Device.CUDA | Device.CPU:
+                return device.value
+            case Device.AUTO:
+                return Device.CPU.value  # nobody found a GPU to choose
+            case Device.NPU:
+                raise Hal0Error(
+                    "config.invalid",
+                    "cannot run llama.cpp on the NPU; set device to vulkan, rocm, cuda or cpu",
+                    param="device",
+                )
+            case _:
+                assert_never(device)
+
+    def build_env(self, launch: Launch) -> dict[str, str]:
+        env = {"HAL0_SLOT": launch.slot, "HAL0_MODEL": launch.model}
+        variable = _VISIBLE_GPU.get(launch.device)
+        if variable and launch.gpu_index is not None:
+            env[variable] = str(launch.gpu_index)
+        return {**env, **launch.env}
+
+    def start_cmd(self, launch: Launch) -> list[str]:
+        argv = ["--host", "0.0.0.0", "--port", str(launch.port)]  # noqa: S104  inside the container
+        argv += ["--model", f"{MODEL_DIR}/{launch.files[0].name}", "--alias", launch.model]
+        if launch.demo:
+            argv += ["--tags", "demo"]
+        if launch.mmproj:
+            argv += ["--mmproj", _mmproj_target(launch)]
+        argv += ["--api-key-file", SECRET_FILE, "--metrics", "--no-ui", "--offline", "--jinja"]
+        argv += ["--ctx-size", str(launch.context_size)]
+        if launch.parallel is not None:
+            # Unified: each request may use the whole context, not a fixed share of it.
+            argv += ["--parallel", str(launch.parallel), "--kv-unified"]
+        argv += _mode_flags(launch)
+        # CPU threads are the engine's own choice: it knows the machine's cores.
+        cpu = launch.device in {Device.CPU, Device.AUTO}
+        argv += ["--gpu-layers", "0", "--device", "none"] if cpu else ["--gpu-layers", "all"]
+        return [*argv, *launch.extra_args]
+
+    def mounts(self, launch: Launch) -> tuple[Mount, ...]:
+        mounts = [Mount(file, f"{MODEL_DIR}/{file.name}") for file in launch.files]
+        if launch.mmproj:
+            mounts.append(Mount(launch.mmproj, _mmproj_target(launch)))
+        return tuple(mounts)
+
+    async def health(self, endpoint: Endpoint, launch_model: str, session: ClientSession) -> Health:
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                return await _probe(endpoint, launch_model, session)
+        except TimeoutError:
+            return Health(HealthState.NOT_LISTENING, f"no answer within {_PROBE_S:g} s")
+        except (ClientError, OSError) as error:
+            where = f"{endpoint.host}:{endpoint.port}"
+            return Health(HealthState.NOT_LISTENING, f"nothing answers at {where} ({type(error).__name__})")
+
+    def infer(self, request: InferRequest) -> Forward:
+        # Embeddings are RAW too: the server honours both values of encoding_format and refuses any other.
+        path = _PATHS.get(request.path)
+        if path is None:
+            raise Hal0Error(
+                "dispatch.capability_mismatch",
+                f"cannot answer {request.path} with {request.model}: llama.cpp has no such path",
+                details={"path": request.path, "provider": self.name.value},
+            )
+        return Forward(path)
+
+    def classify(self, ended: Exit) -> Verdict:
+        return llamacpp_failures.verdict(ended)
+
+    def progress(self, line: str) -> float | None:
+        return next((fraction for pattern, fraction in _MILESTONES if pattern.search(line)), None)
+
+
+def _mode_flags(launch: Launch) -> list[str]:
+    """Embedding, reranking or chat: one process does one of them. `--reranking` in extra_args decides by itself."""
+    asked = {"--rerank", "--reranking", "--embedding", "--embeddings"} & set(launch.extra_args)
+    rerank = Capability.RERANK in launch.capabilities and Capability.EMBED not in launch.capabilities
+    if not asked and not rerank and Capability.EMBED not in launch.capabilities:
+        return ["--cache-ram", str(_PROMPT_CACHE_MIB)]
+    # A text is embedded in one batch, so a batch must hold the longest text there can be.
+    batch = ["--batch-size", str(launch.context_size), "--ubatch-size", str(launch.context_size)]
+    if asked:
+        return batch
+    return [*batch, "--reranking" if rerank else "--embeddings"]
+
+
+def _mmproj_target(launch: Launch) -> str:
+    """In a directory of its own: a projector may be called like its model."""
+    assert launch.mmproj is not None
+    return f"{MODEL_DIR}/mmproj/{launch.mmproj.name}"
+
+
+async def _probe(endpoint: Endpoint, launch_model: str, session: ClientSession) -> Health:
+    async with session.get(f"{endpoint.base_url}/health") as response:
+        if response.status == 503:
+            return Health(HealthState.LOADING, "/health answers 503, loading the model")
+        if response.status != 200:
+            return Health(HealthState.BROKEN, f"/health answers {response.status}: this is no llama-server")
+    bearer = {"Authorization": f"Bearer {endpoint.secret}"}
+    async with session.get(f"{endpoint.base_url}/v1/models", headers=bearer) as response:
+        body = await response.read()
+        match response.status:
+            case 200:
+                return _listed(body, launch_model)
+            case 503:
+                return Health(HealthState.LOADING, "/v1/models answers 503, loading the model")
+            case 401:
+                return Health(HealthState.BROKEN, "/v1/models refuses the slot's secret: another server has this port")
+            case status:
+                return Health(HealthState.BROKEN, f"/v1/models answers {status}")
+
+
+def _listed(body: bytes, launch_model: str) -> Health:
+    """READY only if the server lists the model: one started without a model answers /health with 200 as well."""
+    try:
+        ids = _model_ids(jsonio.loads(body))
+    except (jsonio.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return Health(HealthState.BROKEN, "/v1/models answers 200 without a list of models")
+    if launch_model in ids:
+        return Health(HealthState.READY, f"/v1/models lists {launch_model}")
+    return Health(HealthState.BROKEN, f"/v1/models lists {', '.join(ids) or 'no model'}, not {launch_model}")
+
+
+def _model_ids(answer: Any) -> list[str]:
+    return [model["id"] for model in answer["data"]]

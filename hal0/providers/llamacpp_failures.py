@@ -1,0 +1,134 @@
+"""Why a llama-server ended: its exit code and the first decisive line of its log, turned into a verdict.
+
+The server prints one cause and then several lines that only repeat that it failed, so the first line that a
+rule knows decides. The texts are those of build 11669; the samples in the tests were recorded from it.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from hal0.providers.base import Exit, Verdict
+from hal0.vocab import FailureClass
+
+_PERMANENT: Final = FailureClass.PERMANENT
+_TRANSIENT: Final = FailureClass.TRANSIENT
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A line that matches means `message`, formatted with the groups of the match."""
+
+    pattern: re.Pattern[str]
+    message: str
+    failure_class: FailureClass = _PERMANENT
+    code: str = "slot.load_failed"
+
+
+def _rule(
+    pattern: str, message: str, failure_class: FailureClass = _PERMANENT, code: str = "slot.load_failed"
+) -> _Rule:
+    return _Rule(re.compile(pattern), message, failure_class, code)
+
+
+_MEMORY: Final = "slot.memory_budget"
+
+# Tried in this order on each line; the generic ones come last.
+_RULES: Final = (
+    _rule(r"failed to open GGUF file '(?:.*/)?(.+)' \((.+)\)", "cannot open the model file {0}: {1}"),
+    _rule(
+        r"data is not within the file bounds",
+        "cannot load the model: its file is damaged or cut short; pull it again",
+    ),
+    _rule(r"invalid magic characters", "cannot load the model: its file is not a GGUF file"),
+    _rule(r"failed to read magic", "cannot load the model: its file is empty; pull it again"),
+    _rule(
+        r"this GGUF file is version (\d+) but this software only supports up to version (\d+)",
+        "cannot load the model: its file has GGUF version {0}, this image reads up to {1}; use a newer image",
+    ),
+    _rule(
+        r"unknown model architecture: '(.+)'",
+        "cannot load the model: this image does not know the architecture {0}; use a newer image",
+    ),
+    _rule(
+        r"CLIP cannot be used as main model",
+        "cannot load the model: its file is a vision projector; choose the model that it belongs to",
+    ),
+    _rule(r"[Ff]ailed to load CLIP model from (?:.*/)?(\S+?)\.?(?:\s|$)", "cannot load the vision projector {0}"),
+    _rule(
+        r"insufficient memory|failed to allocate|unable to allocate|out of memory|OutOfDeviceMemory",
+        "cannot load the model: not enough memory ({line}); lower context_size or free memory",
+        _TRANSIENT,
+        _MEMORY,
+    ),
+    _rule(r"error: invalid argument: (\S+)", "cannot start: this image does not know the argument {0}; see extra_args"),
+    _rule(
+        r'error while handling argument "(.+)": invalid device: (.+)',
+        "cannot start: the image does not find the device {1}",
+    ),
+    _rule(r'error while handling argument "(.+)": (?:error: )?(.+)', "cannot start: argument {0}: {1}"),
+    _rule(
+        r"couldn't bind HTTP server socket, hostname: (.+), port: (\d+)",
+        "cannot listen on {0} port {1}: it is taken",
+        _TRANSIENT,
+        "slot.port_taken",
+    ),
+    _rule(
+        r"the supplied chat template is not supported|failed to initialize chat template",
+        "cannot start: the chat template cannot be used",
+    ),
+    _rule(r"error while loading shared libraries: (.+?):", "cannot start: the image lacks the library {0}"),
+    _rule(r"(?:GGML_ASSERT|GGML_ABORT)\((.+)\) failed", "cannot go on: the engine found itself wrong: {0}", _TRANSIENT),
+    _rule(r"error loading model: (.+)", "cannot load the model: {0}"),
+)
+
+_ERROR_LINE: Final = re.compile(r"^[\d.]+ E (?:\w+ )?\s*(.+)$")
+_TIME_AND_LEVEL: Final = re.compile(r"^[\d.]+ [EWI] +")
+# 128 + signal, as the engine of containers reports it.
+_SIGNALS: Final = {129: "SIGHUP", 130: "SIGINT", 134: "SIGABRT", 137: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM"}
+_ILLEGAL_INSTRUCTION: Final = 132
+_KILLED: Final = 137
+_NOT_STARTED: Final = {126: "cannot be run", 127: "is not there"}
+
+
+def verdict(ended: Exit) -> Verdict:
+    """Class, code and one sentence. Unknown ends are transient: trying again does less harm than resting."""
+    code = "slot.exited" if ended.warmed else "slot.load_failed"
+    if ended.wanted:
+        return Verdict(_TRANSIENT, "slot.exited", "stopped as asked")
+    if ended.oom_killed:
+        return Verdict(_TRANSIENT, _MEMORY, "cannot go on: killed because the memory limit was reached")
+    if ended.exit_code == _ILLEGAL_INSTRUCTION:
+        return Verdict(_PERMANENT, code, "cannot run on this CPU: the image needs instructions that it lacks (SIGILL)")
+    if ended.exit_code == _KILLED:
+        return Verdict(_TRANSIENT, code, "cannot go on: killed from outside (SIGKILL), perhaps for lack of memory")
+    if not ended.warmed and (known := _decisive(ended.log_tail)) is not None:
+        return known
+    if ended.exit_code in _NOT_STARTED:
+        return Verdict(_PERMANENT, code, f"cannot start: the program {_NOT_STARTED[ended.exit_code]} in the image")
+    return Verdict(_TRANSIENT, code, _unknown(ended))
+
+
+def _decisive(log: Iterable[str]) -> Verdict | None:
+    for line in log:
+        for rule in _RULES:
+            if match := rule.pattern.search(line):
+                message = rule.message.format(*match.groups(), line=_TIME_AND_LEVEL.sub("", line).strip())
+                return Verdict(rule.failure_class, rule.code, message)
+    return None
+
+
+def _unknown(ended: Exit) -> str:
+    signal = _SIGNALS.get(ended.exit_code) if ended.exit_code is not None else None
+    how = f"by {signal}" if signal else f"with exit code {ended.exit_code}"
+    if ended.exit_code is None:
+        how = "without an exit code"
+    errors = [match[1] for line in ended.log_tail if (match := _ERROR_LINE.match(line))]
+    # While starting the first error is the cause; a server that ran long ended with the last one.
+    last_words = (errors[-1] if ended.warmed else errors[0]) if errors else _last(ended.log_tail)
+    return f"cannot go on: the engine ended {how}" + (f": {last_words.strip()}" if last_words else "")
+
+
+def _last(log: tuple[str, ...]) -> str:
+    return next((_TIME_AND_LEVEL.sub("", line) for line in reversed(log) if line.strip()), "")
