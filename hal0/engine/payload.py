@@ -127,5 +127,5 @@ def _limits(spec: ContainerSpec, profile: HostProfile) -> dict[str, Any]:
 
 
 def _rlimits(profile: HostProfile) -> list[dict[str, Any]]:
-    wanted = (("RLIMIT_NOFILE", profile.nofile), ("RLIMIT_NPROC", profile.nproc))
+    wanted = (("nofile", profile.nofile), ("nproc", profile.nproc))
     return [{"type": name, "soft": value, "hard": value} for name, value in wanted if value is not None]
