@@ -1,0 +1,16 @@
+#!/bin/sh
+# Brings a bare machine to where hal0 runs from this checkout: system packages, then the virtual environment.
+#
+#   bootstrap.sh run     what `make run` needs
+#   bootstrap.sh test    that, and what the tests and checks need
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+case ${1:-} in
+  run) lock=requirements.lock ;;
+  test) lock=requirements-dev.lock ;;
+  *) echo "usage: bootstrap.sh run|test" >&2; exit 2 ;;
+esac
+
+"$here/system.sh" "$1"
+"$here/venv.sh" "$lock"
