@@ -54,6 +54,7 @@ class GgufInfo:
     has_chat_template: bool
     vision: bool  # a clip file with an image encoder
     audio: bool
+    projection_length: int | None  # of a clip file: the embedding length of the model that it belongs to
     demo: bool
     tensor_count: int
     parameter_count: int
@@ -108,6 +109,7 @@ def read(path: Path) -> GgufInfo:
         has_chat_template=meta.get(TEMPLATE_KEY) is True,
         vision=meta.get("clip.has_vision_encoder") is True,
         audio=meta.get("clip.has_audio_encoder") is True,
+        projection_length=_number(meta, "clip.vision.projection_dim") or _number(meta, "clip.audio.projection_dim"),
         demo=meta.get(DEMO_KEY) is True,
         tensor_count=sum(header.tensor_count for header in headers),
         parameter_count=sum(header.parameter_count for header in headers),

@@ -1,0 +1,87 @@
+"""A model as the rest of hal0 sees it: what it is called, which files it is made of, what it can do."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from hal0.models.gguf import SHARD, GgufInfo, Pooling
+from hal0.vocab import MODEL_ID, Capability, ModelId
+
+# Encoders: whatever they are asked, a vector comes out. (A chat model can be made to embed, too; that is not
+# advertised, because it takes an engine started for nothing else.)
+_ENCODERS: Final = re.compile(r".*bert(-.*)?|t5encoder|.*-?embed(ding)?\Z")
+_MAX_ID: Final = 128  # the pattern's
+_NAMELESS: Final = frozenset({"model"})  # file names that leave it to the directory to say what is in them
+_CACHE_ITEM_BYTES: Final = 2  # the engine's default cache type is f16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """One model that is on disk, whole. `files[0]` is what an engine is given; the others are found beside it."""
+
+    id: ModelId
+    files: tuple[Path, ...]
+    size_bytes: int  # of `files`
+    created: int  # when the first file was last changed, seconds since the epoch
+    format: str = "gguf"
+    architecture: str
+    context_length: int | None  # tokens
+    capabilities: frozenset[Capability]
+    quantisation: str | None
+    cache_bytes_per_token: int | None  # of the key-value cache over all blocks, at f16
+    mmproj: Path | None = None
+    license: str | None = None
+    demo: bool = False
+    source: Mapping[str, str] | None = None  # where it was pulled from
+
+    def with_mmproj(self, path: Path) -> "ModelEntry":
+        return replace(self, mmproj=path, capabilities=self.capabilities | {Capability.VISION})
+
+
+def entry_of(info: GgufInfo, model: ModelId, *, created: int) -> ModelEntry:
+    """The entry of a whole model; projectors (`info.is_mmproj`) are none."""
+    return ModelEntry(
+        id=model,
+        files=info.parts,
+        size_bytes=info.size_bytes,
+        created=created,
+        architecture=info.architecture,
+        context_length=info.context_length,
+        capabilities=capabilities_of(info),
+        quantisation=info.quantisation,
+        cache_bytes_per_token=_cache_bytes_per_token(info),
+        license=info.license,
+        demo=info.demo,
+    )
+
+
+def capabilities_of(info: GgufInfo) -> frozenset[Capability]:
+    """What the metadata promises: a pooled vector, a score, or text."""
+    if info.is_mmproj:
+        return frozenset()
+    if info.pooling is Pooling.RANK:
+        return frozenset({Capability.RERANK})
+    if info.pooling in (Pooling.MEAN, Pooling.CLS, Pooling.LAST) or _ENCODERS.fullmatch(info.architecture):
+        return frozenset({Capability.EMBED})
+    return frozenset({Capability.CHAT, Capability.COMPLETION})
+
+
+def id_of(path: Path) -> ModelId | None:
+    """The id that a file's name stands for; None when nothing of the name is legal in an id."""
+    shard = SHARD.fullmatch(path.name)
+    stem = shard["stem"] if shard else path.stem
+    return legal_id(path.parent.name if stem.lower() in _NAMELESS else stem)
+
+
+def legal_id(name: str) -> ModelId | None:
+    """`name` in lower case with every run of illegal characters as one dash; None when nothing is left."""
+    text = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).lstrip("._-")[:_MAX_ID].rstrip("-")
+    return ModelId(text) if MODEL_ID.match(text) else None
+
+
+def _cache_bytes_per_token(info: GgufInfo) -> int | None:
+    if not info.kv_heads or info.key_length is None or info.value_length is None:
+        return None
+    return sum(info.kv_heads) * (info.key_length + info.value_length) * _CACHE_ITEM_BYTES

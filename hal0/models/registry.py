@@ -1,0 +1,148 @@
+"""Which models are known, by id: those on disk, those remembered but not there, and the words for those unknown."""
+
+import difflib
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from hal0.errors import Hal0Error
+from hal0.models.entry import ModelEntry, legal_id
+from hal0.models.records import ModelRecord, RecordFile
+from hal0.models.scan import Found, Problem, Scanner
+from hal0.vocab import ModelId
+
+_SUGGESTIONS: Final = 3
+_GB: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """One consistent view; replaced as a whole, so readers on the event loop need no lock."""
+
+    entries: Mapping[ModelId, ModelEntry]
+    records: Mapping[ModelId, ModelRecord]
+    problems: tuple[Problem, ...]
+
+
+class Registry:
+    """Look-ups answer from memory; `scan`, `remember` and `forget` block and belong in a thread."""
+
+    def __init__(self, store: Path, roots: tuple[Path, ...], registry_file: Path) -> None:
+        """`store` is where hal0 writes models, `roots` are more directories, read only; earlier ones win."""
+        self._store = store
+        self._scanner = Scanner((store, *roots))
+        self._file = RecordFile(registry_file, store)
+        self._known = _Known(MappingProxyType({}), MappingProxyType({}), ())
+        self._version = 0
+        self._writing = threading.Lock()
+
+    @property
+    def store(self) -> Path:
+        return self._store
+
+    @property
+    def version(self) -> int:
+        """Grows whenever a look-up may give another answer than before."""
+        return self._version
+
+    def entries(self) -> tuple[ModelEntry, ...]:
+        """Every model that can be loaded, by id."""
+        return tuple(self._known.entries.values())
+
+    def records(self) -> tuple[ModelRecord, ...]:
+        """Every model that is remembered, on disk or not, by id."""
+        return tuple(self._known.records.values())
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Files that look like models and cannot be used, and why."""
+        return self._known.problems
+
+    def get(self, name: str) -> ModelEntry | None:
+        """The model of this id (or of a spelling that folds to it), when it can be loaded."""
+        return self._known.entries.get(self.fold(name))
+
+    def require(self, name: str) -> ModelEntry:
+        """As `get`; else Hal0Error: what is wrong with its file, model.not_downloaded, or model.not_found."""
+        known, model = self._known, self.fold(name)
+        if (entry := known.entries.get(model)) is not None:
+            return entry
+        for problem in known.problems:
+            if problem.id == model:
+                raise Hal0Error(problem.code, problem.message, details={"model": model, "file": str(problem.path)})
+        if (record := known.records.get(model)) is not None:
+            raise _not_downloaded(record)
+        raise _not_found(name, model, (*known.entries, *known.records))
+
+    def fold(self, name: str) -> ModelId:
+        """The id that a spelling means: case, `.gguf`, `name:QUANT`. What folds to no known id comes back legal."""
+        entries = self._known.entries
+        plain = re.sub(r"\.gguf\Z", "", name.strip(), flags=re.IGNORECASE)
+        model = legal_id(plain) or ModelId("")
+        if model not in entries:
+            # `name:QUANT` of a file that is called just `name`
+            base, _, quantisation = plain.rpartition(":")
+            bare = entries.get(legal_id(base) or ModelId(""))
+            if bare is not None and (bare.quantisation or "").lower() == quantisation.lower():
+                return bare.id
+        return model
+
+    def scan(self) -> None:
+        """Read the directories and registry.toml again. Raises Hal0Error when registry.toml cannot be used."""
+        with self._writing:
+            self._refresh()
+
+    def remember(self, record: ModelRecord) -> None:
+        """Write a record, and look again. Raises Hal0Error as `scan` does, or state.write_failed."""
+        with self._writing:
+            self._file.put(record)
+            self._refresh()
+
+    def forget(self, model: ModelId) -> None:
+        """Drop a record, and look again; the model's files stay. Raises as `remember` does."""
+        with self._writing:
+            self._file.drop(model)
+            self._refresh()
+
+    def _refresh(self) -> None:
+        records = self._file.load()
+        names = {self._store / record.files[0]: record.id for record in records.values()}
+        known = _combine(self._scanner.find(names), records)
+        if known != self._known:
+            self._known = known
+            self._version += 1
+
+
+def _combine(found: Found, records: Mapping[ModelId, ModelRecord]) -> _Known:
+    entries = {}
+    for model in sorted(found.entries):
+        entry, record = found.entries[model], records.get(model)
+        if record is not None:
+            entry = replace(entry, source=record.source, license=record.license or entry.license)
+        entries[model] = entry
+    by_id = {model: records[model] for model in sorted(records)}
+    return _Known(MappingProxyType(entries), MappingProxyType(by_id), found.problems)
+
+
+def _not_downloaded(record: ModelRecord) -> Hal0Error:
+    size = "" if record.size_bytes is None else f" ({record.size_bytes / _GB:.1f} GB)"
+    return Hal0Error(
+        "model.not_downloaded",
+        f"cannot use the model {record.id!r}: it is not downloaded{size}; get it with: hal0ctl model pull {record.id}",
+        details={"model": record.id, "size_bytes": record.size_bytes},
+        hint=f"hal0ctl model pull {record.id}",
+    )
+
+
+def _not_found(name: str, model: ModelId, ids: tuple[ModelId, ...]) -> Hal0Error:
+    near = difflib.get_close_matches(model, sorted(set(ids)), n=_SUGGESTIONS)
+    advice = f"did you mean {' or '.join(near)}?" if near else "hal0ctl model list shows what is there"
+    return Hal0Error(
+        "model.not_found",
+        f"cannot find the model {name[:200]!r}; {advice}",
+        details={"model": name[:200], "did_you_mean": near},
+        param="model",
+    )
