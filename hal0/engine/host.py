@@ -12,6 +12,7 @@ import tomlkit
 
 _CAP_SYS_RESOURCE: Final = 24
 PODMAN_NOFILE: Final = 1048576  # podman's own default for nofile and nproc; raising to it needs CAP_SYS_RESOURCE
+_NPROC: Final = 32768  # eight times a slot's pids limit; a service started elsewhere often has no more to give
 _HELPERS: Final = ("conmon", "netavark", "aardvark-dns", "catatonit", "iptables", "nft", "slirp4netns", "pasta")
 _HELPER_DIRS: Final = (
     "/usr/local/libexec/podman:/usr/local/lib/podman:/usr/libexec/podman:/usr/lib/podman"
@@ -57,7 +58,8 @@ class HostFacts:
 
     @property
     def nproc(self) -> int | None:
-        return self._grantable(self.nproc_hard)
+        limit = self._grantable(self.nproc_hard)
+        return None if limit is None else min(limit, _NPROC)
 
     def _grantable(self, hard: int | None) -> int | None:
         if self.sys_resource or self.uid != 0 or hard is None or hard >= PODMAN_NOFILE:

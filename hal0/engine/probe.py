@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ _INFO_HOST: Final = ("cgroupVersion", "cgroupManager", "networkBackend", "logDri
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """`profile` for payloads; `engine` is what podman says of itself; `problem` when no container starts at all."""
+    """`profile` for payloads; `engine` is what podman says of itself (empty until `warm`); `problem` when no container starts at all."""
 
     key: str
     profile: HostProfile
@@ -57,12 +57,16 @@ class HostProbe:
             return self.result.profile
 
     async def warm(self, transport: Transport) -> None:
-        """Find out ahead of the first start, if there is any local image. What fails now is found out then."""
+        """Find out ahead of the first start, with any local image. What fails now is found out then."""
         with contextlib.suppress(Hal0Error):
             images = await transport.json("/images/json", Subject("list the images"))
             names = [str(image["Id"]) for image in sorted(images, key=_not_ours)]
-            if names:
-                await self.profile(transport, names[0])
+            if not names:
+                return
+            await self.profile(transport, names[0])
+            if self.result is not None and not self.result.engine:
+                self.result = replace(self.result, engine=await _engine_facts(transport))
+                await self._keep(self.result)
 
     async def _find(self, transport: Transport, image: str) -> ProbeResult:
         version = await transport.ping()
@@ -70,41 +74,42 @@ class HostProbe:
         cached = await asyncio.to_thread(_load, self._cache, key)
         if cached is not None:
             return cached
-        engine, (profile, problem) = await asyncio.gather(
-            _engine_facts(transport), _search(transport, image, static_profile(self._facts))
-        )
-        found = ProbeResult(key, profile, engine, problem)
-        if problem is None:
+        profile, problem = await _search(transport, image, self._facts)
+        result = ProbeResult(key, profile, problem=problem)
+        await self._keep(result)
+        return result
+
+    async def _keep(self, result: ProbeResult) -> None:
+        if result.problem is None:
             with contextlib.suppress(OSError):  # only the next start is slower for it
-                await asyncio.to_thread(_save, self._cache, found)
-        return found
+                await asyncio.to_thread(_save, self._cache, result)
 
 
 def static_profile(facts: HostFacts) -> HostProfile:
     """What can be said without trying."""
     left_out = {Feature.SELINUX: _SELINUX_REASON} if facts.selinux_enforcing else {}
-    return HostProfile(left_out, nofile=facts.nofile, nproc=facts.nproc)
+    return HostProfile(left_out)
 
 
-async def _search(transport: Transport, image: str, base: HostProfile) -> tuple[HostProfile, str | None]:
+async def _search(transport: Transport, image: str, facts: HostFacts) -> tuple[HostProfile, str | None]:
     """Everything at once first, as that works on most hosts; else one feature at a time above the bare minimum."""
+    base = static_profile(facts)
     refused = await _attempt(transport, image, base)
+    if refused is not None and "rlimit" in refused:  # a service that was started without hal0's containers.conf
+        base = replace(base, nofile=facts.nofile, nproc=facts.nproc)
+        refused = await _attempt(transport, image, base)
     if refused is None:
         return base, None
     bare: dict[Feature, str] = {**base.left_out, **dict.fromkeys(_PROBED, "")}
-    if await _attempt(transport, image, _with(base, bare)) is not None:
+    if await _attempt(transport, image, replace(base, left_out=bare)) is not None:
         return base, refused
     left_out = dict(base.left_out)
     for feature in _PROBED:
         alone = {name: why for name, why in bare.items() if name is not feature}
-        reason = await _attempt(transport, image, _with(base, alone))
+        reason = await _attempt(transport, image, replace(base, left_out=alone))
         if reason is not None:
             left_out[feature] = reason
-    return _with(base, left_out), None
-
-
-def _with(base: HostProfile, left_out: Mapping[Feature, str]) -> HostProfile:
-    return HostProfile(left_out, nofile=base.nofile, nproc=base.nproc)
+    return replace(base, left_out=left_out), None
 
 
 async def _attempt(transport: Transport, image: str, profile: HostProfile) -> str | None:
