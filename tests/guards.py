@@ -1,0 +1,99 @@
+"""What a test may not leave behind or reach for: open descriptors, tasks, unhandled errors, foreign hosts."""
+
+import asyncio
+import contextlib
+import gc
+import ipaddress
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+TASKS_PATIENCE_S: Final = 1.0  # closing sessions and transports take a few rounds of the loop, never a second
+
+
+def open_descriptors() -> Counter[str]:
+    """What this process holds open: files by path, the rest (sockets, pipes, epoll) by identity."""
+    found: Counter[str] = Counter()
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the descriptor that lists this directory is gone again
+            found[str(entry.readlink())] += 1
+    return found
+
+
+@contextmanager
+def no_new_descriptors() -> Iterator[None]:
+    """Fail when something opened inside is still open at the end.
+
+    Only then is garbage collected: what was merely unreferenced then complains for itself, with the place of its
+    making, because an unclosed socket or transport is a ResourceWarning and warnings are errors here.
+    """
+    before = open_descriptors()
+    yield
+    if leaked := open_descriptors() - before:
+        gc.collect()
+        raise AssertionError(f"left open: {dict(leaked)}")
+
+
+@contextmanager
+def quiet_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Fail when the loop met an error that no task or caller took."""
+    unhandled: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: unhandled.append(context))
+    yield
+    if unhandled:
+        raise AssertionError(f"nobody handled: {unhandled}") from unhandled[0].get("exception")
+
+
+async def no_tasks_left() -> None:
+    """Fail when any task but the caller's own is still alive after a moment's patience."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + TASKS_PATIENCE_S
+    mine = asyncio.current_task()
+    while left := asyncio.all_tasks() - {mine}:
+        if loop.time() > deadline:
+            raise AssertionError(f"tasks left behind: {sorted(str(task) for task in left)}")
+        await asyncio.sleep(0.005)
+
+
+class _Loopback:
+    """A switchable audit hook: CPython has no way to take one out again."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.installed = False
+
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        if not self.on or event not in ("socket.connect", "socket.sendto"):
+            return
+        address = args[1]
+        if isinstance(address, tuple) and not _is_local(str(address[0])):
+            raise PermissionError(f"this test may talk to loopback only, not to {address[0]}")
+
+
+_loopback = _Loopback()
+
+
+@contextmanager
+def loopback_only() -> Iterator[None]:
+    """Inside, connecting to anything but loopback and Unix sockets is refused."""
+    if not _loopback.installed:
+        sys.addaudithook(_loopback)
+        _loopback.installed = True
+    _loopback.on = True
+    try:
+        yield
+    finally:
+        _loopback.on = False
+
+
+def _is_local(host: str) -> bool:
+    if host in ("", "localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
