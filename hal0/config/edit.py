@@ -45,7 +45,7 @@ def revision(file: Path) -> str:
     """SHA-256 of the file's bytes, in hex; ABSENT when there is none. Blocking."""
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ABSENT
 
 
@@ -72,20 +72,25 @@ def save(
     Returns the configuration that then holds. Raises config.conflict, config.invalid or state.write_failed, and
     leaves the file as it was. Blocking.
     """
-    _expect(file, expected)
     try:
-        old, mode = file.read_text(encoding="utf-8"), stat.S_IMODE(file.stat().st_mode)
-    except FileNotFoundError:
-        old, mode = "", _NEW_FILE_MODE
-    text = edited(old, edits)
-    loaded = load(paths, environ, texts={file: text})
-    _expect(file, expected)  # validation took a moment
-    try:
+        _expect(file, expected)
+        old, mode = _read(file)
+        text = edited(old, edits)
+        loaded = load(paths, environ, texts={file: text})
+        _expect(file, expected)  # validation took a moment
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(file, text.encode(), mode=mode)
     except OSError as error:
         raise Hal0Error("state.write_failed", f"cannot write {file}: {error.strerror}") from error
     return loaded
+
+
+def _read(file: Path) -> tuple[str, int]:
+    """Text and mode of the file; those of a new one where there is none."""
+    try:
+        return file.read_text(encoding="utf-8"), stat.S_IMODE(file.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return "", _NEW_FILE_MODE
 
 
 def _expect(file: Path, expected: str) -> None:

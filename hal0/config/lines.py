@@ -1,13 +1,13 @@
 """On which line of a TOML text each key stands: for fault messages, since parsers keep values only."""
 
 import re
-from typing import Final
+import tomllib
+from typing import Any, Final
 
 KeyPath = tuple[str, ...]
 
 _STRING: Final = r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
 _TOKEN: Final = re.compile(rf"(?P<string>{_STRING})|(?P<comment>\#[^\n]*)|(?P<newline>\n)|(?P<other>.)", re.DOTALL)
-_KEY_PART: Final = re.compile(r"""\s*(?:"((?:\\.|[^"\\])*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*\.?""")
 _OPEN: Final = "[{"
 _CLOSE: Final = "]}"
 
@@ -54,4 +54,10 @@ def _statements(text: str) -> list[tuple[int, str]]:
 
 
 def _key_path(dotted: str) -> KeyPath:
-    return tuple(basic or literal or bare for basic, literal, bare in _KEY_PART.findall(dotted))
+    """`a."b.c"` as the parser itself reads it."""
+    path: list[str] = []
+    table: Any = tomllib.loads(f"{dotted} = 0")
+    while isinstance(table, dict):
+        [(key, table)] = table.items()
+        path.append(key)
+    return tuple(path)

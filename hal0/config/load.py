@@ -145,11 +145,11 @@ def _leaves(table: Mapping[str, Any], path: KeyPath = ()) -> Iterator[tuple[KeyP
 
 
 def _line(path: KeyPath, lines: Mapping[KeyPath, int]) -> int | None:
-    """The line of the key, of its other spelling below `[defaults]`, or of the nearest table around it."""
+    """The line of the key, in whichever spelling, or of the nearest table around it."""
     if path[:1] == ("slots",) and len(path) > 2:
-        in_defaults = (*path[:2], "defaults", *path[2:])
-        if path not in lines and in_defaults in lines:
-            return lines[in_defaults]
+        for spelling in ((*path, "default"), path, (*path[:2], "defaults", *path[2:])):
+            if spelling in lines:
+                return lines[spelling]
     for depth in range(len(path), 0, -1):
         if path[:depth] in lines:
             return lines[path[:depth]]

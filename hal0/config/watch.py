@@ -1,7 +1,7 @@
 """Notice that somebody saved a configuration file."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from hal0.config.load import config_files
@@ -25,7 +25,9 @@ def fingerprint(paths: Paths) -> Fingerprint:
     return tuple(seen)
 
 
-async def changes(paths: Paths, *, since: Fingerprint | None = None, poll_s: float = POLL_S) -> AsyncIterator[None]:
+async def changes(
+    paths: Paths, *, since: Fingerprint | None = None, poll_s: float = POLL_S
+) -> AsyncGenerator[None, None]:
     """Yields after each change, endlessly; several within one poll are one. Starts from `since`, else from now.
 
     A handful of `stat` calls per poll, on a worker thread: the directory may be on a disk that is asleep.
