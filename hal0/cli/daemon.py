@@ -1,0 +1,117 @@
+"""The daemon seen from outside: who holds the state directory, starting one in the background, asking it to stop."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hal0.client import ClientError
+from hal0.lib.atomic import private_dir
+from hal0.paths import Paths
+
+LOG_LIMIT_BYTES: Final = 10 * 1024 * 1024  # checked at each start; one older file is kept
+POLL_S: Final = 0.05
+STOP_WAIT_S: Final = 150.0  # open streams get 120 s, the rest is hal0's own
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that the lock file names, alive."""
+
+    pid: int
+    url: str
+    socket: str
+
+
+def holder(local: Paths) -> Holder | None:
+    """Who holds the state directory; None when nobody alive does. A pid that another program got is nobody."""
+    try:
+        lock = json.loads(local.lock_file.read_bytes())
+        found = Holder(int(lock["pid"]), str(lock["url"]), str(lock["socket"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if alive(found.pid) and _holds_a_lock(found.pid) else None
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and was not yet fetched by its parent does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state not in ("Z", "X")
+
+
+def _holds_a_lock(pid: int) -> bool:
+    """The lock is held for life, so a process without one merely inherited the pid.
+
+    Looked up, not tried: a trial lock could make a hal0 that starts at this moment refuse to.
+    """
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return True  # nothing to be seen here: the living pid has to do
+    return any(line.split()[-4] == str(pid) for line in lines)
+
+
+def log_file(local: Paths) -> Path:
+    return local.state_dir / "hal0.log"
+
+
+def start(local: Paths, arguments: Sequence[str] = ()) -> int:
+    """Start `python -m hal0 serve` in a session of its own, its output in the log file; returns its pid."""
+    private_dir(local.state_dir)
+    log = log_file(local)
+    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    argv = [sys.executable, "-m", "hal0", "serve", *arguments]
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawn(sys.executable, argv, os.environ, file_actions=files, setsid=True)
+
+
+def wait_until(answers: Callable[[], bool], pid: int, local: Paths, *, timeout_s: float) -> None:
+    """Until `answers()`; raises ClientError with the log's last lines when the process ended or took too long."""
+    deadline = time.monotonic() + timeout_s
+    while not answers():
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            how = f"it ended with exit code {os.waitstatus_to_exitcode(status)}"
+            raise ClientError("cli.start_failed", f"cannot start hal0: {how}\n{_tail(log_file(local))}")
+        if time.monotonic() > deadline:
+            raise ClientError(
+                "cli.start_failed", f"cannot start hal0: no answer after {timeout_s:.0f} s, see {log_file(local)}"
+            )
+        time.sleep(POLL_S)
+
+
+def _tail(log: Path, lines: int = 12) -> str:
+    try:
+        text = log.read_text(errors="replace")
+    except OSError as e:
+        return f"  (its log {log} cannot be read: {e.strerror})"
+    return "\n".join(f"  | {line}" for line in text.splitlines()[-lines:])
+
+
+def stop(found: Holder, *, timeout_s: float) -> bool:
+    """SIGTERM, then wait for its end; False when it has not ended in time (open streams are being finished)."""
+    try:
+        os.kill(found.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return True
+    except PermissionError as e:
+        raise ClientError("auth.forbidden", f"cannot stop pid {found.pid}: it belongs to another user") from e
+    deadline = time.monotonic() + timeout_s
+    while alive(found.pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True

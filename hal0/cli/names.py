@@ -1,0 +1,31 @@
+"""The command table: each word of `hal0ctl` and where its code is, importable at no cost."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+# word -> module below hal0.cli and the click command in it; imported when the word is used
+MODULES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "status": "overview:status",
+        "ps": "overview:ps",
+        "chat": "chat:chat",
+        "logs": "logs:logs",
+        "slot": "slot:slot",
+        "job": "job:job",
+        "image": "image:image",
+        "doctor": "doctor:doctor",
+        "up": "updown:up",
+        "down": "updown:down",
+        "serve": "updown:serve",
+        "context": "context:context",
+        "version": "about:version",
+        "completion": "completion:completion",
+        "help": "about:help_",
+    }
+)
+
+ALIASES: Final[Mapping[str, str]] = MappingProxyType({"slots": "slot", "jobs": "job", "op": "job", "images": "image"})
+
+# What `hal0 WORD ...` hands on to the command line; `hal0 serve` is the daemon itself.
+COMMANDS: Final = (frozenset(MODULES) | frozenset(ALIASES)) - {"serve"}

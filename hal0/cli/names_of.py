@@ -1,0 +1,54 @@
+"""Argument types whose values a shell can complete: slots, models, jobs and images of the hal0 at hand."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+
+from hal0.cli.session import Session
+from hal0.client import Client, ClientError
+
+BUDGET_S: Final = 0.3  # a key press that takes longer feels broken
+
+Lister = Callable[[Client], Iterable[tuple[str, str]]]
+
+
+class _Listed(click.ParamType[str]):
+    """Any text; `items` gives (value, help) pairs for completion."""
+
+    def __init__(self, name: str, items: Lister) -> None:
+        self.name = name
+        self._items = items
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        session = ctx.find_object(Session) or Session()
+        try:
+            found = list(self._items(session.client(timeout_s=BUDGET_S)))
+        except (ClientError, KeyError, TypeError):
+            return []  # a completion that complains is worse than none
+        return [CompletionItem(value, help=text) for value, text in found if value.startswith(incomplete)]
+
+
+def _entries(path: str, member: str, key: str, text: str) -> Lister:
+    def listed(client: Client) -> Iterable[tuple[str, str]]:
+        answer: dict[str, list[dict[str, Any]]] = client.get(path)
+        return [(str(entry[key]), str(entry[text])) for entry in answer[member]]
+
+    return listed
+
+
+def SlotName() -> _Listed:  # noqa: N802  reads as a type where it is used
+    return _Listed("slot", _entries("/api/slots", "items", "name", "state"))
+
+
+def ModelName() -> _Listed:  # noqa: N802
+    return _Listed("model", _entries("/v1/models", "data", "id", "status"))
+
+
+def JobId() -> _Listed:  # noqa: N802
+    return _Listed("job", _entries("/api/jobs", "items", "id", "state"))
+
+
+def ImageKey() -> _Listed:  # noqa: N802
+    return _Listed("image", _entries("/api/images", "items", "key", "source"))

@@ -1,0 +1,177 @@
+"""How long work is shown: one line redrawn on a terminal, a few plain lines elsewhere; always on stderr."""
+
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from typing import Final, Protocol, TextIO
+
+from hal0.cli import units
+from hal0.cli.session import Session
+from hal0.client import Json
+
+BAR_CELLS: Final = 28
+LABEL_CELLS: Final = 6  # "Unload"
+PLAIN_EVERY_S: Final = 15.0
+PLAIN_EVERY_FRACTION: Final = 0.1
+CLEAR_LINE: Final = "\r\x1b[K"
+
+_LABELS: Final = {"pulling": "Pull", "starting": "Start", "warming": "Warm", "unloading": "Unload"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the work. `since` is seconds since the epoch, `expected_s` this slot's own history."""
+
+    label: str
+    since: float
+    fraction: float | None = None
+    message: str = ""
+    expected_s: float | None = None
+    held: int = 0
+
+
+def step_of_slot(slot: Json) -> Step | None:
+    """The step that a slot is in; None while it rests."""
+    label = _LABELS.get(slot["state"])
+    if label is None:
+        return None
+    shown = slot["progress"] or {"fraction": None, "message": ""}
+    expected = slot["expected_load_s"] if label == "Warm" else None
+    return Step(label, slot["since"], shown["fraction"], shown["message"], expected, slot["queued"])
+
+
+def step_of_job(job: Json) -> Step:
+    """The one step of work that is not a slot's: building or pulling an image."""
+    shown = job["progress"] or {"fraction": None, "message": job["state"]}
+    label = "Pull" if job["kind"].endswith("pull") else "Build"
+    return Step(label, job["started_at"], shown["fraction"], shown["message"])
+
+
+def live_line(step: Step, now: float, width: int) -> str:
+    """`Warm   57%   [#####.....]  37/65 layers   18 s of ~31 s   3 requests held`, cut to `width`."""
+    took = units.duration(now - step.since)
+    timing = f"{took} of ~{units.duration(step.expected_s)}" if step.expected_s else took
+    held = f"{step.held} request{'s' * (step.held != 1)} held" if step.held else ""
+    percent, bar = "...", ""
+    if step.fraction is not None:
+        percent, full = f"{step.fraction:.0%}", round(step.fraction * BAR_CELLS)
+        bar = f"[{'#' * full}{'.' * (BAR_CELLS - full)}]"
+    parts = [part for part in (bar, units.plain(step.message).replace("\n", " "), timing, held) if part]
+    return f"{step.label:<{LABEL_CELLS}} {percent:<5} {'   '.join(parts)}"[: width - 1]
+
+
+def result_line(label: str, result: str, text: str) -> str:
+    return f"{label:<{LABEL_CELLS}} {result:<5} {text}".rstrip()
+
+
+class Display(Protocol):
+    def show(self, step: Step) -> None:
+        """The step as it is now; also called when only time has passed."""
+
+    def finish(self, label: str, result: str, text: str) -> None:
+        """A step is over: `result` is ok or fail."""
+
+    def clear(self) -> None:
+        """Leave the terminal as somebody else's line finds it."""
+
+
+class Live:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def show(self, step: Step) -> None:
+        width = shutil.get_terminal_size().columns
+        self._write(CLEAR_LINE + live_line(step, time.time(), width))
+
+    def finish(self, label: str, result: str, text: str) -> None:
+        self._write(CLEAR_LINE + result_line(label, result, text) + "\n")
+
+    def clear(self) -> None:
+        self._write(CLEAR_LINE)
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+class Plain:
+    """A line when a step begins, at each tenth or 15 s of it, and at its end."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._label = ""
+        self._fraction = 0.0
+        self._at = 0.0
+
+    def show(self, step: Step) -> None:
+        fraction = step.fraction or 0.0
+        due = time.monotonic() - self._at >= PLAIN_EVERY_S or fraction - self._fraction >= PLAIN_EVERY_FRACTION
+        if step.label == self._label and not due:
+            return
+        self._label, self._fraction, self._at = step.label, fraction, time.monotonic()
+        percent = f"{fraction:.0%}" if step.fraction is not None else "..."
+        self._line(result_line(step.label, percent, units.plain(step.message).replace("\n", " ")))
+
+    def finish(self, label: str, result: str, text: str) -> None:
+        self._label = ""
+        self._line(result_line(label, result, text))
+
+    def clear(self) -> None:
+        """Whole lines leave nothing to clear."""
+
+    def _line(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+class Silent:
+    def show(self, step: Step) -> None:
+        """Nothing is wanted."""
+
+    def finish(self, label: str, result: str, text: str) -> None:
+        """Nothing is wanted."""
+
+    def clear(self) -> None:
+        """Nothing was written."""
+
+
+def display_for(session: Session) -> Display:
+    if session.quiet or session.progress == "none":
+        return Silent()
+    return Live(sys.stderr) if session.live else Plain(sys.stderr)
+
+
+class Steps:
+    """Tells the display when one step gave way to the next; the times are hal0's own."""
+
+    def __init__(self, display: Display, *, fresh_load: bool = False) -> None:
+        self._display = display
+        self._current: Step | None = None
+        self._fresh = fresh_load
+
+    def see(self, step: Step | None, *, at: float) -> None:
+        """`at`: when the new step (or rest) began, seconds since the epoch."""
+        if self._current is not None and (step is None or step.label != self._current.label):
+            self._display.finish(self._current.label, "ok", units.duration(at - self._current.since))
+            self._current = None
+        if step is None:
+            return
+        if self._fresh and step.label == "Start":
+            self._display.finish("Pull", "ok", "cached")
+        self._fresh = self._fresh and step.label == "Unload"
+        self._current = step
+        self._display.show(step)
+
+    def tick(self) -> None:
+        if self._current is not None:
+            self._display.show(self._current)
+
+    def fail(self, at: float) -> None:
+        """The work ended badly: what was going on is marked so."""
+        if self._current is not None:
+            self._display.finish(self._current.label, "fail", units.duration(at - self._current.since))
+            self._current = None
+
+    def leave(self) -> None:
+        self._display.clear()

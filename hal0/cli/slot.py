@@ -1,0 +1,157 @@
+"""`hal0ctl slot`: what one slot is and does, and the verbs that change it."""
+
+from typing import Any
+
+import click
+
+from hal0.cli import follow
+from hal0.cli.exits import Exit, for_error
+from hal0.cli.logs import log_options, show_logs
+from hal0.cli.names_of import ModelName, SlotName
+from hal0.cli.options import noun, subcommand
+from hal0.cli.session import Session
+from hal0.cli.slots import COLUMNS, ROUTABLE, by_name, details
+from hal0.cli.watch import watched
+from hal0.client import ApiError, ClientError, Json
+
+
+@noun(short_help="Slots: list, show, load, unload, restart, swap.")
+def slot() -> None:
+    """Slots: the containers that answer requests."""
+
+
+@subcommand(slot, "hal0ctl slot list --state error -o name", name="list")
+@click.option("--state", help="Only slots in this state.")
+@click.option("-w", "--watch", is_flag=True, help="Keep showing changes.")
+def list_(session: Session, *, state: str | None, watch: bool) -> None:
+    """Every slot, loaded or not."""
+    client = session.client()
+
+    def show() -> None:
+        items = by_name(client.get("/api/slots")["items"])
+        session.rows([s for s in items if state in (None, s["state"])], COLUMNS)
+
+    watched(session, client, show, topic="slot") if watch else show()
+
+
+@subcommand(slot, "hal0ctl slot show primary")
+@click.argument("name", type=SlotName())
+def show(session: Session, *, name: str) -> None:
+    """State, model, engine, containers, and why it failed if it did."""
+    view = session.client().get(f"/api/slots/{name}")
+    session.value(view, details(view), name=name)
+
+
+@subcommand(slot, "hal0ctl slot load primary")
+@click.argument("name", type=SlotName())
+@click.option("--model", type=ModelName(), help="Load this model instead of the slot's own.")
+@follow.no_wait()
+def load(session: Session, *, name: str, model: str | None, no_wait: bool) -> Exit:
+    """Load a slot and wait until it answers."""
+    return _verb(session, name, "load", {"model": model} if model else {}, no_wait)
+
+
+@subcommand(slot, "hal0ctl slot unload primary --drain 10")
+@click.argument("names", metavar="NAME...", nargs=-1, type=SlotName())
+@click.option("--all", "every", is_flag=True, help="Every loaded slot.")
+@click.option("--drain", type=click.FloatRange(min=0), metavar="SEC", help="Time that open streams get to finish.")
+@follow.no_wait()
+def unload(session: Session, *, names: tuple[str, ...], every: bool, drain: float | None, no_wait: bool) -> Exit:
+    """Finish open streams, then stop the slot's container."""
+    if every == bool(names):
+        raise click.UsageError("name the slots to unload, or give --all")
+    if every:
+        items = session.client().get("/api/slots")["items"]
+        names = tuple(s["name"] for s in by_name(items) if s["state"] != "offline")
+    body = {"drain_s": drain} if drain is not None else {}
+    failures: list[ClientError] = []
+    for name in names:
+        try:
+            _verb(session, name, "unload", body, no_wait)
+        except ClientError as e:
+            if len(names) == 1:
+                raise
+            failures.append(e)
+            session.note(f"error: {name}: {e.message}   [{e.code}]")
+    if not failures:
+        return Exit.DONE
+    return Exit.PARTLY if len(failures) < len(names) else for_error(failures[0])
+
+
+@subcommand(slot, "hal0ctl slot restart primary")
+@click.argument("name", type=SlotName())
+@follow.no_wait()
+def restart(session: Session, *, name: str, no_wait: bool) -> Exit:
+    """Unload, then load again with what the configuration says now."""
+    return _verb(session, name, "restart", {}, no_wait)
+
+
+@subcommand(slot, "hal0ctl slot swap primary qwen3-30b-a3b-instruct-2507-q4_k_m")
+@click.argument("name", type=SlotName())
+@click.argument("model", required=False, type=ModelName())
+@click.option("--model", "model_option", type=ModelName(), help="The same, as an option.")
+@follow.no_wait()
+def swap(session: Session, *, name: str, model: str | None, model_option: str | None, no_wait: bool) -> Exit:
+    """Give a slot another model; the old one comes back if the new one fails."""
+    chosen = model or model_option
+    if chosen is None or (model and model_option and model != model_option):
+        raise click.UsageError("name one model: hal0ctl slot swap NAME MODEL")
+    return _verb(session, name, "swap", {"model": chosen}, no_wait)
+
+
+@subcommand(slot, "hal0ctl slot reset primary")
+@click.argument("name", type=SlotName())
+@follow.no_wait()
+def reset(session: Session, *, name: str, no_wait: bool) -> Exit:
+    """Forget a failure, so that the slot may be tried again."""
+    return _verb(session, name, "reset", {}, no_wait)
+
+
+@subcommand(slot, "hal0ctl slot wait primary --for ready --timeout 60")
+@click.argument("name", type=SlotName())
+@click.option("--for", "goal", type=click.Choice(list(follow.WAITS)), default="ready", help="The state to wait for.")
+def wait(session: Session, *, name: str, goal: str) -> None:
+    """Wait for a state; exit 7 after --timeout."""
+    view = follow.slot_in(session, session.client(), name, goal)
+    session.value(view, "", name=name)
+
+
+@subcommand(slot, "hal0ctl slot is-ready primary && echo yes", name="is-ready")
+@click.argument("name", type=SlotName())
+def is_ready(session: Session, *, name: str) -> Exit:
+    """Say nothing; exit 0 when the slot can answer, 9 when not."""
+    ready = session.client().get(f"/api/slots/{name}")["state"] in ROUTABLE
+    if session.machine:
+        session.value({"name": name, "ready": ready}, "")
+    return Exit.DONE if ready else Exit.CHECK_FAILED
+
+
+@subcommand(slot, "hal0ctl slot logs primary -f")
+@click.argument("name", type=SlotName())
+@log_options
+def logs(session: Session, *, name: str, **wanted: Any) -> None:
+    """What the slot's engine wrote."""
+    show_logs(session, session.client(), [name], **wanted)
+
+
+@subcommand(slot, "hal0ctl slot failure img")
+@click.argument("name", type=SlotName())
+def failure(session: Session, *, name: str) -> None:
+    """Why the slot failed last, with the engine's last lines."""
+    view = session.client().get(f"/api/slots/{name}/failure")
+    lines = [f"{view['message']}   [{view['code']}]", *view["log_tail"]]
+    session.value(view, "\n".join(lines))
+
+
+def _verb(session: Session, name: str, verb: str, body: Json, no_wait: bool) -> Exit:
+    client = session.client()
+
+    def outcome(job: Json) -> str:
+        try:
+            view = client.get(f"/api/slots/{job['target']}")
+        except ApiError:
+            return f"{name}: done"  # removed meanwhile
+        model = f" with {view['model']}" if view["model"] and view["state"] in ROUTABLE else ""
+        return f"{name} is {view['state']}{model}"
+
+    return follow.start(session, client, f"/api/slots/{name}/{verb}", body, wait=not no_wait, done=outcome)
