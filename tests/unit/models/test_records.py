@@ -1,0 +1,148 @@
+"""registry.toml: kept as people and other parts of hal0 left it, migrated from old, refused from new."""
+
+from pathlib import Path
+
+import pytest
+
+from hal0.errors import Hal0Error
+from hal0.models.records import ModelRecord, RecordFile
+from hal0.vocab import ModelId
+
+STORE = Path("/var/lib/hal0/models")
+RECORD = ModelRecord(
+    id=ModelId("qwen3-4b-q4_k_m"),
+    files=("qwen3-4b-q4_k_m.gguf",),
+    size_bytes=2_497_280_256,
+    sha256="ab" * 32,
+    license="apache-2.0",
+    source={"repo": "someone/model", "file": "x.gguf", "revision": "main"},
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "registry.toml"
+
+
+def test_what_is_put_is_loaded(path: Path) -> None:
+    RecordFile(path, STORE).put(RECORD)
+
+    assert RecordFile(path, STORE).load() == {RECORD.id: RECORD}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_file_is_no_records(path: Path) -> None:
+    assert RecordFile(path, STORE).load() == {}
+
+
+def test_ids_with_dots_stay_one_key(path: Path) -> None:
+    record = RECORD.model_copy(update={"id": "qwen3.5-9b"})
+
+    RecordFile(path, STORE).put(record)
+
+    assert list(RecordFile(path, STORE).load()) == ["qwen3.5-9b"]
+
+
+def test_edits_leave_comments_and_foreign_tables_alone(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text(
+        'schema = 1  # do not touch\n\n[aliases]\nfast = "m"\n\n[models.m]\n# by hand\n'
+        'files = ["m.gguf"]\nsize_bytes = 5\nnew_key = 1\n'
+    )
+    file = RecordFile(path, STORE)
+
+    file.put(ModelRecord(id=ModelId("m"), files=("m2.gguf",)))
+    file.put(RECORD)
+    file.drop(RECORD.id)
+
+    text = path.read_text()
+    assert "# do not touch" in text
+    assert "# by hand" in text
+    assert 'fast = "m"' in text
+    assert "new_key = 1" in text
+    assert "size_bytes" not in text  # no longer known
+    assert file.load() == {"m": ModelRecord(id=ModelId("m"), files=("m2.gguf",))}
+
+
+def test_forgetting_the_unknown_writes_nothing(path: Path) -> None:
+    RecordFile(path, STORE).drop(ModelId("x"))
+
+    assert not path.exists()
+
+
+def test_newer_is_refused_by_name_and_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("schema = 2\n")
+
+    with pytest.raises(Hal0Error) as caught:
+        RecordFile(path, STORE).put(RECORD)
+
+    assert caught.value.code == "state.newer"
+    assert str(path) in caught.value.message
+    assert path.read_text() == "schema = 2\n"
+
+
+@pytest.mark.parametrize("style", ["[models.Qwen3-4B]\n", '[[models]]\nid = "Qwen3-4B"\n'])
+def test_files_from_before_the_schema_number_are_migrated(path: Path, style: str) -> None:
+    path.parent.mkdir()
+    path.write_text(
+        f'{style}path = "{STORE}/chat/q.gguf"\nsize_bytes = 7\nlicense = "mit"\nhf_repo = "a/b"\n'
+        f'hf_filename = "q.gguf"\nmetadata = {{ sha256 = "{"0" * 64}" }}\n'
+    )
+    file = RecordFile(path, STORE)
+    migrated = ModelRecord(
+        id=ModelId("qwen3-4b"),
+        files=("chat/q.gguf",),
+        size_bytes=7,
+        license="mit",
+        sha256="0" * 64,
+        source={"repo": "a/b", "file": "q.gguf"},
+    )
+
+    assert file.load() == {"qwen3-4b": migrated}
+    file.put(RECORD)
+    assert path.read_text().startswith("schema = 1\n")
+    assert file.load() == {"qwen3-4b": migrated, RECORD.id: RECORD}
+
+
+def test_old_models_outside_the_store_are_left_to_the_scan(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text('[models.m]\npath = "/elsewhere/m.gguf"\n')
+
+    assert RecordFile(path, STORE).load() == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("schema = [", "line 1"),
+        ('schema = "1"', "its schema is '1'"),
+        ("schema = 1\nmodels = 3", "`models` is not a table"),
+        ("schema = 1\nmodels.m = 3", "models.m"),
+        ("schema = 1\n[models.m]", "models.m.files"),
+        ('schema = 1\n[models.m]\nfiles = ["../x"]', "does not stay below the store"),
+        ('schema = 1\n[models.m]\nfiles = ["/etc/x"]', "does not stay below the store"),
+        ('schema = 1\n[models."M/.."]\nfiles = ["x"]', "models.M/...id"),
+        ('schema = 1\n[models.m]\nfiles = ["x"]\nsize_bytes = -1', "models.m.size_bytes"),
+    ],
+)
+def test_what_cannot_be_understood_is_named(path: Path, text: str, words: str) -> None:
+    path.parent.mkdir()
+    path.write_text(text)
+
+    with pytest.raises(Hal0Error) as caught:
+        RecordFile(path, STORE).load()
+
+    assert caught.value.code == "config.invalid"
+    assert caught.value.message.startswith(f"cannot read {path}: ")
+    assert words in caught.value.message
+
+
+def test_a_file_that_cannot_be_written_is_a_typed_error() -> None:
+    path = Path("/proc/hal0/registry.toml")  # nobody can make a directory there, root included
+
+    with pytest.raises(Hal0Error) as caught:
+        RecordFile(path, STORE).put(RECORD)
+
+    assert caught.value.code == "state.write_failed"
+    assert str(path) in caught.value.message
