@@ -75,6 +75,9 @@ class LlamaCpp:
     )
     stops_while_streaming = False  # on SIGTERM it waits for its open streams, for ever
 
+    def __init__(self, *, probe_s: float = _PROBE_S) -> None:
+        self._probe_s = probe_s
+
     def image_key(self, device: Device) -> str:
         match device:
             case Device.VULKAN | Device.ROCM | Device.CUDA | Device.CPU:
@@ -123,10 +126,10 @@ class LlamaCpp:
 
     async def health(self, endpoint: Endpoint, launch_model: str, session: ClientSession) -> Health:
         try:
-            async with asyncio.timeout(_PROBE_S):
+            async with asyncio.timeout(self._probe_s):
                 return await _probe(endpoint, launch_model, session)
         except TimeoutError:
-            return Health(HealthState.NOT_LISTENING, f"no answer within {_PROBE_S:g} s")
+            return Health(HealthState.NOT_LISTENING, f"no answer within {self._probe_s:g} s")
         except (ClientError, OSError) as error:
             where = f"{endpoint.host}:{endpoint.port}"
             return Health(HealthState.NOT_LISTENING, f"nothing answers at {where} ({type(error).__name__})")

@@ -11,8 +11,8 @@ from hal0.lib import jsonio
 def in_asked_format(request: Mapping[str, Any], answer: bytes) -> bytes:
     """An OpenAI embeddings answer with every vector in the request's `encoding_format` (absent: float).
 
-    For engines that ignore the member; fits `Forward.convert`. An answer that is right already, or that is no
-    list of embeddings, comes back as the same bytes.
+    For engines that ignore the member; fits `Forward.convert`. An answer that is right already, or that holds
+    no vectors, comes back as the same bytes.
     """
     want_base64 = request.get("encoding_format") == "base64"
     try:
@@ -24,8 +24,11 @@ def in_asked_format(request: Mapping[str, Any], answer: bytes) -> bytes:
     wrong = [item for item in items if isinstance(item.get("embedding"), list if want_base64 else str)]
     if not wrong:
         return answer
-    for item in wrong:
-        item["embedding"] = encode(item["embedding"]) if want_base64 else decode(item["embedding"])
+    try:
+        for item in wrong:
+            item["embedding"] = encode(item["embedding"]) if want_base64 else decode(item["embedding"])
+    except (ValueError, struct.error):
+        return answer
     return jsonio.dumps(body)
 
 
