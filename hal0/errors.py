@@ -148,8 +148,8 @@ class Hal0Error(Exception):
         """Response headers that tell a client whether and when to try again."""
         headers = {"x-should-retry": "true" if self.spec.retry else "false"}
         if self.retry_after_s is not None:
-            seconds = math.ceil(self.retry_after_s)
-            headers["Retry-After"] = str(min(max(seconds, _RETRY_AFTER_MIN_S), _RETRY_AFTER_MAX_S))
+            seconds = min(max(self.retry_after_s, _RETRY_AFTER_MIN_S), _RETRY_AFTER_MAX_S)
+            headers["Retry-After"] = str(math.ceil(seconds))
         return headers
 
     def body(self, request_id: str | None = None) -> dict[str, Any]:
