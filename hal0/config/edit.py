@@ -1,7 +1,9 @@
 """Change TOML files the way a careful person would: comments and order stay, a stale edit is refused."""
 
+import copy
 import hashlib
 import stat
+import tomllib
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -9,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import tomlkit
+from tomlkit.container import Container, OutOfOrderTableProxy
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import InlineTable
+from tomlkit.items import InlineTable, Item, Table
 
 from hal0.config.faults import Fault, invalid
 from hal0.config.load import Loaded, load
@@ -50,17 +53,24 @@ def revision(file: Path) -> str:
 
 
 def edited(text: str, edits: Sequence[Edit]) -> str:
-    """The TOML text after the edits. Pure. Raises config.invalid when a path leads through what is no table."""
+    """The TOML text after the edits. Pure.
+
+    Raises config.invalid when a path leads through what is no table, and when the layout of the text (tables out of
+    order, dotted keys) is one in which the edit cannot be made without touching more: then nothing is guessed.
+    """
     try:
-        document = tomlkit.parse(text)
-    except TOMLKitError as error:
+        document, wanted = tomlkit.parse(text), tomllib.loads(text)
+    except (TOMLKitError, tomllib.TOMLDecodeError) as error:
         raise invalid([Fault("", None, "", f"is not valid TOML: {error}")]) from error
     for edit in edits:
-        if edit.value is REMOVE:
-            _remove(document, edit.path)
-        else:
-            table = _table(document, edit.path[:-1])
-            _set(table, edit.path[-1], edit.value)
+        _apply(wanted, edit)
+        try:
+            _apply(document, edit)
+            faithful = _without_empty(tomllib.loads(tomlkit.dumps(document))) == _without_empty(wanted)
+        except (TOMLKitError, tomllib.TOMLDecodeError):
+            faithful = False
+        if not faithful:
+            raise invalid([Fault("", None, ".".join(edit.path), "cannot be changed in this layout; edit the file")])
     return tomlkit.dumps(document)
 
 
@@ -103,33 +113,54 @@ def _expect(file: Path, expected: str) -> None:
         )
 
 
-def _table(document: MutableMapping[str, Any], path: tuple[str, ...]) -> MutableMapping[str, Any]:
+def _apply(document: MutableMapping[str, Any], edit: Edit) -> None:
+    """One edit, of a tomlkit document or of plain dicts."""
     table = document
-    for depth, key in enumerate(path, start=1):
+    for depth, key in enumerate(edit.path[:-1], start=1):
         if key not in table:
-            # `[slots.x]` needs no `[slots]` above it.
-            table[key] = tomlkit.table(is_super_table=depth < len(path))
+            if edit.value is REMOVE:
+                return
+            table[key] = _new_table(table, last=depth == len(edit.path) - 1)
         inner = table[key]
         if not isinstance(inner, MutableMapping):
-            raise invalid([Fault("", None, ".".join(path[:depth]), "is not a table")])
+            raise invalid([Fault("", None, ".".join(edit.path[:depth]), "is not a table")])
         table = inner
-    return table
+    if edit.value is REMOVE:
+        table.pop(edit.path[-1], None)
+    else:
+        table[edit.path[-1]] = _item(table, edit.path[-1], edit.value)
 
 
-def _set(table: MutableMapping[str, Any], key: str, value: Any) -> None:
-    old = table.get(key)
-    item = tomlkit.item(value)
-    if old is not None and hasattr(old, "trivia") and not isinstance(value, dict):
+def _new_table(parent: MutableMapping[str, Any], *, last: bool) -> MutableMapping[str, Any]:
+    """`[slots.x]` needs no `[slots]` above it; inside `{ }` only `{ }` may stand."""
+    match parent:
+        case InlineTable():
+            return tomlkit.inline_table()
+        case Container() | Table() | OutOfOrderTableProxy():
+            return tomlkit.table(is_super_table=not last)
+        case _:
+            return {}
+
+
+def _item(parent: MutableMapping[str, Any], key: str, value: Any) -> Any:
+    """The value as tomlkit's, with the comment that stands behind the old one."""
+    if isinstance(parent, InlineTable) and isinstance(value, dict):
+        table = tomlkit.inline_table()
+        for inner_key, inner in value.items():
+            table[inner_key] = _item(table, inner_key, inner)
+        return table
+    if type(parent) is dict:
+        return copy.deepcopy(value)
+    item, old = tomlkit.item(value), parent.get(key)
+    if isinstance(old, Item) and not isinstance(value, dict):
         item.trivia.indent, item.trivia.comment_ws = old.trivia.indent, old.trivia.comment_ws
         item.trivia.comment, item.trivia.trail = old.trivia.comment, old.trivia.trail
-    table[key] = item
+    return item
 
 
-def _remove(document: MutableMapping[str, Any], path: tuple[str, ...]) -> None:
-    table: Any = document
-    for key in path[:-1]:
-        if not isinstance(table, MutableMapping) or key not in table:
-            return
-        table = table[key]
-    if isinstance(table, MutableMapping | InlineTable):
-        table.pop(path[-1], None)
+def _without_empty(value: Any) -> Any:
+    """Tables that hold nothing may be written or not."""
+    if not isinstance(value, dict):
+        return value
+    kept = {key: _without_empty(inner) for key, inner in value.items()}
+    return {key: inner for key, inner in kept.items() if inner != {}}

@@ -1,9 +1,14 @@
 """Edits keep what they do not touch, and lose to a newer file."""
 
 import stat
+import tomllib
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hal0.config.edit import ABSENT, REMOVE, Edit, edited, revision, save
 from hal0.config.template import write_first
@@ -101,3 +106,71 @@ def test_the_first_file_is_written_once(tmp_path: Path) -> None:
     paths.config_file.write_text(TEXT)
     assert not write_first(paths)
     assert paths.config_file.read_text() == TEXT
+
+
+USUAL = (
+    "",
+    TEXT,
+    "[slots.primary.model]\ndefault = 'a'\n\n[slots.primary.env]\nA = '1'\n[server]\n",
+    "[[list]]\na = 1\n[server] # last\n",
+    "slots = { primary = { priority = 1 } }\n",
+)
+UNUSUAL = (
+    "[slots]\nprimary.priority = 1\nprimary.model = 'a'\n[other]\n",
+    "[slots.primary]\na = 1\n[server]\nx = 1\n[slots.two]\nb = 1\n[slots.primary.env]\nA = '1'\n",
+)
+edits = st.builds(
+    Edit,
+    st.lists(st.sampled_from(["slots", "primary", "two", "server", "model", "env", "a b"]), min_size=1, max_size=4).map(
+        tuple
+    ),
+    st.sampled_from([1, "x", True, 2.5, ["a"], {"k": 1}, {}, REMOVE]),
+)
+
+
+def _applied(table: dict[str, Any], edit: Edit) -> dict[str, Any]:
+    """The meaning of an edit, built anew at each level."""
+    key, *rest = edit.path
+    if rest:
+        inner = table.get(key)
+        if edit.value is REMOVE and inner is None:
+            return table
+        assert inner is None or isinstance(inner, dict)
+        return {**table, key: _applied(inner or {}, Edit(tuple(rest), edit.value))}
+    left = {name: value for name, value in table.items() if name != key}
+    return left if edit.value is REMOVE else {**left, key: edit.value}
+
+
+def _filled(value: Any) -> Any:
+    """Tables that hold nothing may be written or not."""
+    if not isinstance(value, dict):
+        return value
+    return {key: filled for key, inner in value.items() if (filled := _filled(inner)) != {}}
+
+
+@given(st.sampled_from(USUAL + UNUSUAL), st.lists(edits, max_size=4))
+def test_an_edit_means_what_it_says_or_is_refused(text: str, changes: list[Edit]) -> None:
+    wanted = tomllib.loads(text)
+    for edit in changes:
+        try:
+            after = edited(text, [edit])
+        except Hal0Error:
+            continue
+        wanted = _applied(wanted, edit)
+        assert _filled(tomllib.loads(after)) == _filled(wanted)
+        text = after
+
+
+@given(st.sampled_from(USUAL), edits)
+def test_in_a_usual_layout_only_a_path_through_a_value_is_refused(text: str, edit: Edit) -> None:
+    refusal = pytest.raises(Hal0Error, match="is not a table")
+    with refusal if _through_a_value(tomllib.loads(text), edit.path) else nullcontext():
+        edited(text, [edit])
+
+
+def _through_a_value(table: Any, path: tuple[str, ...]) -> bool:
+    for key in path[:-1]:
+        table = table.get(key, {})
+        if not isinstance(table, dict):
+            return True
+    return False
