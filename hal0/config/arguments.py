@@ -64,7 +64,7 @@ _LLAMA_SERVER: Final = _Rules(
         ("--ui-mcp-proxy --webui-mcp-proxy", _PROGRAMS),
         ("--path --ui-config-file --webui-config-file --slot-save-path --media-path --video-ffmpeg-dir", _FILES),
         ("--log-prompts-dir --log-file -lcd --lookup-cache-dynamic", _FILES),
-        ("--log-disable --log-jsonl --no-log-prefix --log-colors", _LOG),
+        ("--log-disable --log-jsonl --no-log-prefix --no-log-timestamps --log-colors", _LOG),
         ("-h --help --usage --version -cl --cache-list --completion-bash --list-devices", _QUITS),
     ),
     model_files=frozenset(
@@ -74,7 +74,7 @@ _LLAMA_SERVER: Final = _Rules(
             *("--grammar-file", "-jf", "--json-schema-file", "-lcs", "--lookup-cache-static"),
         }
     ),
-    env_prefixes=("LLAMA_ARG_", "LLAMA_API_KEY", "HF_"),
+    env_prefixes=("LLAMA_", "HF_", "MODEL_ENDPOINT"),
 )
 
 _OTHERS: Final = _Rules(never=_never(("--host --port", _ADDRESS), ("--model", "use the field `model`")))

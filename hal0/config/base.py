@@ -73,9 +73,8 @@ def _absolute(path: Path) -> Path:
 
 def _base_url(url: str) -> str:
     if not _BASE_URL.match(url):
-        raise fault(
-            f"{url!r} is not a base address", allowed="http(s)://host[:port][/path] without user, query, fragment"
-        )
+        # The text is not repeated: it may hold a password.
+        raise fault("is not a base address", allowed="http(s)://host[:port][/path] without user, query or fragment")
     return url.rstrip("/")
 
 

@@ -19,7 +19,7 @@ LLAMACPP = ProviderName.LLAMACPP
         *("--fim-qwen-3b-default", "--gpt-oss-20b-default", "--embd-gemma-default", "-mmu http://x"),
         *("--path /", "--media-path /", "--slot-save-path /tmp", "--log-file /x", "-lcd /x", "--video-ffmpeg-dir /x"),
         *("--tools all", "--agent", "-ag", "--mcp-servers-json {}", "--ui-mcp-proxy", "--models-dir /", "--mmproj /x"),
-        *("--log-disable", "--log-jsonl", "--version", "-h", "--list-devices", "--no-ui"),
+        *("--log-disable", "--log-jsonl", "--no-log-timestamps", "--version", "-h", "--list-devices", "--no-ui"),
     ],
 )
 def test_owned_dangerous_and_useless_flags_are_refused(text: str) -> None:
@@ -68,8 +68,8 @@ def test_no_provider_lets_the_address_be_chosen(provider: ProviderName) -> None:
 
 
 def test_the_environment_is_no_way_around() -> None:
-    names = ["LLAMA_ARG_HOST", "LLAMA_API_KEY", "HF_TOKEN", "GGML_VK_VISIBLE_DEVICES"]
-    assert [refusal.flag for refusal in refused_env(LLAMACPP, names)] == names[:3]
+    names = ["LLAMA_ARG_HOST", "LLAMA_API_KEY", "LLAMA_LOG_FILE", "HF_TOKEN", "GGML_VK_VISIBLE_DEVICES"]
+    assert [refusal.flag for refusal in refused_env(LLAMACPP, names)] == names[:4]
 
 
 def test_model_files_are_where_the_providers_mount_them() -> None:

@@ -229,3 +229,10 @@ def test_origins_name_file_and_line(paths: Paths) -> None:
     assert (Path(origins["server", "port"].source).name, origins["server", "port"].line) == ("hal0.toml", 3)
     model = origins["slots", "primary", "model"]
     assert (Path(model.source).name, model.line) == ("primary.toml", 2)
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated(paths: Paths) -> None:
+    write(paths, "[upstreams.far]\nbase_url = 'https://me:hunter2@far/v1'\n")
+    with pytest.raises(Hal0Error) as caught:
+        load(paths)
+    assert "hunter2" not in caught.value.message + str(caught.value.details)
