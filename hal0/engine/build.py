@@ -1,0 +1,80 @@
+"""Build one image on this machine: from the host's packages where it can, else from the Containerfile."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from hal0.engine.base import Engine, ImageInfo, ImageProgress, OnImageProgress
+from hal0.engine.manifest import ImageEntry, Recipe, stage_settings
+from hal0.engine.program import Finished, run_program
+from hal0.errors import Hal0Error
+
+_ROOTFS_S: Final = 1800.0  # a slow line fetching the largest image (500 MB at 300 KB/s)
+_UNABLE: Final = 3  # rootfs.sh: this host cannot build this way
+
+
+class Unable(Exception):
+    """This host cannot build from packages; the text says why."""
+
+
+async def build_image(
+    engine: Engine, entry: ImageEntry, recipe: Recipe, *, root: Path, scratch: Path, on_progress: OnImageProgress
+) -> ImageInfo:
+    """Build `entry` and tag it locally. `root` is the images folder; `scratch` holds the files while they are made.
+
+    Raises image.build_failed with the failing step's own words. Cancelling ends the build and removes its files.
+    """
+    folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="image-", dir=scratch)
+    try:
+        tar = Path(folder.name) / "rootfs.tar"
+        await _write_rootfs(tar, entry, recipe, root, on_progress)
+        text = await asyncio.to_thread((root / recipe.containerfile).read_text)
+        return await engine.image_import(tar, entry.local_tag, stage_settings(text, recipe.target), on_progress)
+    except Unable as why:
+        on_progress(ImageProgress(f"building in a container, since here {why}"))
+        try:
+            return await _build_in_container(engine, entry, recipe, root, on_progress)
+        except Hal0Error as fault:
+            raise _failed(entry, f"{fault.message}; and from packages: {why}") from fault
+    finally:
+        await asyncio.to_thread(folder.cleanup)
+
+
+async def _write_rootfs(tar: Path, entry: ImageEntry, recipe: Recipe, root: Path, on_progress: OnImageProgress) -> None:
+    # By name of the shell: a wheel need not keep the script's mode.
+    argv = ("bash", str(root / "rootfs.sh"), str(tar), recipe.target)
+    try:
+        finished = await run_program(argv, timeout_s=_ROOTFS_S, on_line=lambda line: on_progress(ImageProgress(line)))
+    except OSError as fault:
+        if isinstance(fault, TimeoutError):
+            raise _failed(entry, f"fetching the packages took longer than {_ROOTFS_S / 60:.0f} minutes") from fault
+        raise Unable(f"bash cannot be started ({fault.strerror})") from fault
+    _check(finished, entry)
+
+
+def _check(finished: Finished, entry: ImageEntry) -> None:
+    if finished.status == 0:
+        return
+    reason = finished.tail[-1] if finished.tail else f"rootfs.sh ended with status {finished.status}"
+    reason = reason.removeprefix("cannot build the image: ")
+    if finished.status == _UNABLE:
+        raise Unable(reason)
+    raise _failed(entry, reason)
+
+
+async def _build_in_container(
+    engine: Engine, entry: ImageEntry, recipe: Recipe, root: Path, on_progress: OnImageProgress
+) -> ImageInfo:
+    return await engine.image_build(
+        root,
+        containerfile=recipe.containerfile,
+        target=recipe.target,
+        tag=entry.local_tag,
+        build_args={},
+        on_progress=on_progress,
+    )
+
+
+def _failed(entry: ImageEntry, reason: str) -> Hal0Error:
+    return Hal0Error("image.build_failed", f"cannot build image {entry.key}: {reason}")

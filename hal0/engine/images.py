@@ -1,0 +1,256 @@
+"""Runtime images: where each comes from, and fetching, building and checking them.
+
+The order is always the same: a build of this machine, what was pulled by digest, a pull, a build. `choose` is that
+order as a pure function; `ImageService` does what it says.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from hal0.engine.base import Engine, ImageInfo, ImageProgress, OnImageProgress
+from hal0.engine.build import build_image
+from hal0.engine.manifest import ImageEntry, Recipe
+from hal0.errors import Hal0Error
+from hal0.lib.atomic import write_atomic
+from hal0.lib.clock import Clock
+from hal0.lib.jsonio import JSONDecodeError, dumps_pretty, loads
+
+_RECORD_SCHEMA: Final = 1
+
+
+class Source(StrEnum):
+    """Where an image comes from next time it is needed."""
+
+    LOCAL = "local"  # it is here
+    PULL = "pull"
+    BUILD = "build"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`image` is set exactly when `source` is LOCAL."""
+
+    source: Source
+    image: ImageInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageState:
+    """One row of the image list; `note` says what a person should know about it."""
+
+    entry: ImageEntry
+    choice: Choice
+    note: str | None = None
+
+
+def choose(
+    entry: ImageEntry, *, recorded: ImageInfo | None, tagged: ImageInfo | None, pulled: ImageInfo | None
+) -> Choice:
+    """The image that counts, or how to get one.
+
+    `recorded` is the store's image of the recorded build, `tagged` what the local tag points to (a build whose
+    record was lost), `pulled` the store's image of the manifest's digest.
+    """
+    for image in (recorded, tagged, pulled):
+        if image is not None:
+            return Choice(Source.LOCAL, image)
+    if entry.digest is not None:
+        return Choice(Source.PULL)
+    return Choice(Source.BUILD if entry.recipe else Source.NONE)
+
+
+class ImageService:
+    """The images of one engine. Callers that ask for the same image share the work; the last to leave ends it."""
+
+    def __init__(
+        self, engine: Engine, manifest: Mapping[str, ImageEntry], *, root: Path, record_file: Path, clock: Clock
+    ) -> None:
+        """`root` is the images folder; `record_file` remembers builds, its folder holds them while they are made."""
+        self._engine = engine
+        self._manifest = manifest
+        self._root = root
+        self._record_file = record_file
+        self._clock = clock
+        self._flights: dict[str, _Flight] = {}
+
+    async def list(self) -> list[ImageState]:
+        """Every image of the manifest, here or not."""
+        return [await self._state(entry) for entry in self._manifest.values()]
+
+    async def verify(self, key: str) -> ImageState:
+        """Check that the image is here and is what it should be.
+
+        Raises image.missing, or image.digest_mismatch when the local tag points to something that hal0 did not build.
+        """
+        entry = self._entry(key)
+        state = await self._state(entry)
+        if state.choice.image is None:
+            raise _missing(entry)
+        recorded = (await self._records()).get(key)
+        tagged = await self._engine.image_inspect(entry.local_tag)
+        if recorded and tagged and tagged.id != recorded["id"]:
+            raise Hal0Error(
+                "image.digest_mismatch",
+                f"cannot vouch for {key}: {entry.local_tag} is {tagged.id[:12]}, hal0 built {recorded['id'][:12]}",
+                hint=f"hal0ctl image build {key} --force",
+            )
+        return state
+
+    async def ensure(self, key: str, on_progress: OnImageProgress) -> str:
+        """The id of the image for a manifest key, or for an image reference of the user's own.
+
+        Pulls or builds what is not here. Raises image.missing, image.build_failed, image.digest_mismatch or engine.*.
+        """
+        entry = self._manifest.get(key)
+        if entry is None:
+            return (await self._own(key, on_progress)).id
+        choice = (await self._state(entry)).choice
+        if choice.image is not None:
+            return choice.image.id
+        if choice.source is Source.PULL:
+            try:
+                return (await self.pull(key, on_progress)).id
+            except Hal0Error as fault:
+                if entry.recipe is None or fault.code == "image.digest_mismatch":
+                    raise
+                on_progress(ImageProgress(f"{fault.message}; building it here instead"))
+        return (await self.build(key, on_progress)).id
+
+    async def pull(self, key: str, on_progress: OnImageProgress, *, force: bool = False) -> ImageInfo:
+        """Pull by digest; with `force` even when it is here. Raises image.missing when it is not published."""
+        entry = self._entry(key)
+        ref = entry.pull_ref
+        if ref is None:
+            raise _missing(entry)
+        if not force and (image := await self._engine.image_inspect(ref)) is not None:
+            return image
+        return await self._shared(f"pull {key}", lambda tell: self._pull(entry, ref, tell), on_progress)
+
+    async def build(self, key: str, on_progress: OnImageProgress, *, force: bool = False) -> ImageInfo:
+        """Build on this machine; with `force` even when a build is here. Raises image.missing, image.build_failed."""
+        entry = self._entry(key)
+        recipe = entry.recipe
+        if recipe is None:
+            raise _missing(entry)
+        if not force and (image := await self._built(entry)) is not None:
+            return image
+        return await self._shared(f"build {key}", lambda tell: self._build(entry, recipe, tell), on_progress)
+
+    async def aclose(self) -> None:
+        """End what is under way and wait for it."""
+        await asyncio.gather(*(flight.end() for flight in self._flights.values()))
+
+    def _entry(self, key: str) -> ImageEntry:
+        if (entry := self._manifest.get(key)) is None:
+            known = ", ".join(self._manifest)
+            raise Hal0Error("image.not_found", f"cannot find image {key!r}: the keys are {known}")
+        return entry
+
+    async def _state(self, entry: ImageEntry) -> ImageState:
+        pulled = None if entry.pull_ref is None else await self._engine.image_inspect(entry.pull_ref)
+        recorded, tagged = await self._recorded(entry), await self._engine.image_inspect(entry.local_tag)
+        choice = choose(entry, recorded=recorded, tagged=tagged, pulled=pulled)
+        return ImageState(entry, choice, _note(entry, choice))
+
+    async def _recorded(self, entry: ImageEntry) -> ImageInfo | None:
+        record = (await self._records()).get(entry.key)
+        return None if record is None else await self._engine.image_inspect(record["id"])
+
+    async def _built(self, entry: ImageEntry) -> ImageInfo | None:
+        return await self._recorded(entry) or await self._engine.image_inspect(entry.local_tag)
+
+    async def _own(self, ref: str, on_progress: OnImageProgress) -> ImageInfo:
+        if (image := await self._engine.image_inspect(ref)) is not None:
+            return image
+        if "@sha256:" not in ref:
+            raise Hal0Error(
+                "image.missing",
+                f"cannot use image {ref}: it is not here, and only images named by digest are pulled",
+                hint=f"podman pull {ref}, or write it as NAME@sha256:...",
+            )
+        return await self._shared(f"pull {ref}", lambda tell: self._engine.image_pull(ref, tell), on_progress)
+
+    async def _pull(self, entry: ImageEntry, ref: str, tell: OnImageProgress) -> ImageInfo:
+        image = await self._engine.image_pull(ref, tell)
+        if image.digests and not any(digest.endswith(f"@{entry.digest}") for digest in image.digests):
+            raise Hal0Error(
+                "image.digest_mismatch",
+                f"cannot use image {entry.key}: {entry.digest} was asked for, {image.digests[0]} came",
+            )
+        return image
+
+    async def _build(self, entry: ImageEntry, recipe: Recipe, tell: OnImageProgress) -> ImageInfo:
+        scratch = self._record_file.parent
+        image = await build_image(self._engine, entry, recipe, root=self._root, scratch=scratch, on_progress=tell)
+        records = await self._records()
+        records[entry.key] = {"id": image.id, "tag": entry.local_tag, "built_at": self._clock.now()}
+        document = dumps_pretty({"schema": _RECORD_SCHEMA, "built": records})
+        try:
+            await asyncio.to_thread(write_atomic, self._record_file, document)
+        except OSError as fault:
+            raise Hal0Error("state.write_failed", f"cannot remember the build of {entry.key}: {fault}") from fault
+        return image
+
+    async def _records(self) -> dict[str, Any]:
+        """What was built here, by key; an unreadable record counts as none, the local tag still tells."""
+        try:
+            document = loads(await asyncio.to_thread(self._record_file.read_bytes))
+        except (FileNotFoundError, JSONDecodeError):
+            return {}
+        return dict(document["built"]) if document.get("schema") == _RECORD_SCHEMA else {}
+
+    async def _shared(
+        self, name: str, work: Callable[[OnImageProgress], Awaitable[ImageInfo]], on_progress: OnImageProgress
+    ) -> ImageInfo:
+        flight = self._flights.get(name)
+        if flight is None:
+            flight = self._flights[name] = _Flight(work)
+        try:
+            return await flight.join(on_progress)
+        finally:
+            if not flight.listeners and self._flights.get(name) is flight:
+                del self._flights[name]
+                await flight.end()
+
+
+class _Flight:
+    """One pull or build, and everyone who waits for it."""
+
+    def __init__(self, work: Callable[[OnImageProgress], Awaitable[ImageInfo]]) -> None:
+        self.listeners: list[OnImageProgress] = []
+        self._task = asyncio.ensure_future(self._run(work))
+
+    async def _run(self, work: Callable[[OnImageProgress], Awaitable[ImageInfo]]) -> ImageInfo:
+        return await work(self._tell)
+
+    def _tell(self, progress: ImageProgress) -> None:
+        for listener in tuple(self.listeners):
+            listener(progress)
+
+    async def join(self, on_progress: OnImageProgress) -> ImageInfo:
+        self.listeners.append(on_progress)
+        try:
+            return await asyncio.shield(self._task)
+        finally:
+            self.listeners.remove(on_progress)
+
+    async def end(self) -> None:
+        """Cancel what is not done, and wait for it."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+def _missing(entry: ImageEntry) -> Hal0Error:
+    ways = ["pull it" if entry.digest else "it is not published yet"]
+    ways.append("build it" if entry.recipe else "it cannot be built yet")
+    hint = f"hal0ctl image build {entry.key}" if entry.recipe else None
+    return Hal0Error("image.missing", f"cannot use image {entry.key}: {', '.join(ways)}", hint=hint)
+
+
+def _note(entry: ImageEntry, choice: Choice) -> str | None:
+    return "not published, not buildable yet" if choice.source is Source.NONE else None

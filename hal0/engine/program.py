@@ -1,0 +1,77 @@
+"""Run one program to its end: its lines as they come, a deadline, and nothing of it left when the caller leaves."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+_TAIL_LINES: Final = 20  # enough for the reason a program gives before it stops
+_LINE_BYTES: Final = 256 * 1024  # a program that writes longer lines than this is not one of ours
+_GRACE_S: Final = 3.0  # for traps that clean up after SIGTERM
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a program ended: its exit status (negative: the signal that ended it) and its last lines."""
+
+    status: int
+    tail: tuple[str, ...]
+
+
+async def run_program(
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    on_line: Callable[[str], None],
+    env: Mapping[str, str] | None = None,
+) -> Finished:
+    """Run `argv` without a terminal; stdout and stderr arrive line by line in `on_line`, in the order written.
+
+    `env` replaces the environment. The program has a process group of its own; when the deadline passes
+    (TimeoutError) or the caller is cancelled, the whole group gets SIGTERM and, 3 s later, SIGKILL.
+    Raises OSError when the program cannot be started.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=env,
+        start_new_session=True,
+        limit=_LINE_BYTES,
+    )
+    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await _read_lines(process, tail, on_line)
+            status = await process.wait()
+    except BaseException:
+        await _end_group(process)
+        raise
+    return Finished(status, tuple(tail))
+
+
+async def _read_lines(process: asyncio.subprocess.Process, tail: deque[str], on_line: Callable[[str], None]) -> None:
+    assert process.stdout is not None
+    async for raw in process.stdout:
+        line = raw.decode(errors="replace").rstrip()
+        tail.append(line)
+        on_line(line)
+
+
+async def _end_group(process: asyncio.subprocess.Process) -> None:
+    _signal_group(process.pid, signal.SIGTERM)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GRACE_S):
+            await process.wait()
+    _signal_group(process.pid, signal.SIGKILL)  # the leader may be gone while its children are not
+    await process.wait()
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, number)

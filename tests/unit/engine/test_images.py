@@ -1,0 +1,216 @@
+"""Where an image comes from, and what happens on the way when something is missing or wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from hal0.engine.base import ImageInfo, ImageProgress
+from hal0.engine.images import Choice, ImageService, Source, choose
+from hal0.engine.manifest import ImageEntry, stage_settings
+from hal0.errors import Hal0Error
+from hal0.lib.clock import SystemClock
+from hal0.lib.jsonio import loads
+from hal0.vocab import Device
+from tests.fakes.engine import Delays, FakeEngine
+from tests.unit.engine.test_program import running
+
+DIGEST = "sha256:" + "d" * 64
+CPU = ImageEntry(
+    key="cpu", ref="r.example/cpu", digest=None, containerfile="Containerfile", target="cpu", devices=(Device.CPU,)
+)
+PUBLISHED = CPU.model_copy(update={"digest": DIGEST})
+UNBUILDABLE = CPU.model_copy(update={"containerfile": None, "target": None})
+A, B, C = (ImageInfo(letter * 64, (), (), 1) for letter in "abc")
+
+
+@pytest.mark.parametrize(
+    ("entry", "recorded", "tagged", "pulled", "choice"),
+    [
+        (PUBLISHED, A, B, C, Choice(Source.LOCAL, A)),
+        (PUBLISHED, None, B, C, Choice(Source.LOCAL, B)),
+        (PUBLISHED, None, None, C, Choice(Source.LOCAL, C)),
+        (PUBLISHED, None, None, None, Choice(Source.PULL)),
+        (CPU, None, None, None, Choice(Source.BUILD)),
+        (UNBUILDABLE, None, None, None, Choice(Source.NONE)),
+    ],
+)
+def test_a_local_build_comes_before_a_pull_and_a_pull_before_a_build(
+    entry: ImageEntry, recorded: ImageInfo | None, tagged: ImageInfo | None, pulled: ImageInfo | None, choice: Choice
+) -> None:
+    assert choose(entry, recorded=recorded, tagged=tagged, pulled=pulled) == choice
+
+
+def test_the_settings_of_a_stage_are_its_lines_that_copy_nothing() -> None:
+    text = 'FROM x\nENV A=1\nFROM scratch AS b\n# why\nCOPY --from=a / /\nENV B=2\nENTRYPOINT ["/b"]\nFROM y\nENV C=3'
+    assert stage_settings(text, "b") == ("ENV B=2", 'ENTRYPOINT ["/b"]')
+
+
+@dataclass
+class Bench:
+    """A service over an empty image store, its folder of images, and the progress that was told."""
+
+    engine: FakeEngine
+    root: Path
+    record_file: Path
+    service: ImageService
+    told: list[str]
+
+    def tell(self, progress: ImageProgress) -> None:
+        self.told.append(progress.message)
+
+    def script(self, body: str) -> None:
+        (self.root / "rootfs.sh").write_text(body)
+
+    def serve(self, entry: ImageEntry) -> ImageService:
+        return ImageService(
+            self.engine, {entry.key: entry}, root=self.root, record_file=self.record_file, clock=SystemClock()
+        )
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    root, state = tmp_path / "images", tmp_path / "state"
+    root.mkdir()
+    state.mkdir()
+    (root / "Containerfile").write_text('FROM scratch AS cpu\nENTRYPOINT ["/bin/it"]\n')
+    engine = FakeEngine(delays=Delays(pull=0.02))
+    engine.images.clear()
+    service = ImageService(engine, {"cpu": CPU}, root=root, record_file=state / "images.json", clock=SystemClock())
+    bench = Bench(engine, root, state / "images.json", service, [])
+    bench.script('echo unpacking\necho "$2" > "$1"\n')
+    yield bench
+    await service.aclose()
+    await engine.aclose()
+    assert [path.name for path in state.iterdir() if path.name.startswith("image-")] == []
+
+
+def verbs(bench: Bench) -> list[str]:
+    return [call.verb for call in bench.engine.calls if call.verb != "image_inspect"]
+
+
+async def test_a_build_from_packages_is_imported_tagged_and_remembered(bench: Bench) -> None:
+    image_id = await bench.service.ensure("cpu", bench.tell)
+    assert bench.engine.images[image_id].tags == ("localhost/hal0-toolbox-cpu:latest",)
+    assert loads(bench.record_file.read_bytes())["built"]["cpu"]["id"] == image_id
+    assert bench.told[0] == "unpacking"
+    assert await bench.service.ensure("cpu", bench.tell) == image_id
+    assert verbs(bench) == ["image_import"]
+
+
+async def test_the_remembered_build_counts_when_its_tag_was_moved(bench: Bench) -> None:
+    built = await bench.service.ensure("cpu", bench.tell)
+    stranger = ImageInfo("f" * 64, ("localhost/hal0-toolbox-cpu:latest",), (), 1)
+    bench.engine.images = {built: replace(bench.engine.images[built], tags=()), stranger.id: stranger}
+    assert await bench.service.ensure("cpu", bench.tell) == built
+    with pytest.raises(Hal0Error, match="cannot vouch for cpu") as caught:
+        await bench.service.verify("cpu")
+    assert caught.value.code == "image.digest_mismatch"
+
+
+async def test_a_damaged_record_is_made_up_for_by_the_tag(bench: Bench) -> None:
+    built = await bench.service.ensure("cpu", bench.tell)
+    bench.record_file.write_bytes(b"{")
+    assert await bench.service.ensure("cpu", bench.tell) == built
+
+
+async def test_a_host_without_packages_builds_in_a_container(bench: Bench) -> None:
+    bench.script("echo 'cannot build the image: no mirror' >&2; exit 3")
+    await bench.service.ensure("cpu", bench.tell)
+    assert verbs(bench) == ["image_build"]
+    assert "building in a container, since here no mirror" in bench.told
+
+
+async def test_a_failed_build_says_the_failing_steps_own_words(bench: Bench) -> None:
+    bench.script("echo fetching; echo 'cannot build the image: the packages could not be fetched' >&2; exit 1")
+    with pytest.raises(Hal0Error) as caught:
+        await bench.service.ensure("cpu", bench.tell)
+    assert caught.value.code == "image.build_failed"
+    assert caught.value.message == "cannot build image cpu: the packages could not be fetched"
+    assert verbs(bench) == []
+
+
+async def test_what_is_neither_published_nor_buildable_is_missing(bench: Bench) -> None:
+    with pytest.raises(Hal0Error, match="not published yet, it cannot be built yet") as caught:
+        await bench.serve(UNBUILDABLE).ensure("cpu", bench.tell)
+    assert caught.value.code == "image.missing"
+
+
+async def test_an_unpublished_image_is_never_pulled(bench: Bench) -> None:
+    with pytest.raises(Hal0Error) as caught:
+        await bench.service.pull("cpu", bench.tell)
+    assert caught.value.code == "image.missing"
+    assert verbs(bench) == []
+
+
+async def test_a_published_image_is_pulled_by_its_digest(bench: Bench) -> None:
+    ref = f"r.example/cpu@{DIGEST}"
+    bench.engine.registry[ref] = replace(A, digests=(ref,))
+    assert await bench.serve(PUBLISHED).ensure("cpu", bench.tell) == A.id
+
+
+async def test_another_digest_than_asked_for_is_refused_and_not_built_around(bench: Bench) -> None:
+    bench.engine.registry[f"r.example/cpu@{DIGEST}"] = replace(A, digests=("r.example/cpu@sha256:" + "e" * 64,))
+    with pytest.raises(Hal0Error) as caught:
+        await bench.serve(PUBLISHED).ensure("cpu", bench.tell)
+    assert caught.value.code == "image.digest_mismatch"
+    assert verbs(bench) == ["image_pull"]
+
+
+async def test_a_pull_that_fails_is_made_up_for_by_a_build(bench: Bench) -> None:
+    await bench.serve(PUBLISHED).ensure("cpu", bench.tell)
+    assert verbs(bench) == ["image_pull", "image_import"]
+
+
+async def test_an_own_image_is_used_as_it_is_but_only_pulled_by_digest(bench: Bench) -> None:
+    bench.engine.images[B.id] = replace(B, tags=("mine:1",))
+    assert await bench.service.ensure("mine:1", bench.tell) == B.id
+    with pytest.raises(Hal0Error, match="only images named by digest are pulled") as caught:
+        await bench.service.ensure("mine:2", bench.tell)
+    assert caught.value.code == "image.missing"
+
+
+async def test_callers_share_one_build_and_all_hear_of_it(bench: Bench) -> None:
+    heard: list[list[str]] = [[] for _ in range(5)]
+    ids = await asyncio.gather(
+        *(bench.service.ensure("cpu", lambda p, own=own: own.append(p.message)) for own in heard)  # type: ignore[misc]
+    )
+    assert len(set(ids)) == 1
+    assert verbs(bench) == ["image_import"]
+    assert all("unpacking" in own for own in heard)
+
+
+async def test_the_last_caller_to_leave_ends_the_build_and_its_children(bench: Bench, tmp_path: Path) -> None:
+    started = asyncio.Event()
+    bench.script("sleep 600 & echo $!; wait")
+    pids: list[int] = []
+
+    def hear(progress: ImageProgress) -> None:
+        pids.append(int(progress.message))
+        started.set()
+
+    first = asyncio.ensure_future(bench.service.ensure("cpu", hear))
+    second = asyncio.ensure_future(bench.service.ensure("cpu", bench.tell))
+    async with asyncio.timeout(10):
+        await started.wait()
+    first.cancel()
+    await asyncio.wait({first})
+    assert running(pids[0])
+    second.cancel()
+    await asyncio.wait({second})
+    assert not running(pids[0])
+
+
+async def test_force_builds_again(bench: Bench) -> None:
+    await bench.service.build("cpu", bench.tell)
+    await bench.service.build("cpu", bench.tell)
+    await bench.service.build("cpu", bench.tell, force=True)
+    assert verbs(bench) == ["image_import", "image_import"]
+
+
+async def test_an_unknown_key_is_told_with_the_known_ones(bench: Bench) -> None:
+    with pytest.raises(Hal0Error, match="the keys are cpu") as caught:
+        await bench.service.build("gpu", bench.tell)
+    assert caught.value.code == "image.not_found"

@@ -1,0 +1,45 @@
+"""A program's lines, its end, and that nothing of it stays."""
+
+from pathlib import Path
+
+import pytest
+
+from hal0.engine.program import Finished, run_program
+
+
+def running(pid: int) -> bool:
+    """Whether it runs; a process that waits for its new parent to reap it does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_both_outputs_arrive_in_order_with_the_status() -> None:
+    lines: list[str] = []
+    finished = await run_program(
+        ["sh", "-c", "echo one; echo two >&2; printf three; exit 4"], timeout_s=10, on_line=lines.append
+    )
+    assert finished == Finished(4, ("one", "two", "three"))
+    assert lines == ["one", "two", "three"]
+
+
+async def test_a_deadline_ends_children_that_ignore_sigterm() -> None:
+    lines: list[str] = []
+    with pytest.raises(TimeoutError):
+        await run_program(
+            ["sh", "-c", "trap '' TERM; sh -c 'while :; do sleep 1; done' & echo $!; wait"],
+            timeout_s=0.5,
+            on_line=lines.append,
+        )
+    assert not running(int(lines[0]))
+
+
+async def test_what_cannot_be_started_is_an_os_error() -> None:
+    with pytest.raises(FileNotFoundError):
+        await run_program(["/nonexistent/program"], timeout_s=1, on_line=print)
+
+
+async def test_the_environment_is_the_one_given() -> None:
+    finished = await run_program(["/usr/bin/env"], timeout_s=10, on_line=lambda _: None, env={"ONLY": "this"})
+    assert finished.tail == ("ONLY=this",)
