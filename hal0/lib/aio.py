@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -64,3 +64,18 @@ class Signal:
         if self._future is None:
             self._future = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._future)
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait until it has ended, however it ends.
+
+    The caller's own cancellation still gets through: it is told apart by the task not being done.
+    """
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not task.done():
+            raise
+    except Exception:
+        return

@@ -1,0 +1,73 @@
+"""The jobs that wait on one slot: begun by a verb, ended when the slot arrives, fails, or is wanted elsewhere."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from hal0.errors import Hal0Error
+from hal0.slots import failure as failures
+from hal0.slots import verbs
+from hal0.slots.happenings import Life
+from hal0.slots.jobs import Job, Jobs
+from hal0.slots.record import Desired, Failure
+from hal0.slots.verbs import Asked, Goal
+from hal0.vocab import SlotName
+from hal0.wire.jobs import JobState
+
+
+class Errands:
+    def __init__(self, slot: SlotName, jobs: Jobs) -> None:
+        self._slot = slot
+        self._jobs = jobs
+        self._pending: list[tuple[Job, Goal]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._pending)
+
+    def running(self, goal: Goal) -> Job | None:
+        """A job that goes to the same place already."""
+        for job, other in self._pending:
+            if other.phase is goal.phase and other.model == goal.model:
+                return job
+        return None
+
+    def begin(self, asked: Asked, goal: Goal, on_cancel: Callable[[], None]) -> Job:
+        job = self._jobs.start(asked.kind, self._slot, asked.by)
+        job.on_cancel = on_cancel
+        self._pending.append((job, goal))
+        return job
+
+    def wished(self, desired: Desired) -> None:
+        """The wish is `desired` now: jobs that go elsewhere end."""
+        kept = []
+        for job, goal in self._pending:
+            end = verbs.superseded_by(goal, desired)
+            if end is None:
+                kept.append((job, goal))
+            else:
+                self._jobs.finish(job, end, note="a later wish replaced this one")
+        self._pending = kept
+
+    def rolled_back(self, why: Failure | None) -> None:
+        """The new model failed and the old one is coming back: their jobs fail when it is there."""
+        self._pending = [(job, replace(goal, rolled_back=why)) for job, goal in self._pending]
+
+    def settled(self, life: Life, now: float, text: str) -> None:
+        """End what has arrived or failed; report progress of the rest."""
+        kept = []
+        for job, goal in self._pending:
+            ended = verbs.outcome(goal, life, now)
+            if ended is None:
+                progress = life.facts.progress
+                self._jobs.progress(job, text, progress.fraction if progress else None)
+                kept.append((job, goal))
+                continue
+            state, why = ended
+            error = failures.error_of(why, self._slot) if why is not None else None
+            back = f"{life.desired.model} serves again" if goal.rolled_back is not None else None
+            self._jobs.finish(job, state, error=error, note=back)
+        self._pending = kept
+
+    def fail(self, error: Hal0Error) -> None:
+        for job, _goal in self._pending:
+            self._jobs.finish(job, JobState.FAILED, error=error)
+        self._pending.clear()

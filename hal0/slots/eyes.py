@@ -1,0 +1,75 @@
+"""The watcher tasks of one slot: exactly the ones its phase and container need."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+
+from hal0.lib.aio import cancelled
+from hal0.providers.base import Endpoint, Provider
+from hal0.slots.happenings import Happening
+from hal0.slots.record import Container
+from hal0.slots.watchers import Watchers
+from hal0.vocab import Phase, SlotName
+
+log = logging.getLogger(__name__)
+
+# A message about a container that is not the current one any more is dropped by the receiver.
+Report = Callable[[Container, Happening], None]
+
+
+class Eyes:
+    def __init__(self, slot: SlotName, watchers: Watchers, report: Report, is_quiet: Callable[[], bool]) -> None:
+        self._slot = slot
+        self._watchers = watchers
+        self._report = report
+        self._is_quiet = is_quiet
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._on: tuple[str, Phase] | None = None
+
+    def look_at(self, container: Container | None, phase: Phase, provider: Provider, endpoint: Endpoint | None) -> None:
+        """Watch `container` as `phase` asks for; None ends all watching."""
+        wanted = (container.name, phase) if container is not None else None
+        if wanted == self._on:
+            return
+        same = wanted is not None and self._on is not None and wanted[0] == self._on[0]
+        self._on = wanted
+        for role in [role for role in self._tasks if role in ("end", "health")]:
+            if not (same and role == "end"):
+                self._tasks.pop(role).cancel()
+        if container is None or endpoint is None:
+            return
+        post = self._poster(container)
+        if "end" not in self._tasks:
+            self.start("end", self._watchers.end(container, post))
+        if phase is Phase.WARMING:
+            self.start("health", self._watchers.warm(container, provider, endpoint, post))
+        else:
+            self.start("health", self._watchers.live(container, provider, endpoint, self._is_quiet, post))
+
+    def confirm(self, container: Container) -> None:
+        """Something looked wrong: have a look, once at a time."""
+        if "confirm" not in self._tasks:
+            self.start("confirm", self._watchers.confirm(container, self._poster(container)))
+
+    def busy(self, role: str) -> bool:
+        return role in self._tasks
+
+    def start(self, role: str, watching: Coroutine[None, None, None]) -> None:
+        """Run `watching` as a task of this slot until it ends or the slot closes."""
+        task = asyncio.create_task(watching, name=f"slot-{self._slot}-{role}")
+        self._tasks[role] = task
+        task.add_done_callback(lambda done: self._ended(role, done))
+
+    def _ended(self, role: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(role) is task and role not in ("end", "health"):
+            del self._tasks[role]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("slot %s: watcher %s ended unexpectedly", self._slot, role, exc_info=error)
+
+    def _poster(self, container: Container) -> Callable[[Happening], None]:
+        return lambda happening: self._report(container, happening)
+
+    async def close(self) -> None:
+        tasks, self._tasks = list(self._tasks.values()), {}
+        for task in tasks:
+            await cancelled(task)

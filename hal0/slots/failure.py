@@ -1,0 +1,107 @@
+"""Failures in the slot's words: from errors, from exits, from deadlines. Pure."""
+
+import signal
+from typing import Final
+
+from hal0.engine.errors import HostRefused
+from hal0.errors import Hal0Error
+from hal0.providers.base import Exit, Verdict
+from hal0.slots.record import Failure
+from hal0.vocab import FailureClass, Phase
+
+# Nothing about these changes by waiting; everything else is tried again on the restart curve.
+_PERMANENT: Final = frozenset(
+    {
+        "model.not_found",
+        "model.not_downloaded",
+        "model.checksum",
+        "model.unsafe_format",
+        "slot.no_model",
+        "slot.load_failed",
+        "slot.memory_budget",
+        "slot.npu_exclusive",
+        "dispatch.capability_mismatch",
+        "image.missing",
+        "image.not_found",
+        "image.digest_mismatch",
+        "image.build_failed",
+        "engine.not_podman",
+        "device.permission",
+    }
+)
+# What a shell and podman add to a signal's number in an exit code.
+_SIGNAL_BASE: Final = 128
+
+
+def of_error(error: Hal0Error, now: float) -> Failure:
+    """An effect ended with this error."""
+    permanent = error.code in _PERMANENT or isinstance(error, HostRefused)
+    failure_class = FailureClass.PERMANENT if permanent else FailureClass.TRANSIENT
+    return Failure(failure_class, error.code, error.message, now)
+
+
+def of_exit(ended: Exit, verdict: Verdict, now: float) -> Failure:
+    """A container ended and its evidence was read."""
+    return Failure(
+        verdict.failure_class,
+        verdict.code,
+        verdict.message,
+        now,
+        exit_code=ended.exit_code,
+        signal=signal_name(ended.exit_code),
+        oom=ended.oom_killed,
+        log_tail=ended.log_tail,
+    )
+
+
+def provisional(now: float) -> Failure:
+    """A container is gone; why is still to be read."""
+    return Failure(
+        FailureClass.TRANSIENT,
+        "slot.exited",
+        "the engine stopped unexpectedly; reading its exit code and log",
+        now,
+        settled=False,
+    )
+
+
+def vanished(now: float) -> Failure:
+    """A container is gone together with its evidence: somebody removed it."""
+    return Failure(FailureClass.TRANSIENT, "slot.exited", "the container was removed by somebody else", now)
+
+
+def of_deadline(phase: Phase, limit_s: float, now: float) -> Failure:
+    text = f"cannot finish {phase}: it took longer than {limit_s:.0f} s"
+    return Failure(FailureClass.TRANSIENT, "slot.deadline", text, now)
+
+
+def broken(evidence: str, now: float) -> Failure:
+    """The engine answers, and can never become ready."""
+    return Failure(FailureClass.PERMANENT, "slot.load_failed", evidence, now)
+
+
+def unresponsive(evidence: str, now: float) -> Failure:
+    """The process lives and does not answer any more."""
+    return Failure(FailureClass.TRANSIENT, "slot.exited", f"the engine stopped answering: {evidence}", now)
+
+
+def signal_name(exit_code: int | None) -> str | None:
+    """SIGKILL for 137; None when the code is no signal's."""
+    if exit_code is None or exit_code <= _SIGNAL_BASE:
+        return None
+    try:
+        return signal.Signals(exit_code - _SIGNAL_BASE).name
+    except ValueError:
+        return None
+
+
+def error_of(failure: Failure, slot: str) -> Hal0Error:
+    """The error that a job or a request gets for this failure."""
+    details = {
+        "slot": slot,
+        "class": failure.failure_class,
+        "exit_code": failure.exit_code,
+        "signal": failure.signal,
+        "log_tail": list(failure.log_tail[-8:]),
+    }
+    return Hal0Error(failure.code, f"slot {slot}: {failure.message}", details=details)

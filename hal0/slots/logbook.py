@@ -1,0 +1,52 @@
+"""When things happened in one slot's life: since when it is where it is, its loads, its last use."""
+
+from dataclasses import dataclass, replace
+
+from hal0.slots.record import HISTORY, Load, SlotRecord
+from hal0.vocab import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Logbook:
+    """Times are seconds since the epoch. `warmed`: the current container has been ready."""
+
+    since: float
+    history: tuple[Load, ...] = ()
+    last_used: float | None = None
+    load_started: float | None = None
+    warm_started: float | None = None
+    ready_at: float | None = None
+    warmed: bool = False
+
+    def entered(self, phase: Phase, now: float, model: str | None) -> "Logbook":
+        """The book after entering `phase`; `model` is the current container's."""
+        book = replace(self, since=now)
+        match phase:
+            case Phase.STARTING:
+                return replace(book, load_started=now, ready_at=None, warmed=False)
+            case Phase.WARMING:
+                return replace(book, warm_started=now)
+            case Phase.READY:
+                return replace(self._loaded(now, model), since=now, ready_at=now, last_used=now, warmed=True)
+            case _:
+                return replace(book, load_started=None, ready_at=None)
+
+    def _loaded(self, now: float, model: str | None) -> "Logbook":
+        if model is None or self.load_started is None or self.warm_started is None:
+            return self
+        load = Load(model, now, self.warm_started - self.load_started, now - self.warm_started)
+        return replace(self, history=(*self.history, load)[-HISTORY:], load_started=None)
+
+
+def opened(record: SlotRecord | None, phase: Phase, now: float) -> Logbook:
+    """The book at boot, from what the record remembers."""
+    ready = phase is Phase.READY
+    if record is None:
+        return Logbook(now, ready_at=now if ready else None, warmed=ready)
+    return Logbook(
+        record.since if record.phase is phase else now,
+        history=record.load_history,
+        last_used=record.last_used,
+        ready_at=now if ready else None,
+        warmed=ready,
+    )

@@ -1,0 +1,614 @@
+"""The actor behind one slot: one task, one mailbox, the only writer of the slot's state.
+
+Everything that happens arrives as a message; `happenings.fold` learns from it, `state.decide` chooses, and this module
+carries it out: check the transition, write the record, announce it, start the effect. Handlers wait for nothing but
+the record write. Slow work runs in one effect task at a time and ends in exactly one message, tagged with the step it
+belongs to, so that a late answer of a cancelled step is dropped.
+"""
+
+# Longer than most modules: an actor's invariants (who writes, in which order) hold only where they can be read at once.
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar, assert_never
+
+from hal0.config.slots import SlotConfig
+from hal0.engine.base import ContainerInfo, ContainerStatus
+from hal0.errors import Hal0Error
+from hal0.lib.aio import Signal, cancelled
+from hal0.lib.clock import Clock
+from hal0.providers.base import Endpoint, Provider
+from hal0.slots import failure as failures
+from hal0.slots import happenings as h
+from hal0.slots import logbook, verbs, warmup
+from hal0.slots.effects import Effects, Order, Stuck, Subject, carry_out
+from hal0.slots.errands import Errands
+from hal0.slots.eyes import Eyes
+from hal0.slots.handle import SlotSnapshot
+from hal0.slots.jobs import Job, Jobs
+from hal0.slots.plan import Place, container_name, context_of, resolve_device
+from hal0.slots.ports import PortLeases
+from hal0.slots.record import SCHEMA, Container, Failure, SlotRecord
+from hal0.slots.serving import InFlight, Request
+from hal0.slots.state import HEALTHY_RESETS_S, NEVER, TRANSITIONS, Decision, Effect, decide, out_of_ports, shown
+from hal0.slots.store import SlotStore
+from hal0.slots.verbs import Asked
+from hal0.slots.view import ModelFacts, Shown, message, snapshot_of, view_of
+from hal0.slots.watchers import Watchers
+from hal0.vocab import By, Phase, Role, SlotName, SlotState, Want
+from hal0.wire.slots import SlotView
+
+log = logging.getLogger(__name__)
+
+_UNSAVED_RETRY_S: Final = 5.0
+_LEAVING_RETRY_S: Final = 60.0
+_FLIP_ANNOUNCE_S: Final = 0.05  # ready <-> serving flips with every request: they are announced together
+_USE_WRITE_S: Final = 5.0  # the time of last use is written this often at most
+_MAX_STEPS: Final = 16  # decisions in a row; one that never rests is our bug
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What an actor works with; the same for all slots. `announce(slot, routing_changed)` tells the world."""
+
+    effects: Effects
+    store: SlotStore
+    ports: PortLeases
+    jobs: Jobs
+    watchers: Watchers
+    clock: Clock
+    place: Place
+    model_facts: Callable[[str | None], ModelFacts]
+    announce: Callable[["Slot", bool], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """A happening; dropped when its step or container is not the present one any more."""
+
+    happening: h.Happening
+    step: int | None = None
+    container: str | None = None
+
+
+_Mail = _Message | Callable[[], None]
+T = TypeVar("T")
+
+
+class Slot:
+    """One slot. Implements `handle.SlotHandle`; `run` is its task."""
+
+    def __init__(
+        self,
+        name: SlotName,
+        config: SlotConfig,
+        provider: Provider,
+        tools: Tools,
+        life: h.Life,
+        *,
+        record: SlotRecord | None = None,
+        secret: str = "",
+    ) -> None:
+        self.name: Final = name
+        self._config = config
+        self._provider = provider
+        self._tools = tools
+        self._life = life
+        self._secret = secret
+        self._mail: asyncio.Queue[_Mail] = asyncio.Queue()
+        self._step = 0
+        self._effect: asyncio.Task[None] | None = None
+        self._errands = Errands(name, tools.jobs)
+        self._eyes = Eyes(name, tools.watchers, self._seen, lambda: self._in_flight.count == 0)
+        self._book = logbook.opened(record, life.phase, tools.clock.now())
+        self._saved_desired = life.desired
+        self._unsaved = False
+        self._save_due = NEVER
+        self._sweep_due = 0.0
+        self._expired_at = 0.0
+        self._in_flight = InFlight(self._on_in_flight)
+        self._flip: asyncio.TimerHandle | None = None
+        self._changed = Signal()
+        self._snapshot: SlotSnapshot | None = None
+        self._hold_ports()
+
+    # -- what others may see and ask --------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> SlotConfig:
+        return self._config
+
+    @property
+    def life(self) -> h.Life:
+        return self._life
+
+    @property
+    def failure(self) -> Failure | None:
+        return self._life.facts.fault or self._life.facts.failure
+
+    def snapshot(self) -> SlotSnapshot:
+        if self._snapshot is None:
+            self._snapshot = snapshot_of(self._shown())
+        return self._snapshot
+
+    def view(self) -> SlotView:
+        return view_of(self._shown())
+
+    async def changed(self) -> None:
+        await self._changed.wait()
+
+    def request_load(self) -> None:
+        desired = self._life.desired
+        if desired.want is Want.UNLOADED and desired.model is not None:
+            wished = replace(desired, want=Want.LOADED, by=By.REQUEST, at=self._tools.clock.now())
+            self.post(h.Wished(wished, again=False))
+
+    def serving(self) -> AbstractContextManager[Request]:
+        endpoint = self._endpoint()
+        if endpoint is None:
+            raise Hal0Error("slot.loading", f"slot {self.name} cannot take a request: it is {self._life.phase}")
+        return self._in_flight.enter(endpoint)
+
+    def suspect(self) -> None:
+        current = self._life.facts.current
+        if current is not None and self._life.facts.launched:
+            self._eyes.confirm(current)
+
+    def observe(self, infos: list[ContainerInfo]) -> None:
+        """A list of all containers: is ours still in it?"""
+        current = self._life.facts.current
+        running = {info.name for info in infos if info.status is ContainerStatus.RUNNING}
+        if current is not None and current.name not in running:
+            self.suspect()
+
+    def post(self, happening: h.Happening) -> None:
+        self._mail.put_nowait(_Message(happening))
+
+    async def ask(self, asked: Asked) -> Job:
+        """An operator's verb. Raises what the verb refuses; the job goes on without its caller."""
+        return await self._in_turn(lambda: self._ask(asked))
+
+    async def reset(self) -> None:
+        """Forget the failure; from error only."""
+        await self._in_turn(lambda: self._fold(verbs.reset(self._life, self._tools.clock.now())))
+
+    async def reconfigure(self, config: SlotConfig, provider: Provider) -> None:
+        """New configuration, used from the next start on."""
+
+        def take() -> None:
+            self._config, self._provider = config, provider
+
+        await self._in_turn(take)
+
+    async def _in_turn(self, action: Callable[[], T]) -> T:
+        """Run `action` in the actor's task between two happenings; its result or refusal comes back."""
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def act() -> None:
+            if answer.done():
+                return
+            try:
+                answer.set_result(action())
+            except Hal0Error as err:
+                answer.set_exception(err)
+
+        self._mail.put_nowait(act)
+        return await answer
+
+    def adopt(self, life: h.Life, record: SlotRecord | None) -> None:
+        """Where the slot really stands, now that the engine was asked. Before `run`."""
+        self._life = life
+        self._book = logbook.opened(record, life.phase, self._tools.clock.now())
+        self._saved_desired = life.desired
+        self._hold_ports()
+        self._announce(routing=True)
+
+    def _hold_ports(self) -> None:
+        for container in (self._life.facts.current, *self._life.facts.leaving):
+            if container is not None and container.port is not None:
+                self._tools.ports.adopt(container.port, container.name)
+
+    # -- the actor --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """For ever. Cancelling it leaves the container as it is."""
+        try:
+            await self._save()
+            if self._life.phase is Phase.READY:
+                await self._note_model()
+            await self._settle()
+            while True:
+                mail = await self._next()
+                if isinstance(mail, _Message):
+                    self._receive(mail)
+                elif mail is not None:
+                    mail()
+                await self._settle()
+        finally:
+            await self._close()
+
+    async def _next(self) -> _Mail | None:
+        """The next mail; None when a timer is due first."""
+        wake_at = self._wake_at()
+        if wake_at == NEVER or not self._mail.empty():
+            return await self._mail.get()
+        try:
+            async with asyncio.timeout(max(wake_at - self._tools.clock.now(), 0.0)):
+                return await self._mail.get()
+        except TimeoutError:
+            return None
+
+    def _receive(self, mail: _Message) -> None:
+        current = self._life.facts.current
+        stale_step = mail.step is not None and mail.step != self._step
+        stale_eyes = mail.container is not None and (current is None or current.name != mail.container)
+        if not stale_step and not stale_eyes:
+            self._fold(mail.happening)
+
+    def _fold(self, happening: h.Happening) -> None:
+        """Learn; give back ports of containers that are gone; tell jobs that lost their goal."""
+        before = self._life
+        if isinstance(happening, h.Died) and not before.facts.launched:
+            return  # a second witness of the same death
+        if isinstance(happening, h.Launched):
+            self._secret = happening.secret
+        self._life = h.fold(before, happening, self._tools.clock.now())
+        for name in _names(before) - _names(self._life):
+            self._tools.ports.release(name)
+        if isinstance(happening, h.Wished):
+            self._errands.wished(self._life.desired)
+        swap = self._life.facts.swap
+        if swap is not None and swap.step == "rollback" and before.facts.swap != swap:
+            self._errands.rolled_back(self._life.facts.fault)
+        self._snapshot = None
+
+    async def _settle(self) -> None:
+        """Decide and carry out until there is nothing more to decide now."""
+        for _ in range(_MAX_STEPS):
+            await self._expire()
+            life = self._life
+            decision = decide(life.desired, life.phase, life.facts, self._tools.clock.now())
+            if decision.phase is not life.phase:
+                await self._enter(decision)
+            elif decision.effect is not None:
+                await self._begin(decision.effect)
+            else:
+                break
+        else:
+            log.error("slot %s does not settle in phase %s: %s", self.name, self._life.phase, self._life.facts)
+        self._watch()
+        self._errands.settled(self._life, self._tools.clock.now(), message(self._shown()))
+        self._announce(routing=True)
+
+    async def _enter(self, decision: Decision) -> None:
+        old, phase = self._life, decision.phase
+        if phase not in TRANSITIONS[old.phase]:
+            raise Hal0Error("system.internal", f"slot {self.name}: {old.phase} -> {phase} is not a transition")
+        await self._stop_effect()
+        now = self._tools.clock.now()
+        self._life = h.enter(old, phase, self._deadline(phase, now))
+        if decision.effect is Effect.LAUNCH and not self._reserve():
+            return
+        current = self._life.facts.current
+        self._book = self._book.entered(phase, now, current.model if current else None)
+        if not await self._save() and self._refused(old, decision):
+            return
+        log.info("slot %s: %s -> %s (%s)", self.name, old.phase, phase, message(self._shown()))
+        if phase is Phase.READY:
+            await self._note_model()
+        if decision.effect is not None:
+            self._start(decision.effect)
+
+    async def _begin(self, effect: Effect) -> None:
+        """An effect within the present phase."""
+        if effect is Effect.LAUNCH:
+            if not self._reserve():
+                return
+            if not await self._save():
+                self._refuse_launch()
+                return
+        self._start(effect)
+
+    def _refused(self, old: h.Life, decision: Decision) -> bool:
+        """The record could not be written: before a create or a wanted stop the step is not taken."""
+        if decision.effect is Effect.LAUNCH:
+            self._refuse_launch()
+            return True
+        if decision.phase is Phase.UNLOADING and old.phase is Phase.READY and old.facts.fault is None:
+            text = f"cannot unload slot {self.name}: its record cannot be written"
+            self._errands.fail(Hal0Error("state.write_failed", text))
+            facts = replace(old.facts, restart=False, swap=None)
+            self._life = replace(old, desired=self._saved_desired, facts=facts)
+            return True
+        return False
+
+    def _refuse_launch(self) -> None:
+        current = self._life.facts.current
+        if current is not None:
+            self._tools.ports.release(current.name)
+        self._life = replace(self._life, facts=replace(self._life.facts, current=None))
+        self._fail(Hal0Error("state.write_failed", "cannot start the container: the slot's record cannot be written"))
+
+    def _fail(self, error: Hal0Error) -> None:
+        self._fold(h.Failed(failures.of_error(error, self._tools.clock.now()), warmup.jitter()))
+
+    def _reserve(self) -> bool:
+        """Take the next generation, a name and a port for the launch; they go on disk before anything is created."""
+        facts, model = self._life.facts, self._life.desired.model
+        assert model is not None, "decide() launches only what has a model"
+        generation = facts.generation + 1
+        name = container_name(self._tools.place.instance, self.name, generation)
+        port = None
+        if self._tools.place.network is None:
+            try:
+                port = self._tools.ports.lease(self.name, name, explicit=self._config.port or None)
+            except Hal0Error as err:
+                self._fail(err)
+                return False
+        self._fold(h.Reserved(Container(Role.CURRENT, name, generation, model, port=port)))
+        return True
+
+    def _deadline(self, phase: Phase, now: float) -> float:
+        match phase:
+            case Phase.PULLING:
+                return now + warmup.PULL_STALL_S
+            case Phase.STARTING:
+                return now + warmup.START_S
+            case Phase.WARMING:
+                size = self._model_facts().size_bytes
+                return now + warmup.warm_deadline_s(self._config.readiness_timeout_s, size, self._book.history)
+            case Phase.UNLOADING:
+                return now + self._config.drain_s + warmup.STOP_S + warmup.UNLOADING_GRACE_S
+            case Phase.OFFLINE | Phase.READY | Phase.ERROR:
+                return NEVER
+            case _:
+                assert_never(phase)
+
+    def _start(self, effect: Effect) -> None:
+        self._step += 1
+        facts = replace(self._life.facts, busy=effect)
+        self._life = replace(self._life, facts=facts)
+        order = Order(
+            effect=effect,
+            subject=Subject(self.name, self._config, self._provider),
+            model=self._life.desired.model or "",
+            container=facts.current,
+            fault=facts.fault,
+            drain_s=0.0 if facts.fault is not None else self._config.drain_s,
+            warmed=self._book.warmed,
+            requests=self._in_flight,
+        )
+        self._effect = asyncio.create_task(self._run_effect(order, self._step), name=f"slot-{self.name}-{effect}")
+
+    async def _run_effect(self, order: Order, step: int) -> None:
+        def report(happening: h.Happening) -> None:
+            self._mail.put_nowait(_Message(happening, step=step))
+
+        report(await carry_out(self._tools.effects, order, self._tools.clock, report))
+
+    async def _stop_effect(self) -> None:
+        task, self._effect = self._effect, None
+        self._step += 1
+        if task is not None:
+            await cancelled(task)
+
+    def _watch(self) -> None:
+        life, current = self._life, self._life.facts.current
+        if life.phase in (Phase.WARMING, Phase.READY) and current is not None and life.facts.launched:
+            self._eyes.look_at(current, life.phase, self._provider, self._address(current))
+        else:
+            self._eyes.look_at(None, life.phase, self._provider, None)
+
+    def _seen(self, container: Container, happening: h.Happening) -> None:
+        self._mail.put_nowait(_Message(happening, container=container.name))
+
+    # -- timers -----------------------------------------------------------------------------------------------------
+
+    def _wake_at(self) -> float:
+        """When something is due even if nothing happens."""
+        facts, phase = self._life.facts, self._life.phase
+        due = [facts.deadline, self._save_due]
+        if facts.busy is None and phase in (Phase.ERROR, Phase.UNLOADING):
+            due.append(facts.retry_at if facts.current is None else facts.again_at)
+        if facts.leaving:
+            due.append(self._sweep_due)
+        if phase is Phase.READY:
+            due.extend(self._ready_timers())
+        return min(due)
+
+    def _ready_timers(self) -> list[float]:
+        due, book = [], self._book
+        if book.ready_at is not None and self._life.facts.attempts.count:
+            due.append(book.ready_at + HEALTHY_RESETS_S)
+        if self._in_flight.count == 0 and book.last_used is not None:
+            quiet = (self._config.idle_timeout_s, self._config.unload_after_s)
+            marks = [book.last_used + after_s for after_s in quiet if after_s > 0]
+            due.extend(mark for mark in marks if mark > self._expired_at)
+        return due
+
+    async def _expire(self) -> None:
+        """Fold what time alone has brought."""
+        now, facts = self._tools.clock.now(), self._life.facts
+        self._expired_at = now
+        if now >= facts.deadline:
+            await self._overdue(now)
+        if out_of_ports(facts) and facts.fault is None:
+            text = f"cannot start: {facts.port_tries} ports in a row were taken"
+            self._fail(Hal0Error("slot.no_free_port", text))
+        if now >= self._save_due:
+            await self._save()
+        if facts.leaving and now >= self._sweep_due and not self._eyes.busy("sweep"):
+            self._sweep_due = now + _LEAVING_RETRY_S
+            self._eyes.start("sweep", self._sweep(facts.leaving))
+        if self._life.phase is Phase.READY:
+            self._expire_ready(now)
+
+    def _expire_ready(self, now: float) -> None:
+        life, config, book = self._life, self._config, self._book
+        if life.facts.attempts.count and book.ready_at is not None and now >= book.ready_at + HEALTHY_RESETS_S:
+            self._fold(h.StayedHealthy())
+        quiet_s = now - (book.last_used if book.last_used is not None else now)
+        unused = config.unload_after_s > 0 and quiet_s >= config.unload_after_s and not config.pinned
+        if unused and self._in_flight.count == 0 and life.desired.want is Want.LOADED:
+            self._fold(h.Wished(replace(life.desired, want=Want.UNLOADED, by=By.IDLE, at=now), again=False))
+
+    async def _overdue(self, now: float) -> None:
+        """A phase took too long."""
+        phase, facts = self._life.phase, self._life.facts
+        if phase is Phase.UNLOADING:  # the effect is stuck in the engine: give it up and begin it again
+            await self._stop_effect()
+            self._life = replace(self._life, facts=replace(facts, deadline=self._deadline(phase, now)))
+            self._fold(h.EngineTrouble())
+            return
+        self._life = replace(self._life, facts=replace(facts, deadline=NEVER))
+        late = failures.of_deadline(phase, now - self._book.since, now)
+        self._fold(h.Failed(late, warmup.jitter()))
+
+    async def _sweep(self, leaving: tuple[Container, ...]) -> None:
+        """Try once more to be rid of containers that would not go."""
+        for container in leaving:
+            try:
+                await self._tools.effects.retire(container, stop_s=warmup.STOP_S)
+            except (Stuck, Hal0Error) as err:
+                log.warning("slot %s: %s is still there (%s)", self.name, container.name, err)
+            else:
+                self.post(h.Left(container.name))
+
+    # -- files, verbs, announcements --------------------------------------------------------------------------------
+
+    async def _save(self) -> bool:
+        """Write the record; False when it could not be (it is retried, and shown as unsaved)."""
+        now = self._tools.clock.now()
+        try:
+            await self._tools.store.write_record(self._record(now))
+        except Hal0Error as err:
+            if not self._unsaved:
+                log.error("slot %s: %s", self.name, err.message)  # noqa: TRY400  the message says it all
+            self._unsaved, self._save_due = True, now + _UNSAVED_RETRY_S
+            return False
+        self._unsaved, self._save_due, self._saved_desired = False, NEVER, self._life.desired
+        return True
+
+    def _record(self, now: float) -> SlotRecord:
+        life, facts, book = self._life, self._life.facts, self._book
+        current = (facts.current,) if facts.current is not None else ()
+        return SlotRecord(
+            schema=SCHEMA,
+            name=self.name,
+            state=self._state(now),
+            phase=life.phase,
+            since=book.since,
+            desired=life.desired,
+            model=life.desired.model,
+            provider=self._provider.name,
+            device=resolve_device(self._config, self._tools.place),
+            generation=facts.generation,
+            containers=current + facts.leaving,
+            swap=facts.swap,
+            progress=facts.progress,
+            failure=self.failure,
+            attempts=facts.attempts,
+            load_history=book.history,
+            last_used=book.last_used,
+            updated_at=now,
+        )
+
+    async def _note_model(self) -> None:
+        """The live model decides from now on, not the configuration's seed."""
+        current = self._life.facts.current
+        if current is None:
+            return
+        try:
+            await self._tools.store.write_override(self.name, current.model)
+        except Hal0Error as err:
+            log.warning("slot %s: %s", self.name, err.message)
+
+    def _ask(self, asked: Asked) -> Job:
+        """Carry a verb into the facts; the job to follow is the running one when it is the same wish."""
+        wished, goal = verbs.wish(asked, self._life, self._tools.clock.now())
+        if wished is not None:
+            self._fold(wished)
+        elif (job := self._errands.running(goal)) is not None:
+            return job
+        return self._errands.begin(asked, goal, lambda: self._mail.put_nowait(self._cancel))
+
+    def _cancel(self) -> None:
+        if self._errands:
+            self._fold(verbs.cancel(self._life, self._tools.clock.now()))
+
+    def _on_in_flight(self, _count: int) -> None:
+        now = self._tools.clock.now()
+        self._book = replace(self._book, last_used=now)
+        self._snapshot = None
+        self._changed.notify()
+        if self._save_due == NEVER:
+            self._save_due = now + _USE_WRITE_S
+        if self._flip is None:
+            self._flip = asyncio.get_running_loop().call_later(_FLIP_ANNOUNCE_S, self._flipped)
+
+    def _flipped(self) -> None:
+        self._flip = None
+        self._announce(routing=False)
+        self._mail.put_nowait(_nothing)  # timers may have moved
+
+    def _announce(self, *, routing: bool) -> None:
+        self._snapshot = None
+        self._changed.notify()
+        self._tools.announce(self, routing)
+
+    def _state(self, now: float) -> SlotState:
+        quiet_s = now - self._book.last_used if self._book.last_used is not None else 0.0
+        in_flight = self._in_flight.count
+        return shown(self._life.phase, in_flight=in_flight, quiet_s=quiet_s, idle_timeout_s=self._config.idle_timeout_s)
+
+    def _endpoint(self) -> Endpoint | None:
+        """Where a request may go now: ready, and believed to be alive."""
+        life, current = self._life, self._life.facts.current
+        if life.phase is not Phase.READY or current is None or not life.facts.launched:
+            return None
+        return self._address(current)
+
+    def _address(self, container: Container) -> Endpoint:
+        return Endpoint(container.host, container.port or self._provider.container_port, self._secret)
+
+    def _model_facts(self) -> ModelFacts:
+        return self._tools.model_facts(self._life.desired.model)
+
+    def _shown(self) -> Shown:
+        now, model = self._tools.clock.now(), self._model_facts()
+        return Shown(
+            name=self.name,
+            config=self._config,
+            provider=self._provider,
+            device=resolve_device(self._config, self._tools.place),
+            life=self._life,
+            book=self._book,
+            state=self._state(now),
+            endpoint=self._endpoint(),
+            in_flight=self._in_flight.count,
+            model=model,
+            context_size=context_of(self._config, model.context_length) if self._life.desired.model else None,
+            unsaved=self._unsaved,
+            now=now,
+        )
+
+    async def _close(self) -> None:
+        """End all own tasks; the container goes on."""
+        if self._flip is not None:
+            self._flip.cancel()
+        await self._stop_effect()
+        await self._eyes.close()
+        if self._save_due != NEVER:
+            await self._save()
+
+
+def _names(life: h.Life) -> frozenset[str]:
+    facts = life.facts
+    return frozenset(c.name for c in (facts.current, *facts.leaving) if c is not None)
+
+
+def _nothing() -> None:
+    """Mail that only wakes the actor."""

@@ -1,0 +1,211 @@
+"""The lifecycle as one pure decision: given what is wanted and what is known, which phase, and what to do.
+
+Everything that happens to a slot is folded into `Facts` (see `happenings`); then `decide` chooses, and nothing else
+does. It rests only on the present: it gives the right answer also when every event before was lost.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, assert_never
+
+from hal0.slots.record import Attempts, Container, Desired, Failure, Progress, Swap
+from hal0.vocab import FailureClass, Phase, SlotState, Want
+
+TRANSITIONS: Final[Mapping[Phase, frozenset[Phase]]] = {
+    Phase.OFFLINE: frozenset({Phase.PULLING, Phase.STARTING}),
+    Phase.PULLING: frozenset({Phase.STARTING, Phase.OFFLINE, Phase.ERROR}),
+    Phase.STARTING: frozenset({Phase.WARMING, Phase.UNLOADING, Phase.ERROR}),
+    Phase.WARMING: frozenset({Phase.READY, Phase.UNLOADING, Phase.ERROR}),
+    Phase.READY: frozenset({Phase.UNLOADING, Phase.ERROR}),
+    Phase.UNLOADING: frozenset({Phase.OFFLINE, Phase.STARTING, Phase.PULLING, Phase.ERROR}),
+    Phase.ERROR: frozenset({Phase.PULLING, Phase.STARTING, Phase.UNLOADING, Phase.OFFLINE}),
+}
+
+NEVER: Final = math.inf
+NO_ATTEMPTS: Final = Attempts()
+
+
+class Effect(StrEnum):
+    """Slow work that changes the world. At most one per slot is under way; the next waits for its end."""
+
+    FETCH = "fetch"  # see to it that image and model files are here
+    LAUNCH = "launch"  # create and start the container that the record names
+    DRAIN = "drain"  # let requests finish, then end them
+    RETIRE = "retire"  # stop and remove the current container
+    BURY = "bury"  # the current container is dead: read why, then remove it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that is known of a slot besides what is wanted and its phase. Times are seconds since the epoch.
+
+    `fault` is set while the attempt under way has failed; the next attempt clears it. `failure` is what is shown
+    until the slot is ready again. `retry_at` is when an error ends by itself (NEVER: when somebody changes something);
+    `again_at` is when an effect that failed on the engine may be tried once more.
+    """
+
+    generation: int = 0
+    current: Container | None = None
+    leaving: tuple[Container, ...] = ()
+    swap: Swap | None = None
+    fault: Failure | None = None
+    failure: Failure | None = None
+    attempts: Attempts = NO_ATTEMPTS
+    retry_at: float = 0.0
+    again_at: float = 0.0
+    busy: Effect | None = None
+    fetched: bool = False  # image and model were checked since the wish was made
+    launched: bool = False  # the current container was started and is believed to run
+    ready: bool = False  # the current container answered, and lists its model
+    drained: bool = False  # no request is left in the current container
+    restart: bool = False  # replace the container although the model stays
+    port_tries: int = 0
+    deadline: float = NEVER  # when the phase must have ended
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    phase: Phase
+    effect: Effect | None = None
+
+
+def superseded(desired: Desired, facts: Facts) -> bool:
+    """The current container is no longer what is wanted."""
+    if facts.current is None:
+        return False
+    return facts.restart or desired.want is Want.UNLOADED or desired.model != facts.current.model
+
+
+def decide(desired: Desired, phase: Phase, facts: Facts, now: float) -> Decision:
+    """The next phase, and the effect to start (None: leave what is under way alone).
+
+    A phase change always comes with the end of the effect under way: the caller cancels and awaits it first.
+    """
+    match phase:
+        case Phase.OFFLINE:
+            return _offline(desired)
+        case Phase.PULLING:
+            return _pulling(desired, facts)
+        case Phase.STARTING:
+            return _starting(desired, facts)
+        case Phase.WARMING:
+            return _running(Phase.WARMING, desired, facts)
+        case Phase.READY:
+            return _running(Phase.READY, desired, facts)
+        case Phase.UNLOADING:
+            return _unloading(desired, facts, now)
+        case Phase.ERROR:
+            return _error(desired, facts, now)
+        case _:
+            assert_never(phase)
+
+
+def _wanted(desired: Desired) -> bool:
+    return desired.want is Want.LOADED and desired.model is not None
+
+
+def _offline(desired: Desired) -> Decision:
+    return Decision(Phase.PULLING, Effect.FETCH) if _wanted(desired) else Decision(Phase.OFFLINE)
+
+
+def _pulling(desired: Desired, facts: Facts) -> Decision:
+    if not _wanted(desired):
+        return Decision(Phase.OFFLINE)
+    if facts.fault is not None:
+        return Decision(Phase.ERROR)
+    if facts.fetched:
+        return Decision(Phase.STARTING, Effect.LAUNCH)
+    return Decision(Phase.PULLING, None if facts.busy else Effect.FETCH)
+
+
+def _starting(desired: Desired, facts: Facts) -> Decision:
+    if not _wanted(desired) or superseded(desired, facts):
+        return Decision(Phase.UNLOADING)
+    if facts.fault is not None:
+        # A container that may run has to be stopped first: in error nothing of the slot runs.
+        return Decision(Phase.UNLOADING if facts.current is not None else Phase.ERROR)
+    if facts.launched:
+        return Decision(Phase.WARMING)
+    return Decision(Phase.STARTING, None if facts.busy else Effect.LAUNCH)
+
+
+def _running(phase: Phase, desired: Desired, facts: Facts) -> Decision:
+    if facts.fault is not None:
+        return Decision(Phase.UNLOADING if facts.launched else Phase.ERROR)
+    if superseded(desired, facts):
+        return Decision(Phase.UNLOADING)
+    if phase is Phase.WARMING and facts.ready:
+        return Decision(Phase.READY)
+    return Decision(phase)
+
+
+def _unloading(desired: Desired, facts: Facts, now: float) -> Decision:
+    if facts.current is not None:
+        if facts.busy is not None or now < facts.again_at:
+            return Decision(Phase.UNLOADING)
+        needs_drain = facts.launched and not facts.drained
+        return Decision(Phase.UNLOADING, Effect.DRAIN if needs_drain else Effect.RETIRE)
+    if not _wanted(desired):
+        return Decision(Phase.OFFLINE)
+    if facts.fault is not None:
+        return Decision(Phase.ERROR)
+    if facts.fetched:
+        return Decision(Phase.STARTING, Effect.LAUNCH)
+    return Decision(Phase.PULLING, Effect.FETCH)
+
+
+def _error(desired: Desired, facts: Facts, now: float) -> Decision:
+    if facts.busy is not None:
+        return Decision(Phase.ERROR)
+    if facts.current is not None:
+        if facts.launched:  # somebody started it by hand
+            return Decision(Phase.UNLOADING)
+        return Decision(Phase.ERROR, Effect.BURY if now >= facts.again_at else None)
+    if not _wanted(desired):
+        return Decision(Phase.OFFLINE)
+    if facts.fault is not None and now < facts.retry_at:
+        return Decision(Phase.ERROR)
+    if facts.fetched:
+        return Decision(Phase.STARTING, Effect.LAUNCH)
+    return Decision(Phase.PULLING, Effect.FETCH)
+
+
+def shown(phase: Phase, *, in_flight: int, quiet_s: float, idle_timeout_s: float) -> SlotState:
+    """The state on the wire: `ready` is split by what the slot is doing."""
+    if phase is not Phase.READY:
+        return SlotState(phase)
+    if in_flight > 0:
+        return SlotState.SERVING
+    if idle_timeout_s > 0 and quiet_s >= idle_timeout_s:
+        return SlotState.IDLE
+    return SlotState.READY
+
+
+# -- the restart curve --------------------------------------------------------------------------------------------
+
+HEALTHY_RESETS_S: Final = 600.0  # a slot that ran this long has recovered: its series of failures is forgotten
+RETRY_CAP_S: Final = 300.0
+PORT_TRIES: Final = 5
+
+
+def next_attempt(attempts: Attempts, failure: Failure, now: float, jitter: float) -> Attempts:
+    """The series after one more failure.
+
+    Transient: at once, then 1, 2, 4 ... 300 s, each times `jitter` (0.8-1.2), at the cap for ever.
+    Permanent: never by itself.
+    """
+    count = attempts.count + 1
+    start = attempts.window_start if attempts.window_start is not None else now
+    if failure.failure_class is FailureClass.PERMANENT:
+        return Attempts(count, start, None)
+    # 2**9 already exceeds the cap; the exponent is bounded so that a year of failures is no huge number.
+    delay = 0.0 if count == 1 else min(2.0 ** min(count - 2, 9), RETRY_CAP_S) * jitter
+    return Attempts(count, start, now + delay)
+
+
+def out_of_ports(facts: Facts) -> bool:
+    """The launch met a taken port once too often."""
+    return facts.port_tries >= PORT_TRIES

@@ -1,0 +1,115 @@
+"""The files of the slots: state.json, env, override.env, secret, written by one thread in the order asked for."""
+
+import asyncio
+import logging
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from hal0.errors import Hal0Error
+from hal0.lib.atomic import private_dir, write_atomic
+from hal0.slots.record import DamagedRecordError, NewerRecordError, SlotRecord, dump, load
+
+log = logging.getLogger(__name__)
+
+OVERRIDE_KEY: Final = "HAL0_MODEL"
+
+
+class SlotStore:
+    """Files below `<state>/slots/<name>/`. Reads happen at boot; writes go through the one writer thread."""
+
+    def __init__(self, slots_dir: Path) -> None:
+        self._dir = slots_dir
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hal0-state")
+
+    def directory(self, slot: str) -> Path:
+        return self._dir / slot
+
+    async def write_record(self, record: SlotRecord) -> None:
+        """Raises state.write_failed and leaves the old record as it was."""
+        await self._write(self._dir / record.name / "state.json", dump(record))
+
+    async def write_env(self, slot: str, env: dict[str, str]) -> None:
+        """The container's environment, for people to read."""
+        await self._write(self._dir / slot / "env", env_text(env))
+
+    async def write_override(self, slot: str, model: str) -> None:
+        """The live model: from the first load on this decides, not the configuration's seed."""
+        await self._write(self._dir / slot / "override.env", env_text({OVERRIDE_KEY: model}))
+
+    async def write_secret(self, slot: str) -> str:
+        """A fresh random secret for one generation."""
+        secret = secrets.token_urlsafe(32)
+        await self._write(self._dir / slot / "secret", secret.encode())
+        return secret
+
+    async def _write(self, path: Path, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._writer, _write, path, data)
+        except OSError as err:
+            raise Hal0Error(
+                "state.write_failed",
+                f"cannot write {path}: {err.strerror or err}",
+                details={"path": str(path)},
+            ) from err
+
+    # -- read at boot, before the event loop has anything else to do ------------------------------------------------
+
+    def read_record(self, slot: str) -> SlotRecord | None:
+        """The record, or None when there is none or it is damaged (then it is moved aside and reported).
+
+        Raises state.newer for one that a newer hal0 wrote.
+        """
+        path = self._dir / slot / "state.json"
+        try:
+            return load(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except NewerRecordError as err:
+            raise Hal0Error("state.newer", f"cannot read {path}: {err}") from err
+        except DamagedRecordError as err:
+            aside = path.with_name("state.json.damaged")
+            path.replace(aside)
+            log.warning("record of slot %s is damaged (%s); moved to %s, rebuilding it from podman", slot, err, aside)
+            return None
+
+    def read_secret(self, slot: str) -> str:
+        try:
+            return (self._dir / slot / "secret").read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    def read_override(self, slot: str) -> str | None:
+        """The live model, when a load has written it."""
+        try:
+            text = (self._dir / slot / "override.env").read_text()
+        except FileNotFoundError:
+            return None
+        for line in text.splitlines():
+            key, _, value = line.partition("=")
+            if key == OVERRIDE_KEY and value:
+                return value
+        return None
+
+    def recorded_slots(self) -> list[str]:
+        """Names that have a directory: also of slots that are no longer configured."""
+        return sorted(p.name for p in self._dir.iterdir() if p.is_dir()) if self._dir.is_dir() else []
+
+    def secret_path(self, slot: str) -> Path:
+        return self._dir / slot / "secret"
+
+    async def aclose(self) -> None:
+        """Wait for the writes under way."""
+        await asyncio.get_running_loop().run_in_executor(None, self._writer.shutdown)
+
+
+def env_text(env: dict[str, str]) -> bytes:
+    """KEY=value lines, sorted; values cannot hold line ends by construction of the configuration."""
+    return "".join(f"{key}={value}\n" for key, value in sorted(env.items())).encode()
+
+
+def _write(path: Path, data: bytes) -> None:
+    private_dir(path.parent)
+    write_atomic(path, data)

@@ -1,0 +1,293 @@
+"""The supervisor: owns every slot's actor, boots and adopts, listens to the engine, and ends without stopping anything.
+
+Commands of the operator come in here and go to the one actor they concern; the engine's events only make an actor
+look sooner than the tick would.
+"""
+
+import asyncio
+import difflib
+import logging
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
+from typing import Final
+
+from hal0.config.root import RootConfig
+from hal0.engine.base import ContainerInfo, Engine, EventKind, LogLine
+from hal0.errors import Hal0Error
+from hal0.events.bus import Bus, Event, Topic
+from hal0.lib.aio import backoff_s, cancelled
+from hal0.models.registry import Registry
+from hal0.providers.base import Provider
+from hal0.slots import boot
+from hal0.slots.adopt import LABEL_INSTANCE, LABEL_SLOT, adopt
+from hal0.slots.happenings import EngineBack
+from hal0.slots.jobs import Job
+from hal0.slots.record import SlotRecord
+from hal0.slots.slot import Slot, Tools
+from hal0.slots.verbs import Asked
+from hal0.slots.view import ModelFacts
+from hal0.vocab import By, ProviderName, SlotName
+from hal0.wire.jobs import JobKind
+from hal0.wire.slots import SlotView
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 3.0  # every event may be lost: this is how long that can go unnoticed
+_FIRST_LIST_S: Final = 2.0  # at boot; after that slots stand on their records' word
+_LIST_S: Final = 5.0
+
+
+class Supervisor:
+    """All slots. Implements `handle.Slots`."""
+
+    def __init__(
+        self,
+        config: RootConfig,
+        engine: Engine,
+        registry: Registry,
+        providers: Mapping[ProviderName, Provider],
+        tools: Tools,
+        bus: Bus,
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._registry = registry
+        self._providers = providers
+        self._tools = tools
+        self._bus = bus
+        self._slots: dict[SlotName, Slot] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._labels = {LABEL_INSTANCE: tools.place.instance}
+        self._version = 0
+        self._facts: dict[str | None, ModelFacts] = {}
+        self._facts_version = -1
+        self.engine_up = False
+
+    # -- what dispatch sees -----------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    def all(self) -> Collection[Slot]:
+        return self._slots.values()
+
+    def get(self, name: str) -> Slot | None:
+        return self._slots.get(SlotName(name))
+
+    def announce(self, slot: Slot, routing: bool) -> None:
+        """A slot changed; `routing` when a decision of the dispatcher may depend on it."""
+        if routing:
+            self._version += 1
+        self._bus.publish(Topic.SLOT, slot.name, slot.view().model_dump(mode="json"))
+
+    def model_facts(self, model: str | None) -> ModelFacts:
+        """What the registry says about a model; remembered until the registry changes."""
+        if self._facts_version != self._registry.version:
+            self._facts.clear()
+            self._facts_version = self._registry.version
+        facts = self._facts.get(model)
+        if facts is None:
+            facts = self._facts[model] = self._look_up(model)
+        return facts
+
+    def _look_up(self, model: str | None) -> ModelFacts:
+        if model is None:
+            return ModelFacts()
+        try:
+            entry = self._registry.require(model)
+        except Hal0Error as err:
+            return ModelFacts(missing=err.message)
+        return ModelFacts(entry.size_bytes, entry.context_length, entry.demo, entry.capabilities)
+
+    # -- the operator's verbs ---------------------------------------------------------------------------------------
+
+    def slot(self, name: str) -> Slot:
+        """Raises slot.not_found, with the nearest name."""
+        slot = self.get(name)
+        if slot is None:
+            near = next(iter(difflib.get_close_matches(name, self._slots, n=1)), None)
+            hint = f"Did you mean {near}?" if near else None
+            raise Hal0Error("slot.not_found", f"cannot find slot {name}", details={"did_you_mean": near}, hint=hint)
+        return slot
+
+    async def load(self, name: str, model: str | None = None, by: By = By.OPERATOR) -> Job:
+        return await self.slot(name).ask(Asked(JobKind.LOAD, self._known(model), by))
+
+    async def unload(self, name: str, by: By = By.OPERATOR) -> Job:
+        return await self.slot(name).ask(Asked(JobKind.UNLOAD, None, by))
+
+    async def restart(self, name: str) -> Job:
+        return await self.slot(name).ask(Asked(JobKind.RESTART))
+
+    async def swap(self, name: str, model: str) -> Job:
+        return await self.slot(name).ask(Asked(JobKind.SWAP, self._known(model)))
+
+    async def reset(self, name: str) -> SlotView:
+        slot = self.slot(name)
+        await slot.reset()
+        return slot.view()
+
+    def _known(self, model: str | None) -> str | None:
+        """The id of a model that is here; raises what the registry refuses. A typo changes nothing."""
+        return None if model is None else self._registry.require(self._registry.fold(model)).id
+
+    def views(self) -> list[SlotView]:
+        return [slot.view() for slot in self._slots.values()]
+
+    def snapshot_events(self) -> list[Event]:
+        """Every slot's present value, for new listeners."""
+        return [Event(Topic.SLOT, slot.name, slot.view().model_dump(mode="json")) for slot in self._slots.values()]
+
+    def logs(self, name: str, *, tail: int | None, follow: bool) -> AsyncIterator[LogLine]:
+        """The current container's log. Raises slot.not_found, or slot.offline when there is no container."""
+        current = self.slot(name).life.facts.current
+        if current is None:
+            raise Hal0Error("slot.offline", f"slot {name} has no container, so it has no log")
+        return self._engine.logs(current.id or current.name, tail=tail, follow=follow)
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Boot: place every slot, then run its actor. Returns when requests may be routed."""
+        records = {SlotName(name): self._tools.store.read_record(name) for name in self._config.slots}
+        infos = await self._list(_FIRST_LIST_S)
+        slots = await asyncio.gather(*(self._construct(n, r, infos is None) for n, r in records.items()))
+        self._slots.update((slot.name, slot) for slot in slots)
+        if infos is not None:
+            await self._adopt(infos, records)
+        else:
+            self._run("late-adoption", self._adopt_later(records))
+        self._run("events", self._follow_events())
+        self._run("tick", self._tick())
+
+    async def close(self) -> None:
+        """End all actors. Containers stay as they are."""
+        for task in list(self._tasks.values()):
+            await cancelled(task)
+        self._tasks.clear()
+
+    async def apply(self, config: RootConfig) -> None:
+        """A new valid configuration: only the slots that changed notice."""
+        old, self._config = self._config, config
+        for name in config.slots:
+            slot = self.get(name)
+            if slot is None:
+                await self._add(SlotName(name))
+            elif name not in old.slots or old.effective(name) != config.effective(name):
+                effective = config.effective(name)
+                await slot.reconfigure(effective, self._providers[effective.provider])
+        for name in [n for n in self._slots if n not in config.slots]:
+            await self._drop(name)
+
+    async def _add(self, name: SlotName) -> None:
+        record = self._tools.store.read_record(name)
+        slot = self._slots[name] = await self._construct(name, record, alone=False)
+        infos = boot.by_slot(await self._list(_LIST_S) or []).get(name, [])
+        await self._place(slot, infos, record)
+        self._run(name, slot.run())
+
+    async def _drop(self, name: SlotName) -> None:
+        """A slot that is configured no more: unload it, then forget it."""
+        slot = self._slots[name]
+        job = await slot.ask(Asked(JobKind.UNLOAD, None, By.CONFIG))
+        await job.wait()
+        await cancelled(self._tasks.pop(name))
+        del self._slots[name]
+        self._version += 1
+        self._bus.publish(Topic.SLOT, name, None)
+
+    async def _construct(self, name: SlotName, record: SlotRecord | None, alone: bool) -> Slot:
+        """A slot as its record has it; `alone`: podman is silent, so its engine is asked whether it still serves."""
+        config, tools = self._config.effective(name), self._tools
+        provider, secret = self._providers[config.provider], tools.store.read_secret(name)
+        serves = alone and await boot.still_answers(record, provider, secret, tools.watchers)
+        configured = boot.configured(config, tools.store.read_override(name))
+        life = boot.on_the_records_word(record, configured, serves=serves, now=tools.clock.now())
+        return Slot(name, config, provider, tools, life, record=record, secret=secret)
+
+    async def _place(self, slot: Slot, infos: list[ContainerInfo], record: SlotRecord | None) -> None:
+        tools = self._tools
+        provider, secret = self._providers[slot.config.provider], tools.store.read_secret(slot.name)
+        found = await boot.ask_engines(infos, provider, secret, tools.watchers, tools.place)
+        configured = boot.configured(slot.config, tools.store.read_override(slot.name))
+        adoption = adopt(record, found, configured, tools.clock.now())
+        for name in adoption.remove:
+            log.info("slot %s: removing %s, which never ran", slot.name, name)
+            await self._engine.remove(name)
+        slot.adopt(adoption.life, record)
+        log.info("slot %s: %s at boot (%d containers found)", slot.name, adoption.life.phase, len(infos))
+
+    async def _adopt(self, infos: list[ContainerInfo], records: Mapping[SlotName, SlotRecord | None]) -> None:
+        found = boot.by_slot(infos)
+        await asyncio.gather(
+            *(self._place(slot, found.pop(slot.name, []), records[slot.name]) for slot in self._slots.values())
+        )
+        for slot in self._slots.values():
+            self._run(slot.name, slot.run())
+        strays = [info for infos_left in found.values() for info in infos_left]
+        if strays:
+            self._run("strays", self._retire_strays(strays))
+
+    async def _adopt_later(self, records: Mapping[SlotName, SlotRecord | None]) -> None:
+        for delay_s in backoff_s(0.2, 2.0):
+            infos = await self._list(_LIST_S)
+            if infos is not None:
+                await self._adopt(infos, records)
+                return
+            await asyncio.sleep(delay_s)
+
+    async def _retire_strays(self, strays: list[ContainerInfo]) -> None:
+        """Containers of ours whose slot is configured no more."""
+        for info in strays:
+            log.warning("removing %s: no slot %r is configured", info.name, info.labels.get(LABEL_SLOT))
+            try:
+                await self._engine.stop(info.id, timeout_s=20)
+                await self._engine.remove(info.id)
+            except Hal0Error as err:
+                log.warning("cannot remove %s: %s", info.name, err.message)
+
+    def _run(self, name: str, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(coroutine, name=f"supervisor-{name}")
+        self._tasks[name] = task
+        task.add_done_callback(_report)
+
+    async def _list(self, deadline_s: float) -> list[ContainerInfo] | None:
+        """All containers of this instance; None when the engine does not say in time."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                infos = await self._engine.containers(self._labels)
+        except (Hal0Error, TimeoutError) as err:
+            if self.engine_up:
+                log.warning("podman does not answer: %s", err)
+            self.engine_up = False
+            return None
+        if not self.engine_up:
+            self.engine_up = True
+            for slot in self._slots.values():
+                slot.post(EngineBack())
+        return infos
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        infos = await self._list(_LIST_S)
+        if infos is not None:
+            for slot in self._slots.values():
+                slot.observe(infos)
+
+    async def _follow_events(self) -> None:
+        async for event in self._engine.events(self._labels):
+            if event.kind is EventKind.RESYNC:
+                await self._look()
+            elif event.kind in (EventKind.DIED, EventKind.REMOVED):
+                slot = self.get(event.labels.get(LABEL_SLOT, ""))
+                if slot is not None:
+                    slot.suspect()
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s ended unexpectedly", task.get_name(), exc_info=error)

@@ -1,0 +1,143 @@
+"""An operator's verbs against every phase: what each one means there, and when its job has ended. Pure."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from hal0.errors import Hal0Error
+from hal0.slots.happenings import Life, Wished
+from hal0.slots.record import Desired, Failure, Swap
+from hal0.slots.state import superseded
+from hal0.vocab import By, Phase, Want
+from hal0.wire.jobs import JobKind, JobState
+
+_LOADING: Final = frozenset({Phase.PULLING, Phase.STARTING, Phase.WARMING})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A verb with its target; `by` decides whether earlier failures are forgotten."""
+
+    kind: JobKind
+    model: str | None = None
+    by: By = By.OPERATOR
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """When a job has ended: the slot is in `phase` with `model`, in a container no older than `generation`."""
+
+    phase: Phase
+    model: str | None
+    generation: int = 0
+    rolled_back: Failure | None = None  # the change of model failed: why
+
+
+def wish(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
+    """What a verb changes (None: nothing, it is so already or under way) and what its job waits for.
+
+    Raises slot.no_model or slot.illegal_transition.
+    """
+    match asked.kind:
+        case JobKind.UNLOAD:
+            return _unload(asked, life, now)
+        case JobKind.RESTART:
+            return _restart(asked, life, now)
+        case JobKind.SWAP:
+            return _swap(asked, life, now)
+        case _:
+            return _load(asked, life, now)
+
+
+def reset(life: Life, now: float) -> Wished:
+    """Forget the failure and go on from there. Only from error."""
+    if life.phase is not Phase.ERROR:
+        raise Hal0Error("slot.illegal_transition", f"cannot reset: the slot is {life.phase}, not in error")
+    return Wished(replace(life.desired, by=By.OPERATOR, at=now))
+
+
+def _load(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
+    model = asked.model or life.desired.model
+    if model is None:
+        raise Hal0Error("slot.no_model", "cannot load: the slot has no model; pick one with a swap")
+    if _has_or_gets(life, model):
+        return None, Goal(Phase.READY, model)
+    if life.phase is Phase.READY or life.phase in _LOADING:
+        return _swap(replace(asked, model=model), life, now)
+    return Wished(Desired(Want.LOADED, model, asked.by, now)), Goal(Phase.READY, model)
+
+
+def _has_or_gets(life: Life, model: str) -> bool:
+    active = life.phase is Phase.READY or life.phase in _LOADING
+    return active and life.desired.want is Want.LOADED and life.desired.model == model
+
+
+def _unload(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
+    goal = Goal(Phase.OFFLINE, None)
+    if life.desired.want is Want.UNLOADED:
+        return None, goal
+    model = life.desired.model
+    if life.facts.swap is not None and life.facts.swap.from_model is not None:
+        model = life.facts.swap.from_model  # the new model never proved itself: the old one stays the slot's
+    return Wished(Desired(Want.UNLOADED, model, asked.by, now)), goal
+
+
+def _restart(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
+    model = life.desired.model
+    if model is None:
+        raise Hal0Error("slot.no_model", "cannot restart: the slot has no model; pick one with a swap")
+    goal = Goal(Phase.READY, model, life.facts.generation + 1)
+    return Wished(Desired(Want.LOADED, model, asked.by, now), life.facts.swap, restart=True), goal
+
+
+def _swap(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
+    model = asked.model
+    if model is None:
+        raise Hal0Error("slot.no_model", "cannot swap: no model is named")
+    goal = Goal(Phase.READY, model)
+    if _has_or_gets(life, model):
+        return None, goal
+    desired = Desired(Want.LOADED, model, asked.by, now)
+    proved = _proved_model(life)
+    swap = Swap(proved, model) if life.phase in (Phase.READY, Phase.UNLOADING) or life.phase in _LOADING else None
+    return Wished(desired, swap), goal
+
+
+def _proved_model(life: Life) -> str | None:
+    """The model to come back to when the new one fails: the one that serves, or that served before this swap."""
+    if life.facts.swap is not None:
+        return life.facts.swap.from_model
+    if life.phase is Phase.READY and life.facts.current is not None:
+        return life.facts.current.model
+    return None
+
+
+def cancel(life: Life, now: float) -> Wished:
+    """Give up the load or swap under way: back to the model that served, or to nothing."""
+    swap = life.facts.swap
+    if swap is not None and swap.from_model is not None:
+        return Wished(Desired(Want.LOADED, swap.from_model, By.OPERATOR, now))
+    return Wished(Desired(Want.UNLOADED, life.desired.model, By.OPERATOR, now))
+
+
+def superseded_by(goal: Goal, desired: Desired) -> JobState | None:
+    """How a waiting job ends when the wish becomes `desired`; None when it still leads there."""
+    if goal.phase is Phase.OFFLINE:
+        return JobState.SUPERSEDED if desired.want is Want.LOADED else None
+    if desired.want is Want.UNLOADED:
+        return JobState.CANCELLED
+    return JobState.SUPERSEDED if desired.model != goal.model else None
+
+
+def outcome(goal: Goal, life: Life, now: float) -> tuple[JobState, Failure | None] | None:
+    """How a job has ended, or None while it goes on."""
+    facts = life.facts
+    if goal.phase is Phase.OFFLINE:
+        return (JobState.DONE, None) if life.phase is Phase.OFFLINE else None
+    if life.phase is Phase.READY and not superseded(life.desired, facts) and facts.swap is None:
+        if goal.rolled_back is not None:
+            return JobState.FAILED, goal.rolled_back
+        if facts.current is not None and facts.current.generation >= goal.generation:
+            return JobState.DONE, None
+    if life.phase is Phase.ERROR and facts.busy is None and facts.current is None and now < facts.retry_at:
+        return JobState.FAILED, goal.rolled_back or facts.fault
+    return None

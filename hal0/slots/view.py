@@ -1,0 +1,233 @@
+"""One slot as others see it: the snapshot for dispatch and the view for the wire, from the same facts. Pure."""
+
+from dataclasses import dataclass
+
+from hal0.config.slots import SlotConfig
+from hal0.lib.clock import iso
+from hal0.providers.base import Endpoint, Provider
+from hal0.slots.handle import Serves, SlotFailure, SlotSnapshot
+from hal0.slots.happenings import Life
+from hal0.slots.logbook import Logbook
+from hal0.slots.record import Container, Failure
+from hal0.slots.state import NEVER
+from hal0.slots.warmup import expected_s
+from hal0.vocab import BUILTIN_SLOTS, Capability, Device, Phase, SlotName, SlotState
+from hal0.wire.slots import (
+    ContainerView,
+    DesiredView,
+    FailureView,
+    ProgressView,
+    ServesView,
+    SlotView,
+    SwapView,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the registry says about a slot's model right now; `missing` is a sentence when it is not here."""
+
+    size_bytes: int = 0
+    context_length: int | None = None
+    demo: bool = False
+    capabilities: frozenset[Capability] = frozenset()
+    missing: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """Everything a view rests on, at one moment."""
+
+    name: SlotName
+    config: SlotConfig
+    provider: Provider
+    device: Device
+    life: Life
+    book: Logbook
+    state: SlotState
+    endpoint: Endpoint | None
+    in_flight: int
+    model: ModelFacts
+    context_size: int | None
+    unsaved: bool
+    now: float
+
+    @property
+    def live_model(self) -> str | None:
+        """The model it has, or will have when what is under way is done."""
+        return self.life.desired.model
+
+
+def serves(shown: Shown) -> tuple[Serves, ...]:
+    """One entry per capability of its model that its provider can serve."""
+    model = shown.live_model
+    if model is None:
+        return ()
+    able = shown.model.capabilities & shown.provider.capabilities
+    return tuple(Serves(model, capability) for capability in sorted(able))
+
+
+def snapshot_of(shown: Shown) -> SlotSnapshot:
+    life, config = shown.life, shown.config
+    fault = life.facts.fault if life.phase in (Phase.ERROR, Phase.UNLOADING) else None
+    retry_at = life.facts.retry_at
+    return SlotSnapshot(
+        name=shown.name,
+        builtin=shown.name in BUILTIN_SLOTS,
+        provider=shown.provider,
+        provider_name=shown.provider.name,
+        phase=life.phase,
+        state=shown.state,
+        want=life.desired.want,
+        model=shown.live_model,
+        model_missing=shown.model.missing,
+        demo=shown.model.demo,
+        serves=serves(shown),
+        aliases=config.aliases,
+        endpoint=shown.endpoint,
+        in_flight=shown.in_flight,
+        max_inflight=config.max_inflight,
+        queue_limit=config.queue_limit,
+        priority=config.priority,
+        load_on_request=config.load_on_request,
+        hold_s=config.hold_s,
+        first_byte_timeout_s=config.first_byte_timeout_s or FIRST_BYTE_S,
+        on_client_gone=config.on_client_gone,
+        context_size=shown.context_size,
+        failure=_slot_failure(fault) if fault else None,
+        next_attempt_at=retry_at if fault is not None and retry_at != NEVER else None,
+        load_started_at=shown.book.load_started,
+        expected_load_s=expected_s(shown.book.history, shown.live_model),
+        progress=life.facts.progress.message if life.facts.progress else None,
+    )
+
+
+# A long prompt on a slow machine: prefill alone may take minutes.
+FIRST_BYTE_S = 600.0
+
+
+def view_of(shown: Shown) -> SlotView:
+    life, config, facts = shown.life, shown.config, shown.life.facts
+    expected = expected_s(shown.book.history, shown.live_model)
+    elapsed = shown.now - shown.book.load_started if shown.book.load_started is not None else None
+    return SlotView(
+        name=shown.name,
+        builtin=shown.name in BUILTIN_SLOTS,
+        state=shown.state,
+        since=shown.book.since,
+        message=message(shown),
+        desired=DesiredView(want=life.desired.want, model=life.desired.model, by=life.desired.by, at=life.desired.at),
+        provider=shown.provider.name,
+        device=shown.device,
+        model=shown.live_model,
+        seed_model=config.model,
+        demo=shown.model.demo,
+        serves=[ServesView(model=s.model, capability=s.capability) for s in serves(shown)],
+        aliases=list(config.aliases),
+        capabilities=sorted(shown.provider.capabilities),
+        port=facts.current.port if facts.current else None,
+        url=shown.endpoint.base_url if shown.endpoint else None,
+        containers=[_container(c) for c in ((facts.current,) if facts.current else ()) + facts.leaving],
+        context_size=shown.context_size,
+        pinned=config.pinned,
+        priority=config.priority,
+        in_flight=shown.in_flight,
+        queued=0,
+        max_inflight=config.max_inflight,
+        swap_mode=config.swap,
+        swap=SwapView(from_model=facts.swap.from_model, to_model=facts.swap.to_model, step=facts.swap.step)
+        if facts.swap
+        else None,
+        progress=_progress(shown),
+        failure=_failure(shown),
+        stale=None,
+        unsaved=shown.unsaved,
+        ready_at=shown.book.ready_at,
+        last_used=shown.book.last_used,
+        idle_timeout_s=config.idle_timeout_s,
+        expected_load_s=expected,
+        remaining_s=max(expected - elapsed, 0.0) if expected is not None and elapsed is not None else None,
+        notes=notes(shown),
+    )
+
+
+def message(shown: Shown) -> str:
+    """One sentence: what the slot is doing, or why it is not."""
+    life, facts = shown.life, shown.life.facts
+    if life.phase is Phase.OFFLINE:
+        if shown.live_model is None:
+            return "pick a model"
+        return shown.model.missing or "offline"
+    if life.phase is Phase.ERROR and facts.fault is not None:
+        if facts.retry_at == NEVER:
+            return facts.fault.message
+        return f"{facts.fault.message}; next attempt at {iso(facts.retry_at)}"
+    if facts.progress is not None:
+        return facts.progress.message
+    if life.phase is Phase.READY:
+        return f"serving {shown.live_model}"
+    return {
+        Phase.PULLING: "looking for image and model",
+        Phase.STARTING: "starting the container",
+        Phase.WARMING: "loading the model",
+        Phase.UNLOADING: "unloading",
+    }.get(life.phase, str(life.phase))
+
+
+def notes(shown: Shown) -> list[str]:
+    """What an operator should know and is no error."""
+    seed, live = shown.config.model, shown.live_model
+    if seed is not None and live is not None and seed != live:
+        return [f"the configuration's seed is {seed}, the live model is {live}: `hal0ctl slot swap` changes it"]
+    return []
+
+
+def _progress(shown: Shown) -> ProgressView | None:
+    facts = shown.life.facts
+    if facts.progress is not None:
+        return ProgressView(
+            phase=facts.progress.phase, fraction=facts.progress.fraction, message=facts.progress.message
+        )
+    return None
+
+
+def _failure(shown: Shown) -> FailureView | None:
+    facts = shown.life.facts
+    failure = facts.fault or facts.failure
+    if failure is None:
+        return None
+    resting = shown.life.phase is Phase.ERROR and facts.retry_at != NEVER
+    return failure_view(failure, facts.attempts.count, facts.retry_at if resting else None)
+
+
+def failure_view(failure: Failure, attempt: int, next_attempt_at: float | None) -> FailureView:
+    return FailureView(
+        failure_class=failure.failure_class,
+        code=failure.code,
+        message=failure.message,
+        exit_code=failure.exit_code,
+        signal=failure.signal,
+        oom=failure.oom,
+        log_tail=list(failure.log_tail),
+        at=failure.at,
+        attempt=attempt,
+        next_attempt_at=next_attempt_at,
+    )
+
+
+def _slot_failure(fault: Failure) -> SlotFailure:
+    return SlotFailure(fault.failure_class, fault.code, fault.message, fault.at, fault.settled)
+
+
+def _container(container: Container) -> ContainerView:
+    return ContainerView(
+        role=container.role,
+        name=container.name,
+        id=container.id,
+        generation=container.generation,
+        port=container.port,
+        pid=container.pid,
+        image_id=container.image_id,
+        spec_hash=container.spec_hash,
+        model=container.model,
+    )
