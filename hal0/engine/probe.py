@@ -32,7 +32,7 @@ _INFO_HOST: Final = ("cgroupVersion", "cgroupManager", "networkBackend", "logDri
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """`profile` for payloads; `engine` is what podman says of itself (empty until `warm`); `problem` when no container starts at all."""
+    """`engine` is what podman says of itself, empty until `warm`; `problem` is set when no container starts at all."""
 
     key: str
     profile: HostProfile

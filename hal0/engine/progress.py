@@ -1,11 +1,13 @@
 """Podman's progress documents of pulls and builds, turned into one sentence and one fraction. Pure."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from hal0.engine.base import ImageProgress
 
 _MB: Final = 1_000_000
+_STEP: Final = re.compile(r"(?:\[(\d+)/(\d+)\] )?STEP (\d+)/(\d+):")  # [stage/stages] only where there are several
 
 
 class PullMeter:
@@ -34,16 +36,15 @@ class PullMeter:
 
 
 def build_steps(document: Mapping[str, Any]) -> Iterator[ImageProgress]:
-    """One per line of the build's output; "STEP 2/9: ..." tells the fraction."""
+    """One per line of the build's output; "[1/2] STEP 2/9: ..." tells the fraction."""
     for line in str(document.get("stream", "")).splitlines():
         if text := line.strip():
             yield ImageProgress(text, _step_fraction(text))
 
 
 def _step_fraction(text: str) -> float | None:
-    if not text.startswith("STEP "):
+    match = _STEP.match(text)
+    if match is None:
         return None
-    step, _, count = text[5:].partition(":")[0].partition("/")
-    if not (step.isdigit() and count.isdigit() and int(count)):
-        return None
-    return (int(step) - 1) / int(count)
+    stage, stages, step, steps = (int(number) for number in match.groups(default="1"))
+    return (stage - 1 + (step - 1) / max(steps, 1)) / max(stages, 1)

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -79,7 +79,8 @@ class PodmanService:
     """`async with PodmanService(...) as service`: afterwards `service.socket` is where podman answers, or will.
 
     Entering never fails for a podman that is absent or broken: `status.problem` says so, the engine's calls raise
-    engine.unreachable with `hint()`, and hal0 goes on trying. `own_socket` must be short enough for Linux
+    engine.unreachable with `hint()`, and hal0 goes on trying. `sockets` are tried in order before a child is started
+    (see `candidates`). `own_socket` must be short enough for Linux
     (hal0.paths.socket_path).
     """
 
@@ -90,13 +91,13 @@ class PodmanService:
         *,
         run_dir: Path,
         own_socket: Path,
-        configured: str | None = None,
+        sockets: Sequence[tuple[Source, Path]],
     ) -> None:
         self._facts = facts
         self._environ = dict(environ)
         self._run_dir = run_dir
         self._own_socket = own_socket
-        self._configured = configured
+        self._sockets = sockets
         self.socket = own_socket
         self._source = Source.OWN
         self._version: str | None = None
@@ -115,12 +116,7 @@ class PodmanService:
         return None if self._problem is None else self._problem.hint
 
     async def __aenter__(self) -> Self:
-        try:
-            found = await self._discover()
-        except Hal0Error as error:
-            self._problem = error
-            return self
-        if not found:
+        if not await self._discover():
             await self._launch_noting()
             self._keeper = asyncio.create_task(self._keep(), name="podman-service")
         return self
@@ -140,7 +136,7 @@ class PodmanService:
 
     async def _discover(self) -> bool:
         """True when an existing service is to be used (or a configured one is at fault)."""
-        for source, socket in candidates(self._configured, self._environ):
+        for source, socket in self._sockets:
             try:
                 version = await _ping(socket)
             except Hal0Error as error:

@@ -154,6 +154,7 @@ class ImageStore:
         return info
 
     async def _one_shot(self, subject: Subject, work: Callable[["PodmanClient"], T]) -> T:
+        await self._transport.ping()  # quick, with the right refusal; podman-py leaks its socket when nobody answers
         future = asyncio.get_running_loop().run_in_executor(self._pool, self._run, work, subject)
         try:
             async with asyncio.timeout(_CALL_S):
@@ -174,13 +175,15 @@ class ImageStore:
                 )
             return work(self._client)
         except ImageNotFound as error:
-            raise refusal(404, dumps({"cause": "image not known", "message": str(error)}), subject) from error
+            fault = refusal(404, dumps({"cause": "image not known", "message": str(error)}), subject)
         except APIError as error:
             if error.response is None:  # a lost connection comes as an APIError without a response
-                raise unreachable(self._transport.socket, subject, one_line(str(error)), None) from error
-            raise refusal(error.status_code or 500, error.response.content, subject) from error
+                fault = unreachable(self._transport.socket, subject, one_line(str(error)), None)
+            else:
+                fault = refusal(error.status_code or 500, error.response.content, subject)
         except (PodmanError, RequestException, OSError) as error:
-            raise unreachable(self._transport.socket, subject, one_line(str(error)), None) from error
+            fault = unreachable(self._transport.socket, subject, one_line(str(error)), None)
+        raise fault  # not from within: podman-py's error holds its connection open for as long as it lives
 
 
 async def _documents(reader: Any, subject: Subject, quiet_s: float) -> AsyncIterator[dict[str, Any]]:

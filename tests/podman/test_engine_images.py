@@ -1,0 +1,117 @@
+"""The image store through the engine, on the real podman: import, tag, list, build, remove."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from hal0.engine.base import LABEL_PREFIX, ContainerSpec, ImageProgress
+from hal0.engine.podman import PodmanEngine
+from hal0.errors import Hal0Error
+from tests.podman.store import SHELL_IMAGE
+
+
+@pytest.fixture
+def tag(instance: str) -> str:
+    return f"localhost/hal0-test-{instance}:latest"
+
+
+async def test_an_imported_tree_is_an_image_until_it_is_removed(engine: PodmanEngine, tmp_path: Path, tag: str) -> None:
+    tar = tmp_path / "root.tar"
+    with tarfile.open(tar, "w") as out:
+        entry = tarfile.TarInfo("file")
+        entry.size = 3_000_000
+        out.addfile(entry, io.BytesIO(b"x" * entry.size))
+    told: list[ImageProgress] = []
+    image = await engine.image_import(tar, tag, ("LABEL dev.hal0.test=yes", "ENV A=b"), told.append)
+    try:
+        assert image.tags == (tag,)
+        assert image.labels == {"dev.hal0.test": "yes"}
+        assert image.size_bytes >= 3_000_000
+        assert told[-1].fraction == pytest.approx(1.0, abs=0.01)
+        assert [progress.fraction for progress in told] == sorted(progress.fraction or 0 for progress in told)
+        assert await engine.image_inspect(image.id) == image
+        listed = {one.id: one.tags for one in await engine.image_list()}
+        assert listed[image.id] == (tag,)
+    finally:
+        await engine.image_remove(tag)
+    assert await engine.image_inspect(tag) is None
+    await engine.image_remove(tag)
+
+
+async def test_a_second_tag_names_the_same_image_and_leaves_alone(engine: PodmanEngine, tag: str) -> None:
+    original = await engine.image_inspect(SHELL_IMAGE)
+    assert original is not None
+    await engine.image_tag(SHELL_IMAGE, tag)
+    tagged = await engine.image_inspect(tag)
+    assert tagged is not None
+    assert tagged.id == original.id
+    await engine.image_remove(tag)
+    assert await engine.image_inspect(SHELL_IMAGE) == original
+
+
+async def test_an_image_in_use_is_not_removed_and_the_refusal_names_the_container(
+    engine: PodmanEngine, instance: str, tmp_path: Path, tag: str
+) -> None:
+    tar = tmp_path / "root.tar"
+    with tarfile.open(tar, "w") as out:
+        out.addfile(tarfile.TarInfo("file"), io.BytesIO())
+    image = await engine.image_import(tar, tag, ('ENTRYPOINT ["/x"]',), lambda _: None)
+    container = await engine.create(
+        ContainerSpec(
+            name=f"hal0-{instance}-x-1", image=image.id, argv=(), labels={LABEL_PREFIX + "instance": instance}
+        )
+    )
+    try:
+        with pytest.raises(Hal0Error) as caught:
+            await engine.image_remove(tag)
+        assert caught.value.code == "engine.failed"
+        assert container[:12] in caught.value.message
+    finally:
+        await engine.remove(container)
+        await engine.image_remove(tag)
+
+
+async def test_a_build_tells_its_steps_and_makes_the_image(engine: PodmanEngine, tmp_path: Path, tag: str) -> None:
+    (tmp_path / "Containerfile").write_text(
+        f"ARG BASE\nFROM {SHELL_IMAGE} AS other\nFROM ${{BASE}} AS wanted\nCOPY file /file\nLABEL dev.hal0.test=built\n"
+    )
+    (tmp_path / "file").write_text("content")
+    told: list[ImageProgress] = []
+    image = await engine.image_build(
+        tmp_path,
+        containerfile="Containerfile",
+        target="wanted",
+        tag=tag,
+        build_args={"BASE": SHELL_IMAGE},
+        on_progress=told.append,
+    )
+    try:
+        assert image.labels["dev.hal0.test"] == "built"
+        assert any("COPY" in progress.message for progress in told)
+        assert any(progress.fraction is not None for progress in told), told
+    finally:
+        await engine.image_remove(tag)
+
+
+async def test_a_build_that_fails_says_in_which_step(engine: PodmanEngine, tmp_path: Path, tag: str) -> None:
+    (tmp_path / "Containerfile").write_text(f"FROM {SHELL_IMAGE} AS wanted\nCOPY no-such-file /file\n")
+    with pytest.raises(Hal0Error) as caught:
+        await engine.image_build(
+            tmp_path,
+            containerfile="Containerfile",
+            target="wanted",
+            tag=tag,
+            build_args={},
+            on_progress=lambda _: None,
+        )
+    assert "no-such-file" in caught.value.message
+    assert await engine.image_inspect(tag) is None
+
+
+async def test_a_pull_from_a_registry_that_does_not_answer_names_it(engine: PodmanEngine, free_port: int) -> None:
+    ref = f"localhost:{free_port}/nothing:latest"
+    with pytest.raises(Hal0Error) as caught:
+        await engine.image_pull(ref, lambda _: None)
+    assert str(free_port) in caught.value.message
