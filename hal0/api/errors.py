@@ -1,0 +1,43 @@
+"""Renders every failure as JSON in the shape that the path's clients expect."""
+
+from typing import Final
+
+from aiohttp import web
+
+from hal0.dispatch.frames import error_body
+from hal0.dispatch.surface import SURFACE, Dialect
+from hal0.errors import Hal0Error
+from hal0.lib import jsonio
+
+_DIALECTS: Final = {f"/v1{row.path}": row.dialect for row in SURFACE}
+
+
+def dialect_of(path: str) -> Dialect:
+    """How clients of a path expect errors; OpenAI's way wherever nothing else is known."""
+    return _DIALECTS.get(path, Dialect.OPENAI)
+
+
+def error_response(error: Hal0Error, path: str, request_id: str | None) -> web.Response:
+    """The one place where a Hal0Error becomes an HTTP response."""
+    return web.Response(
+        status=error.status,
+        body=jsonio.dumps(error_body(error, dialect_of(path), request_id)),
+        content_type="application/json",
+        headers=error.headers(),
+    )
+
+
+def from_http(error: web.HTTPException, method: str, path: str) -> Hal0Error:
+    """aiohttp's own refusals in hal0's words."""
+    match error:
+        case web.HTTPNotFound():
+            return Hal0Error("request.not_found", f"cannot find {path}")
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(error.allowed_methods))
+            return Hal0Error("request.method", f"cannot {method} {path}: it takes {allowed}")
+        case web.HTTPRequestEntityTooLarge():
+            return Hal0Error("request.too_large", "cannot take the body: it is too large")
+        case _ if error.status < 500:
+            return Hal0Error("request.invalid", f"cannot {method} {path}: {error.reason}")
+        case _:
+            return Hal0Error("system.internal", f"cannot {method} {path}: {error.reason}")

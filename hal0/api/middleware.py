@@ -1,0 +1,76 @@
+"""What every request passes: an id, the access check of its route, and one place that renders failures."""
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from hal0.api.errors import error_response, from_http
+from hal0.api.route import Handler, Route, route_of
+from hal0.errors import Hal0Error
+from hal0.vocab import REQUEST_ID, Access
+
+_log: Final = logging.getLogger("hal0.api")
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks. `key_id` is None for a caller without a key."""
+
+    key_id: str | None = None
+
+
+REQUEST_ID_KEY: Final = web.RequestKey("request_id", str)
+PRINCIPAL_KEY: Final = web.RequestKey("principal", Principal)
+
+# Says who asks, or raises auth.* and access.* errors. Called once per request, before its body is read.
+AccessCheck = Callable[[web.Request, Access], Principal]
+
+
+def edge(check: AccessCheck) -> Middleware:
+    """The one middleware. A path that is not in the table is checked as `Access.OPEN` before it is 404 or 405."""
+
+    @web.middleware
+    async def pass_edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request_id = request[REQUEST_ID_KEY] = request_id_of(request)
+        try:
+            route = route_of(request)
+            request[PRINCIPAL_KEY] = check(request, route.access if route else Access.OPEN)
+            _go_on(request, route)
+            response = await handler(request)
+        except web.HTTPException as error:
+            response = error_response(from_http(error, request.method, request.path), request.path, request_id)
+            if isinstance(error, web.HTTPMethodNotAllowed):
+                response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        except Hal0Error as error:
+            response = error_response(error, request.path, request_id)
+        except ConnectionError:
+            raise  # the client left: nobody reads an answer
+        except Exception:  # the outermost line of a request: whatever it is, the client gets JSON and we the traceback
+            _log.exception("request %s failed", request_id)
+            mistake = Hal0Error("system.internal", "cannot answer: hal0 made a mistake")
+            response = error_response(mistake, request.path, request_id)
+        if not response.prepared:
+            response.headers.setdefault("X-Request-ID", request_id)
+        return response
+
+    return pass_edge
+
+
+def request_id_of(request: web.Request) -> str:
+    """The client's own id when it is harmless, else a new one (16 hex digits)."""
+    given = request.headers.get("X-Request-ID")
+    return given if given is not None and REQUEST_ID.match(given) else secrets.token_hex(8)
+
+
+def _go_on(request: web.Request, route: Route | None) -> None:
+    """Tell a client that waits for it to send its body; handlers with `own_continue` do that themselves."""
+    if route is None or route.own_continue or request.transport is None:
+        return
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        request.transport.write(_CONTINUE)

@@ -1,0 +1,50 @@
+"""The `/v1` edge: dispatched paths straight from the surface table, and the model list."""
+
+from typing import Final
+
+from aiohttp import web
+
+from hal0.api.middleware import PRINCIPAL_KEY, REQUEST_ID_KEY
+from hal0.api.route import Handler, Route
+from hal0.dispatch.catalog import find, models
+from hal0.dispatch.dispatcher import Dispatcher
+from hal0.dispatch.surface import SURFACE, PathRow
+from hal0.errors import Hal0Error
+from hal0.vocab import Access
+from hal0.wire.openai import ModelsView, ModelView
+
+DISPATCHER: Final = web.AppKey("dispatcher", Dispatcher)
+
+
+def _dispatched(row: PathRow) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await request.app[DISPATCHER].handle(
+            request, row, request_id=request[REQUEST_ID_KEY], key_id=request[PRINCIPAL_KEY].key_id
+        )
+
+    return handler
+
+
+async def list_models(request: web.Request) -> web.StreamResponse:
+    view = models(request.app[DISPATCHER].table())
+    return web.Response(body=view.json_bytes(), content_type="application/json")
+
+
+async def get_model(request: web.Request) -> web.StreamResponse:
+    asked = request.match_info["id"]
+    view = find(request.app[DISPATCHER].table(), asked)
+    if view is None:
+        raise Hal0Error("model.not_found", f"cannot find the model {asked!r}", param="model")
+    return web.Response(body=view.json_bytes(), content_type="application/json")
+
+
+# llama-server's clients leave `/v1` out; for POST both spellings are the same path.
+ROUTES: Final = (
+    *(
+        Route("POST", prefix + row.path, _dispatched(row), Access.INFERENCE, row.summary, own_continue=True)
+        for row in SURFACE
+        for prefix in ("/v1", "")
+    ),
+    Route("GET", "/v1/models", list_models, Access.OPEN, "List the models.", response=ModelsView),
+    Route("GET", "/v1/models/{id:.+}", get_model, Access.OPEN, "Show one model.", response=ModelView),
+)

@@ -1,0 +1,60 @@
+"""One row of the route table: everything that is true of a path, in one value."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from aiohttp.abc import AbstractMatchInfo
+
+from hal0.vocab import Access
+from hal0.wire.base import View
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`path` is in aiohttp's spelling ({name}). `request` and `response` are the JSON bodies, for OpenAPI.
+
+    `own_continue`: the handler itself answers `Expect: 100-continue`, after it has looked at the headers.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    access: Access
+    summary: str
+    request: type[View] | None = None
+    response: type[View] | None = None
+    own_continue: bool = False
+
+
+_ROUTES: Final = web.AppKey("routes", dict[object, Route])
+
+
+def register(app: web.Application, routes: Iterable[Route]) -> None:
+    """Add the routes to the application. A GET also answers HEAD."""
+    table: dict[object, Route] = {}
+    app[_ROUTES] = table
+    for route in routes:
+        add = app.router.add_get if route.method == "GET" else _adder(app, route.method)
+        table[add(route.path, route.handler, expect_handler=_later)] = route
+
+
+def route_of(request: web.Request) -> Route | None:
+    """The row of the table that a request has hit; None when there is none (404, 405)."""
+    match_info: AbstractMatchInfo = request.match_info
+    route: object = getattr(match_info, "route", None)
+    return request.app[_ROUTES].get(route)
+
+
+def _adder(app: web.Application, method: str) -> Callable[..., web.AbstractRoute]:
+    def add(path: str, handler: Handler, **options: object) -> web.AbstractRoute:
+        return app.router.add_route(method, path, handler, **options)  # type: ignore[arg-type]
+
+    return add
+
+
+async def _later(request: web.Request) -> None:
+    """`Expect: 100-continue` is answered after the access check (middleware), not before as aiohttp would."""

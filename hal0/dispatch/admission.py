@@ -1,0 +1,209 @@
+"""May a request go to its slot now, must it wait, or is it refused: the hold contract, pure."""
+
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from hal0.errors import Hal0Error
+from hal0.slots.handle import SlotFailure, SlotSnapshot
+from hal0.vocab import FailureClass, Phase, Want
+
+_LOADING: Final = (Phase.PULLING, Phase.STARTING, Phase.WARMING)
+# Said to clients when nobody knows better: short enough to be worth a retry, long enough not to hammer.
+_UNKNOWN_RETRY_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """One request at the gate. Times are the clock's; `hold_s` is how long it may be held for a load.
+
+    `ahead` counts the requests before it in the slot's line; `queued` that it already stands there;
+    `joined` that it has seen the load it waits for; `patience_s` limits the wait for room, None: it has no end.
+    """
+
+    arrived: float
+    hold_s: float
+    ahead: int = 0
+    queued: bool = False
+    joined: bool = False
+    patience_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Until the slot changes or `until` (the clock's time; None: no deadline); `load` asks for a load first."""
+
+    until: float | None
+    load: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    error: Hal0Error
+    load: bool = False
+
+
+Admission = Go | Wait | Refuse
+_GO: Final = Go()
+
+
+def admission(slot: SlotSnapshot, waiter: Waiter, now: float) -> Admission:
+    """What happens to this request at this moment."""
+    if slot.routable:
+        return _room(slot, waiter, now)
+    match slot.phase:
+        case Phase.READY | Phase.PULLING | Phase.STARTING | Phase.WARMING:
+            return _full(slot, waiter) or _hold(slot, waiter, now)
+        case Phase.UNLOADING:
+            if waiter.joined and slot.want is Want.UNLOADED:
+                return _cancelled(slot)
+            return _full(slot, waiter) or _hold(slot, waiter, now)
+        case Phase.OFFLINE:
+            return _offline(slot, waiter, now)
+        case Phase.ERROR:
+            return _failed(slot, waiter, now)
+        case _:
+            assert_never(slot.phase)
+
+
+def remaining_load_s(slot: SlotSnapshot, now: float) -> float | None:
+    """Expected seconds until the slot is ready, from its own history; None without one."""
+    if slot.expected_load_s is None:
+        return None
+    if slot.load_started_at is None:
+        return slot.expected_load_s
+    # A load that outlasts its history is nearly done more often than not: promise a second, not zero.
+    return max(slot.expected_load_s - (now - slot.load_started_at), 1.0)
+
+
+def _room(slot: SlotSnapshot, waiter: Waiter, now: float) -> Admission:
+    if slot.max_inflight is None or slot.in_flight + waiter.ahead < slot.max_inflight:
+        return _GO
+    until = None if waiter.patience_s is None else waiter.arrived + waiter.patience_s
+    if until is not None and now >= until:
+        return _queue_full(slot, waiter, "its time in the queue is over")
+    return _full(slot, waiter) or Wait(until)
+
+
+def _full(slot: SlotSnapshot, waiter: Waiter) -> Refuse | None:
+    """Only newcomers are turned away: whoever stands in line keeps the place."""
+    if slot.max_inflight is None or waiter.queued:
+        return None
+    places = slot.queue_limit + max(0, slot.max_inflight - slot.in_flight)
+    return _queue_full(slot, waiter, "its queue is full") if waiter.ahead >= places else None
+
+
+def _queue_full(slot: SlotSnapshot, waiter: Waiter, why: str) -> Refuse:
+    return Refuse(
+        Hal0Error(
+            "slot.queue_full",
+            f"cannot take the request: slot {slot.name!r} is busy with {slot.in_flight} and {why}",
+            details={"slot": slot.name, "state": slot.state, "position": waiter.ahead, "limit": slot.queue_limit},
+            retry_after_s=_UNKNOWN_RETRY_S,
+        )
+    )
+
+
+def _hold(slot: SlotSnapshot, waiter: Waiter, now: float, *, load: bool = False) -> Admission:
+    """Wait while what is left of the load fits into what is left of the hold; a first load is always waited for."""
+    left = waiter.arrived + waiter.hold_s - now
+    expected = remaining_load_s(slot, now)
+    if left > 0 and (expected is None or expected <= left):
+        return Wait(waiter.arrived + waiter.hold_s, load)
+    return Refuse(_loading(slot, waiter, expected), load)
+
+
+def _loading(slot: SlotSnapshot, waiter: Waiter, expected: float | None) -> Hal0Error:
+    retry_after = _UNKNOWN_RETRY_S if expected is None else expected
+    progress = f" ({slot.progress})" if slot.progress else ""
+    return Hal0Error(
+        "slot.loading",
+        f"cannot answer yet: slot {slot.name!r} is loading {slot.model!r}{progress}",
+        details={"slot": slot.name, "state": slot.state, "progress": slot.progress, "position": waiter.ahead},
+        retry_after_s=retry_after,
+    )
+
+
+def _offline(slot: SlotSnapshot, waiter: Waiter, now: float) -> Admission:
+    details = {"slot": slot.name, "state": slot.state}
+    if slot.model is None:
+        return Refuse(
+            Hal0Error(
+                "slot.no_model",
+                f"cannot answer: slot {slot.name!r} has no model",
+                details=details,
+                hint=f"hal0ctl slot swap {slot.name} MODEL",
+            )
+        )
+    if slot.model_missing is not None:
+        return Refuse(
+            Hal0Error(
+                "model.not_downloaded",
+                f"cannot answer with slot {slot.name!r}: {slot.model_missing}",
+                details=details | {"model": slot.model},
+                hint=f"hal0ctl slot load {slot.name}",
+            )
+        )
+    if waiter.joined and slot.want is Want.UNLOADED:
+        return _cancelled(slot)
+    if not slot.load_on_request and slot.want is Want.UNLOADED:
+        return Refuse(
+            Hal0Error(
+                "slot.offline",
+                f"cannot answer: slot {slot.name!r} is offline and is not loaded by requests",
+                details=details,
+                hint=f"hal0ctl slot load {slot.name}",
+            )
+        )
+    return _full(slot, waiter) or _hold(slot, waiter, now, load=True)
+
+
+def _failed(slot: SlotSnapshot, waiter: Waiter, now: float) -> Admission:
+    failure = slot.failure
+    if failure is None or not failure.settled:  # the evidence is still being read
+        return _hold(slot, waiter, now)
+    if failure.failure_class is FailureClass.PERMANENT:
+        return Refuse(_load_failed(slot, failure))
+    if slot.next_attempt_at is None:
+        if slot.want is Want.UNLOADED and slot.load_on_request:
+            return _hold(slot, waiter, now, load=True)
+        return Refuse(_load_failed(slot, failure))
+    if slot.next_attempt_at <= now:  # the restart is due: it becomes a load like any other
+        return _hold(slot, waiter, now)
+    return Refuse(
+        Hal0Error(
+            "slot.crash_looping",
+            f"cannot answer: slot {slot.name!r} failed and waits for its next try: {failure.message}",
+            details={"slot": slot.name, "state": slot.state, "cause": failure.code},
+            retry_after_s=slot.next_attempt_at - now + (slot.expected_load_s or 0.0),
+        )
+    )
+
+
+def _load_failed(slot: SlotSnapshot, failure: SlotFailure) -> Hal0Error:
+    return Hal0Error(
+        "slot.load_failed",
+        f"cannot answer: slot {slot.name!r} could not load {slot.model!r}: {failure.message}",
+        details={"slot": slot.name, "state": slot.state, "cause": failure.code},
+        hint=f"hal0ctl slot show {slot.name}",
+    )
+
+
+def _cancelled(slot: SlotSnapshot) -> Refuse:
+    return Refuse(
+        Hal0Error(
+            "slot.load_cancelled",
+            f"cannot answer: the load of slot {slot.name!r} was cancelled",
+            details={"slot": slot.name, "state": slot.state},
+            retry_after_s=_UNKNOWN_RETRY_S,
+        )
+    )
+
+
+def has_seen_load(slot: SlotSnapshot) -> bool:
+    """Whether a waiter that looks at this snapshot sees the load it waits for."""
+    return slot.want is Want.LOADED and slot.phase in _LOADING

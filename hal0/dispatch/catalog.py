@@ -1,0 +1,98 @@
+"""GET /v1/models out of the routing table: what the slots serve, then what is on disk besides."""
+
+from typing import Final
+
+from hal0.dispatch.surface import ANSWERS
+from hal0.dispatch.table import Entry, Table, is_loaded
+from hal0.slots.handle import Serves, SlotSnapshot
+from hal0.vocab import Capability
+from hal0.wire.openai import ModelsView, ModelView
+
+OWNER: Final = "hal0"
+DEMO_OWNER: Final = "hal0-demo"
+
+_MODALITIES: Final = {
+    Capability.CHAT: ("text",),
+    Capability.COMPLETION: ("text",),
+    Capability.EMBED: ("text",),
+    Capability.RERANK: ("text",),
+    Capability.VISION: ("text", "image"),
+    Capability.STT: ("audio", "text"),
+    Capability.TTS: ("text", "audio"),
+    Capability.IMAGE: ("text", "image"),
+}
+
+
+def models(table: Table) -> ModelsView:
+    """Every model once: a slot that has it up wins over one that would load it."""
+    views: dict[str, ModelView] = {}
+    for slot in sorted(table.slots.values(), key=lambda slot: (not slot.routable, not is_loaded(slot), slot.name)):
+        for serves in slot.serves:
+            views.setdefault(serves.model, _served(slot, serves, table.entries.get(serves.model)))
+    for entry in table.entries.values():
+        views.setdefault(entry.id, _on_disk(entry))
+    return ModelsView(data=list(views.values()))
+
+
+def find(table: Table, name: str) -> ModelView | None:
+    """The model of this id, or what the slot of this name or alias serves."""
+    by_id = {view.id: view for view in models(table).data}
+    slot = table.slots[table.addresses[name]] if name in table.addresses else None
+    return by_id.get(slot.serves[0].model if slot and slot.serves else name)
+
+
+def _served(slot: SlotSnapshot, serves: Serves, entry: Entry | None) -> ModelView:
+    own = [entry.capability for entry in slot.serves if entry.model == serves.model]
+    able = dict.fromkeys(c for capability in own for c in (capability, *_texts(capability)))
+    return _view(
+        serves.model,
+        created=entry.created if entry else 0,
+        demo=slot.demo,
+        status="loaded" if slot.routable else "loading" if is_loaded(slot) else "offline",
+        slot=slot.name,
+        capabilities=tuple(able),
+        context=slot.context_size,
+    )
+
+
+def _texts(capability: Capability) -> tuple[Capability, ...]:
+    """A model that chats also completes; whether it sees images only its own entry says."""
+    return (Capability.COMPLETION,) if Capability.COMPLETION in ANSWERS.get(capability, ()) else ()
+
+
+def _on_disk(entry: Entry) -> ModelView:
+    return _view(
+        entry.id,
+        created=entry.created,
+        demo=entry.demo,
+        status="available",
+        slot=None,
+        capabilities=tuple(sorted(entry.capabilities)),
+        context=entry.context_length,
+    )
+
+
+def _view(
+    model: str,
+    *,
+    created: int,
+    demo: bool,
+    status: str,
+    slot: str | None,
+    capabilities: tuple[Capability, ...],
+    context: int | None,
+) -> ModelView:
+    return ModelView(
+        id=model,
+        created=created,
+        owned_by=DEMO_OWNER if demo else OWNER,
+        status=status,
+        slot=slot,
+        capabilities=tuple(capabilities),
+        modalities=tuple(dict.fromkeys(word for capability in capabilities for word in _MODALITIES[capability])),
+        demo=demo,
+        context_length=context,
+        context_window=context,
+        max_context_length=context,
+        max_model_len=context,
+    )

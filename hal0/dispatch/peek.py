@@ -1,0 +1,158 @@
+"""Reads a request's body without losing a byte, and finds what routing needs: model, stream, encoding_format."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import StreamReader
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import PayloadAccessError
+
+from hal0.dispatch.body import MEMORY_LIMIT_BYTES, Body, Spool, SpoolFile
+from hal0.dispatch.members import Members, NotJson
+from hal0.errors import Hal0Error
+from hal0.lib import jsonio
+
+_MEMBERS: Final = ("model", "stream", "encoding_format")
+# Up to here one parser call is quicker than scanning (about a millisecond); beyond, the loop must not be held.
+_PARSE_LIMIT_BYTES: Final = 256 * 1024
+# One step of the scanner, some milliseconds at worst; between steps others have their turn.
+_SLICE_BYTES: Final = 16 * 1024
+# A client that goes silent inside its own body has left without saying so.
+_SILENCE_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What routing knows of a body; `model` is None when missing or empty."""
+
+    model: str | None
+    stream: bool
+    encoding_format: str | None
+
+
+def refuse_early(headers: Mapping[str, str], limit: int) -> None:
+    """Refuse by the headers alone, before a byte of the body is asked for."""
+    encoding = headers.get("Content-Encoding")
+    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+        raise Hal0Error("request.encoding", f"cannot read a body with Content-Encoding {encoding!r}")
+    length = headers.get("Content-Length")
+    if length is not None and length.isdecimal() and int(length) > limit:
+        raise _too_large(limit, int(length))
+
+
+async def read_json(content: StreamReader, spool: Spool, limit: int) -> tuple[Body, Peek]:
+    """The whole body, at most `limit` bytes, and its peek. Raises request.* errors; the caller closes the body."""
+    pieces: list[bytes] = []
+    size = 0
+    while size <= _PARSE_LIMIT_BYTES:
+        piece = await _next_piece(content)
+        if not piece:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            return Body(data), _parsed(data)
+        size += len(piece)
+        pieces.append(piece)
+    return await _Large(spool, limit).read(content, b"".join(pieces))
+
+
+async def _next_piece(content: StreamReader) -> bytes:
+    if content.at_eof():
+        return b""
+    try:
+        async with asyncio.timeout(_SILENCE_S):
+            return await content.readany()
+    except TimeoutError:
+        raise Hal0Error("request.invalid", f"cannot read the body: it stopped for {_SILENCE_S:.0f} s") from None
+    except (HttpProcessingError, PayloadAccessError) as error:
+        raise Hal0Error("request.invalid", f"cannot read the body: {error}") from error
+
+
+class _Large:
+    """A body that is scanned while it arrives, kept in memory or in the spool."""
+
+    def __init__(self, spool: Spool, limit: int) -> None:
+        self._spool = spool
+        self._limit = limit
+        self._members = Members(_MEMBERS)
+        self._pending = bytearray()  # in memory; moved to the file whenever it passes the limit
+        self._size = 0
+
+    async def read(self, content: StreamReader, piece: bytes) -> tuple[Body, Peek]:
+        file: SpoolFile | None = None
+        try:
+            while piece:
+                await self._take(piece)
+                if len(self._pending) > MEMORY_LIMIT_BYTES:
+                    file = file or await self._spool.create()
+                    await file.append(bytes(self._pending))
+                    self._pending.clear()
+                piece = await _next_piece(content)
+            peek = self._peek()
+            if file is None:
+                return Body(bytes(self._pending)), peek
+            await file.append(bytes(self._pending))
+            body = Body(b"", file, self._size)
+            file = None  # the body owns it now
+            return body, peek
+        except OSError as error:
+            raise Hal0Error("state.write_failed", f"cannot keep a large body on disk: {error}") from error
+        finally:
+            if file is not None:
+                file.close()
+
+    async def _take(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._limit:
+            raise _too_large(self._limit, None)
+        try:
+            for at in range(0, len(piece), _SLICE_BYTES):
+                self._members.feed(piece[at : at + _SLICE_BYTES])
+                await asyncio.sleep(0)
+        except NotJson as error:
+            raise _not_json(str(error)) from None
+        self._pending += piece
+
+    def _peek(self) -> Peek:
+        try:
+            self._members.finish()
+        except NotJson as error:
+            raise _not_json(str(error)) from None
+        return _peek_of(self._members.values)
+
+
+def _parsed(data: bytes) -> Peek:
+    if not data:
+        raise _not_json("it is empty")
+    try:
+        value = jsonio.loads(data)
+    except jsonio.JSONDecodeError as error:
+        raise _not_json(str(error)) from None
+    if not isinstance(value, dict):
+        raise _not_json("it is not an object")
+    return _peek_of(value)
+
+
+def _peek_of(members: Mapping[str, Any]) -> Peek:
+    model = members.get("model")
+    if model is not None and not isinstance(model, str):
+        raise Hal0Error("request.invalid", "cannot read `model`: it is not a string", param="model")
+    encoding = members.get("encoding_format")
+    return Peek(
+        model=model or None,
+        stream=members.get("stream") is True,
+        encoding_format=encoding if isinstance(encoding, str) else None,
+    )
+
+
+def _not_json(why: str) -> Hal0Error:
+    return Hal0Error("request.invalid_json", f"cannot read the body as a JSON object: {why}")
+
+
+def _too_large(limit: int, size: int | None) -> Hal0Error:
+    said = "it is larger than" if size is None else f"{size} bytes are more than"
+    return Hal0Error(
+        "request.too_large",
+        f"cannot take the body: {said} the limit of {limit} bytes",
+        details={"limit_bytes": limit},
+    )

@@ -1,0 +1,236 @@
+"""Moves one request to a slot and its answer back: bytes in, bytes out."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import web
+
+from hal0.dispatch.body import Body
+from hal0.dispatch.downstream import Downstream
+from hal0.dispatch.headers import RawHeaders, answer_headers, request_head
+from hal0.dispatch.members import Members, NotJson
+from hal0.dispatch.rewrite import Splice, growth, splices
+from hal0.dispatch.trace import Trace
+from hal0.dispatch.upstream_http import Connection, Head, Pool, Stale
+from hal0.errors import Hal0Error
+from hal0.lib import jsonio
+from hal0.providers.base import AnswerMode, Endpoint, Forward
+
+# Up to here head and body go out in one write; beyond, copying costs more than a second write.
+_ONE_WRITE_BYTES: Final = 64 * 1024
+# An answer that hal0 has to read whole (INSPECT, or an error behind a stream that has begun).
+_MAX_READ_BYTES: Final = 64 << 20
+# A client that left a slot with `on_client_gone = "drain"` holds it this much longer at most.
+DRAIN_LIMIT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outbound:
+    """What goes to the slot. `query` is the client's, with its question mark, or b""."""
+
+    endpoint: Endpoint
+    forward: Forward
+    query: bytes
+    client_headers: RawHeaders
+    body: Body
+    first_byte_s: float
+    between_bytes_s: float
+
+
+class Relay:
+    """One proxied request. `abort` may come from outside at any moment of it."""
+
+    def __init__(self, pool: Pool, out: Outbound, down: Downstream, trace: Trace) -> None:
+        self._pool = pool
+        self._out = out
+        self._down = down
+        self._trace = trace
+        self._address = (out.endpoint.host, out.endpoint.port)
+        self._connection: Connection | None = None
+        self._aborted: Hal0Error | None = None
+        self._clock: Callable[[], float] = asyncio.get_running_loop().time
+
+    def abort(self, error: Hal0Error) -> None:
+        """hal0 ends this request: the slot's side first, then the client is told."""
+        self._aborted = error
+        if self._connection is not None:
+            self._connection.abort(error)
+        if self._down.started:
+            self._down.hurry()
+
+    async def run(self) -> web.StreamResponse:
+        """Until the answer is with the client. Raises Hal0Error only while the slot's answer has not begun."""
+        try:
+            head = await self._ask()
+        except Hal0Error as error:
+            self._trace.failed(error)
+            raise
+        self._trace.head_at = self._clock()
+        await self._down.settle()
+        if self._down.started:
+            return await self._continue(head)
+        self._down.headers["X-Hal0-Overhead-Ms"] = f"{self._trace.overhead_ms(self._clock()) or 0.0:.2f}"
+        self._trace.status = head.status
+        if self._out.forward.answer is AnswerMode.INSPECT and self._is_convertible(head):
+            return await self._converted(head)
+        assert self._connection is not None
+        if self._connection.complete and not _is_events(head):
+            return await self._whole(head)
+        await self._down.start(head.status, head.reason, answer_headers(head.headers))
+        return await self._stream()
+
+    def release(self) -> None:
+        """The end, whatever it was: the connection goes back to the pool, or is closed when its answer flows."""
+        if self._connection is not None:
+            self._pool.give_back(self._address, self._connection)
+            self._connection = None
+
+    async def drain(self) -> None:
+        """The client left: let the slot finish what it is doing, unread, for at most DRAIN_LIMIT_S."""
+        try:
+            async with asyncio.timeout(DRAIN_LIMIT_S):
+                if self._connection is not None:
+                    await self._connection.head()
+                    while await self._connection.chunk(self._out.between_bytes_s):
+                        pass
+        except (TimeoutError, Hal0Error, Stale):
+            pass  # nobody is left to be told
+        finally:
+            self.release()
+
+    # Towards the slot.
+
+    async def _ask(self) -> Head:
+        """Send the request and wait for the head; once more when a reused connection turned out to be dead."""
+        cuts = await self._cuts()
+        connection = self._pool.take(self._address)
+        if connection is not None:
+            try:
+                return await self._ask_on(connection, cuts)
+            except Stale:
+                self._connection = None
+        return await self._ask_on(await self._pool.connect(self._address), cuts)
+
+    async def _ask_on(self, connection: Connection, cuts: tuple[Splice, ...]) -> Head:
+        self._connection = connection
+        self._trace.connected_at = self._clock()
+        if self._aborted is not None:
+            raise self._aborted
+        out = self._out
+        head = request_head(
+            out.forward.path.encode() + out.query,
+            out.client_headers,
+            host=out.endpoint.host,
+            port=out.endpoint.port,
+            secret=out.endpoint.secret,
+            length=out.body.size + growth(cuts),
+            identity=out.forward.answer is AnswerMode.INSPECT,
+        )
+        if not cuts and out.body.in_memory and out.body.size <= _ONE_WRITE_BYTES:
+            connection.send_whole(head + out.body.data, out.first_byte_s)
+        else:
+            await connection.send(head, out.body.pieces(cuts), out.first_byte_s)
+        self._trace.sent_at = self._clock()
+        return await connection.head()
+
+    async def _cuts(self) -> tuple[Splice, ...]:
+        edits = self._out.forward.edits
+        if not edits:
+            return ()
+        members = Members(frozenset(edits), decode=False)
+        try:
+            async for piece in self._out.body.pieces():
+                members.feed(piece)
+            members.finish()
+        except NotJson as error:
+            raise Hal0Error("request.invalid_json", f"cannot read the body as a JSON object: {error}") from None
+        return splices(members, edits)
+
+    # Towards the client.
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        assert self._connection is not None
+        while chunk := await self._connection.chunk(self._out.between_bytes_s):
+            yield chunk
+
+    async def _stream(self) -> web.StreamResponse:
+        """Relay until the end; a break after the head cannot be raised any more, so it ends the stream instead."""
+        assert self._connection is not None
+        connection, between_s = self._connection, self._out.between_bytes_s
+        write, saw = self._down.write, self._trace.meter.saw
+        try:
+            while chunk := await connection.chunk(between_s):
+                await write(chunk)
+                saw(chunk)
+        except Hal0Error as error:
+            self._trace.failed(error)
+            return await self._down.fail(error)
+        return await self._down.finish()
+
+    async def _whole(self, head: Head) -> web.StreamResponse:
+        """A small answer that came in one piece goes out in one piece."""
+        body = b"".join([chunk async for chunk in self._chunks()])
+        self._trace.meter.saw(body)
+        self._down.bytes_out = len(body)
+        return self._response(head, body)
+
+    def _response(self, head: Head, body: bytes) -> web.Response:
+        self._down.close()
+        headers = [header for header in answer_headers(head.headers) if header[0].lower() != "content-length"]
+        return web.Response(
+            status=head.status, reason=head.reason, headers=[*headers, *self._down.headers.items()], body=body
+        )
+
+    async def _continue(self, head: Head) -> web.StreamResponse:
+        """The client already has a 200 and comments: an event stream goes on, anything else becomes one error."""
+        if head.status == 200 and _is_events(head):
+            self._trace.status = head.status
+            return await self._stream()
+        body = await self._read_all()
+        error = Hal0Error(
+            "upstream.broken",
+            f"cannot go on: the engine answered {head.status} {head.reason}",
+            details={"status": head.status, "answer": _json_or_none(body)},
+        )
+        self._trace.code, self._trace.status = error.code, head.status
+        return await self._down.fail(error)
+
+    # Answers that the provider has to look at.
+
+    def _is_convertible(self, head: Head) -> bool:
+        return (
+            head.status == 200
+            and self._out.forward.convert is not None
+            and (head.get(b"content-type") or b"").startswith(b"application/json")
+        )
+
+    async def _converted(self, head: Head) -> web.StreamResponse:
+        convert = self._out.forward.convert
+        assert convert is not None
+        request: Mapping[str, Any] = jsonio.loads(b"".join([piece async for piece in self._out.body.pieces()]))
+        answer = await self._read_all()
+        self._trace.meter.saw(answer)
+        body = await asyncio.to_thread(convert, request, answer)
+        self._down.bytes_out = len(body)
+        return self._response(head, body)
+
+    async def _read_all(self) -> bytes:
+        read = bytearray()
+        async for chunk in self._chunks():
+            read += chunk
+            if len(read) > _MAX_READ_BYTES:
+                raise Hal0Error("upstream.broken", "cannot read the engine's answer: it is too large")
+        return bytes(read)
+
+
+def _is_events(head: Head) -> bool:
+    return (head.get(b"content-type") or b"").startswith(b"text/event-stream")
+
+
+def _json_or_none(body: bytes) -> Any:
+    try:
+        return jsonio.loads(body)
+    except jsonio.JSONDecodeError:
+        return None

@@ -1,0 +1,52 @@
+"""Replaces or adds top-level members of a JSON body in place; every other byte stays what it was."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hal0.dispatch.members import Members
+from hal0.lib import jsonio
+
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """Replace the bytes [start, end) of the original by `put`."""
+
+    start: int
+    end: int
+    put: bytes
+
+
+def splices(members: Members, edits: Mapping[str, Any]) -> tuple[Splice, ...]:
+    """The cuts that make `edits` true, in the order of their places.
+
+    A name that stands more than once is replaced everywhere: engines differ in which one they believe.
+    """
+    cuts: list[Splice] = []
+    added: list[bytes] = []
+    for name, value in edits.items():
+        put = jsonio.dumps(value)
+        if name in members.spans:
+            cuts.extend(Splice(start, end, put) for start, end in members.spans[name])
+        else:
+            added.append(jsonio.dumps(name) + b":" + put)
+    if added:
+        text = b",".join(added)
+        cuts.append(Splice(members.inside, members.inside, text if members.empty else text + b","))
+    return tuple(sorted(cuts, key=lambda cut: cut.start))
+
+
+def apply(body: bytes, cuts: tuple[Splice, ...]) -> bytes:
+    """The edited body."""
+    parts: list[bytes] = []
+    at = 0
+    for cut in cuts:
+        parts += (body[at : cut.start], cut.put)
+        at = cut.end
+    parts.append(body[at:])
+    return b"".join(parts)
+
+
+def growth(cuts: tuple[Splice, ...]) -> int:
+    """By how many bytes the body becomes longer (or, negative, shorter)."""
+    return sum(len(cut.put) - (cut.end - cut.start) for cut in cuts)

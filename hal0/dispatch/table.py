@@ -1,0 +1,114 @@
+"""The routing table: slots and models as they are now, indexed the way `resolve` asks."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from hal0.slots.handle import Slots, SlotSnapshot
+from hal0.vocab import Capability, Phase, SlotName, Want
+
+PRIMARY: Final = SlotName("primary")
+# Words people use for the chat slot, until a slot has them as its name or alias.
+_CHAT_WORDS: Final = ("chat", "agent")
+
+
+class Entry(Protocol):
+    """A model on disk, as far as dispatch needs it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def created(self) -> int: ...
+
+    @property
+    def context_length(self) -> int | None: ...
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
+
+    @property
+    def demo(self) -> bool: ...
+
+
+class Registry(Protocol):
+    """The models on disk. `fold` turns a spelling such as `name:QUANT` into the id it means."""
+
+    @property
+    def version(self) -> int: ...
+
+    def entries(self) -> Sequence[Entry]: ...
+
+    def fold(self, name: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`addresses`: word -> slot. `loaded`, `bound`: model id -> the slots that have it up, or would load it.
+
+    `entries`: model id -> what is on disk.
+    """
+
+    slots: Mapping[SlotName, SlotSnapshot]
+    addresses: Mapping[str, SlotName]
+    loaded: Mapping[str, tuple[SlotName, ...]]
+    bound: Mapping[str, tuple[SlotName, ...]]
+    entries: Mapping[str, Entry]
+
+
+def is_loaded(slot: SlotSnapshot) -> bool:
+    """Up, or on its way up by somebody's wish."""
+    return slot.routable or (slot.want is Want.LOADED and slot.phase not in (Phase.OFFLINE, Phase.ERROR))
+
+
+def build(slots: Iterable[SlotSnapshot], entries: Iterable[Entry] = ()) -> Table:
+    """The table for these slots and these models on disk."""
+    by_name = {slot.name: slot for slot in slots}
+    return Table(
+        slots=by_name,
+        addresses=_addresses(by_name.values()),
+        loaded=_by_model(slot for slot in by_name.values() if is_loaded(slot)),
+        bound=_by_model(by_name.values()),
+        entries={entry.id: entry for entry in entries},
+    )
+
+
+def _addresses(slots: Collection[SlotSnapshot]) -> dict[str, SlotName]:
+    addresses = {alias: slot.name for slot in slots for alias in slot.aliases}
+    for slot in slots:  # a name beats an alias
+        addresses[slot.name] = slot.name
+        addresses[f"hal0/{slot.name}"] = slot.name
+    if PRIMARY in addresses:
+        for word in _CHAT_WORDS:
+            addresses.setdefault(word, PRIMARY)
+    return addresses
+
+
+def _by_model(slots: Iterable[SlotSnapshot]) -> dict[str, tuple[SlotName, ...]]:
+    found: dict[str, list[SlotName]] = {}
+    for slot in slots:
+        for model in dict.fromkeys(serves.model for serves in slot.serves):
+            found.setdefault(model, []).append(slot.name)
+    return {model: tuple(names) for model, names in found.items()}
+
+
+class TableSource:
+    """Builds the table anew only when slots or registry say that something changed."""
+
+    def __init__(self, slots: Slots, registry: Registry) -> None:
+        self._slots = slots
+        self._registry = registry
+        self._versions: tuple[int, int] | None = None
+        self._table = build(())
+
+    def current(self) -> Table:
+        versions = (self._slots.version, self._registry.version)
+        if versions != self._versions:
+            snapshots = [handle.snapshot() for handle in self._slots.all()]
+            self._table = build(snapshots, self._registry.entries())
+            self._versions = versions
+        return self._table
+
+
+Busy = Callable[[SlotName], int]
+"""In-flight requests of a slot at this moment; the only fact of a decision that changes faster than the table."""

@@ -1,0 +1,78 @@
+"""What is noted about one request on its way; becomes its decision record at the end."""
+
+from dataclasses import dataclass, field
+
+from hal0.dispatch.resolve import Decision, Refusal
+from hal0.dispatch.usage import Meter, Usage
+from hal0.errors import Hal0Error
+from hal0.observe.decisions import DecisionRecord
+
+
+@dataclass(slots=True, kw_only=True)
+class Trace:
+    """Mutable, owned by one request. `*_at` are the event loop's seconds, `at` the clock's."""
+
+    request_id: str
+    at: float
+    started_at: float
+    method: str
+    path: str
+    key_id: str | None = None
+    asked_model: str | None = None
+    stream: bool = False
+    outcome: Decision | Refusal | None = None
+    status: int = 0
+    code: str | None = None
+    queue_position: int | None = None
+    read_at: float | None = None  # the body was here
+    admitted_at: float | None = None
+    connected_at: float | None = None
+    sent_at: float | None = None
+    head_at: float | None = None
+    bytes_out: int = 0
+    meter: Meter = field(default_factory=Meter)
+
+    def failed(self, error: Hal0Error) -> None:
+        self.status = error.status
+        self.code = error.code
+
+    def overhead_ms(self, now: float) -> float | None:
+        """hal0's own share until the head: all but reading the body, waiting at the gate and for the engine."""
+        if self.read_at is None or self.admitted_at is None or self.sent_at is None or self.head_at is None:
+            return None
+        held = self.admitted_at - self.read_at if self.queue_position is not None else 0.0
+        return (self.sent_at - self.read_at - held + now - self.head_at) * 1000
+
+    def record(self, now: float) -> DecisionRecord:
+        decision = self.outcome if isinstance(self.outcome, Decision) else None
+        usage = self.meter.usage() if self.status == 200 else Usage()
+        return DecisionRecord(
+            request_id=self.request_id,
+            at=self.at,
+            key_id=self.key_id,
+            method=self.method,
+            path=self.path,
+            asked_model=self.asked_model,
+            target=decision.slot if decision else None,
+            model=decision.model if decision else None,
+            rule=decision.rule if decision else None,
+            tried=tuple((tried.rule, tried.hit, tried.fact) for tried in self.outcome.tried) if self.outcome else (),
+            candidates=self.outcome.candidates if self.outcome else (),
+            stream=self.stream,
+            status=self.status,
+            code=self.code,
+            queue_position=self.queue_position,
+            held_ms=_ms(self.read_at, self.admitted_at) or 0.0,
+            connect_ms=_ms(self.admitted_at, self.connected_at),
+            first_byte_ms=_ms(self.sent_at, self.head_at),
+            total_ms=(now - self.started_at) * 1000,
+            overhead_ms=self.overhead_ms(self.head_at) if self.head_at is not None else None,
+            bytes_out=self.bytes_out,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            tokens_per_second=usage.tokens_per_second,
+        )
+
+
+def _ms(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else (end - start) * 1000

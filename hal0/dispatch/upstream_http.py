@@ -1,0 +1,361 @@
+"""A lean HTTP/1.1 client for slots: one request at a time per connection, a small pool, bytes in and out.
+
+The general client spends more on a small request than the engine does. Slots speak plain HTTP/1.1 on loopback, so
+this one leaves out everything else: no redirects, cookies, TLS, decompression.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
+from typing import Final, cast
+
+import httptools
+
+from hal0.errors import Hal0Error
+
+Address = tuple[str, int]
+
+# llama-server closes idle connections at 5 s; a request must never race with that.
+IDLE_LIMIT_S: Final = 3.0
+# Read-ahead from a slot whose client reads slowly: enough to keep a fast client busy, little enough times 1000.
+_HIGH_WATER_BYTES: Final = 64 * 1024
+_LOW_WATER_BYTES: Final = 16 * 1024
+_MAX_HEAD_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """An answer's status line and headers, as the slot spelled them."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[bytes, bytes], ...]
+
+    def get(self, name: bytes) -> bytes | None:
+        return next((value for key, value in self.headers if key.lower() == name), None)
+
+
+class Stale(Exception):
+    """A reused connection ended before a single byte of its answer: the request may be sent once more."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection to a slot: `send`, `head`, `chunk` until b"", then back to the pool.
+
+    Every wait ends in data, in a Hal0Error (upstream.unreachable before the head, upstream.broken after,
+    upstream.timeout) or in what `abort` was given.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.reused = False
+        self.idle_since = 0.0
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiter: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None  # pending while the slot does not read
+        self._error: Exception | None = None
+        self._busy = False
+        self._answered = False
+        self._paused = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._limit_s = 0.0
+        self._heard_at = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._head: Head | None = None
+        self._reason = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._complete = False
+        self._sent = False
+        self._keep = False
+
+    # What the dispatcher does.
+
+    @property
+    def usable(self) -> bool:
+        return self._error is None and self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def complete(self) -> bool:
+        """The whole answer is here, though it may not have been taken yet."""
+        return self._complete
+
+    async def send(self, head: bytes, pieces: AsyncIterable[bytes], first_byte_s: float) -> None:
+        """Send one request; stops early when the answer is already there."""
+        self._begin(first_byte_s)
+        self._write(head)
+        async for piece in pieces:
+            if self._error is not None or self._head is not None:
+                break
+            self._write(piece)
+            if self._room is not None:
+                await self._room
+        else:
+            self._sent = True
+        self._heard_at = self._loop.time()
+
+    def send_whole(self, request: bytes, first_byte_s: float) -> None:
+        """Send one request that fits into one write."""
+        self._begin(first_byte_s)
+        self._write(request)
+        self._sent = True
+
+    async def head(self) -> Head:
+        while self._head is None:
+            await self._wait()
+        return self._head
+
+    async def chunk(self, between_bytes_s: float) -> bytes:
+        """The bytes that have arrived since the last call; b"" at the end of a complete answer."""
+        while not self._chunks:
+            if self._complete:
+                return b""
+            self._limit(between_bytes_s)
+            await self._wait()
+        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._buffered = 0
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._heard_at = self._loop.time()
+            self._transport.resume_reading()
+        return data
+
+    def abort(self, error: Exception) -> None:
+        """End the exchange now; whoever waits gets `error`, bytes already here are still handed out."""
+        self._fail(error)
+
+    def close(self) -> None:
+        """Let go of the connection at once; nothing more is delivered."""
+        self._busy = False
+        self._disarm()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def finish(self) -> bool:
+        """End of an exchange: whether the connection may carry another one; if not, it is closed."""
+        self._busy = False
+        if self._complete and self._sent and self._keep and not self._chunks and self.usable:
+            self._limit_s = 0.0
+            self.idle_since = self._loop.time()
+            return True
+        self.close()
+        return False
+
+    # What the transport says.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._busy or self._complete:
+            self.close()  # an engine that speaks out of turn cannot be trusted with the next request
+            return
+        self._answered = True
+        self._heard_at = self._loop.time()
+        if self._head is None:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail(Hal0Error("upstream.broken", "cannot read the slot's answer: it is not HTTP"))
+            return
+        if self._head is None and self._head_bytes > _MAX_HEAD_BYTES:
+            self._fail(Hal0Error("upstream.broken", "cannot read the slot's answer: its headers have no end"))
+        elif self._buffered > _HIGH_WATER_BYTES and not self._paused and not self._complete:
+            assert self._transport is not None
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._disarm()
+        if self._ends_with_the_connection() and exc is None and self._error is None:
+            self._complete = True
+        elif self._busy and not self._complete:
+            self._fail(self._lost())
+        self._wake()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        self._room = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    # What the parser says.
+
+    def on_status(self, data: bytes) -> None:
+        self._reason += data
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head is None:  # trailers are for one connection only
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status >= 200:
+            self._head = Head(status, self._reason.decode("latin-1"), tuple(self._headers))
+        else:  # 1xx announces the real one
+            self._reason = b""
+            self._headers.clear()
+
+    def on_body(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._buffered += len(data)
+
+    def on_message_complete(self) -> None:
+        if self._head is not None:
+            self._complete = True
+            self._keep = self._parser.should_keep_alive()
+
+    # What they share.
+
+    def _begin(self, first_byte_s: float) -> None:
+        self._reset()
+        self._busy = True
+        self._answered = False
+        self._heard_at = self._loop.time()
+        self._limit(first_byte_s)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    async def _wait(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, error: Exception) -> None:
+        if self._error is None:
+            self._error = error
+        self._disarm()
+        if self._transport is not None:
+            self._transport.abort()
+        self._wake()
+        self.resume_writing()
+
+    def _lost(self) -> Exception:
+        if self._head is not None:
+            return Hal0Error("upstream.broken", "cannot finish the answer: the engine broke off")
+        if self.reused and not self._answered:
+            return Stale()
+        return Hal0Error("upstream.unreachable", "cannot get an answer: the engine closed the connection")
+
+    def _ends_with_the_connection(self) -> bool:
+        """Without a length the end of the connection is the end of the answer (HTTP/1.0 style)."""
+        head = self._head
+        return head is not None and head.get(b"content-length") is None and head.get(b"transfer-encoding") is None
+
+    # Silence. One timer per connection that looks rather than being moved for every chunk.
+
+    def _limit(self, seconds: float) -> None:
+        if self._limit_s == seconds:
+            return
+        self._limit_s = seconds
+        due = self._heard_at + seconds
+        if self._timer is not None and self._timer.when() > due:
+            self._disarm()
+        if self._timer is None:
+            self._timer = self._loop.call_at(due, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._limit_s:  # idle in the pool
+            return
+        now = self._loop.time()
+        if self._paused:  # it is the client who is slow
+            self._heard_at = now
+        due = self._heard_at + self._limit_s
+        if now < due:
+            self._timer = self._loop.call_at(due, self._look)
+            return
+        self._fail(Hal0Error("upstream.timeout", f"cannot wait longer: the engine was silent for {self._limit_s:g} s"))
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class Pool:
+    """Connections to slots; idle ones are reused for at most IDLE_LIMIT_S."""
+
+    def __init__(self, *, connect_s: float) -> None:
+        self._connect_s = connect_s
+        self._idle: dict[Address, list[Connection]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    def take(self, address: Address) -> Connection | None:
+        """The freshest idle connection, if any."""
+        idle = self._idle.get(address)
+        oldest = asyncio.get_running_loop().time() - IDLE_LIMIT_S
+        while idle:
+            connection = idle.pop()
+            if connection.usable and connection.idle_since >= oldest:
+                connection.reused = True
+                return connection
+            connection.close()
+        return None
+
+    async def connect(self, address: Address) -> Connection:
+        """A new connection. Raises upstream.unreachable."""
+        loop = asyncio.get_running_loop()
+        host, port = address
+        try:
+            async with asyncio.timeout(self._connect_s):
+                _, connection = await loop.create_connection(lambda: Connection(loop), host, port)
+        except OSError as error:
+            why = "it did not answer in time" if isinstance(error, TimeoutError) else error.strerror or "refused"
+            raise Hal0Error("upstream.unreachable", f"cannot connect to the engine: {why}") from error
+        return connection
+
+    def give_back(self, address: Address, connection: Connection) -> None:
+        """After an exchange; kept only when it ended cleanly."""
+        if not connection.finish():
+            return
+        self._idle.setdefault(address, []).append(connection)
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(IDLE_LIMIT_S, self._sweep)
+
+    def close(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.close()
+        self._idle.clear()
+
+    def _sweep(self) -> None:
+        """Close what nobody took; runs only while there is something idle."""
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - IDLE_LIMIT_S
+        for address, idle in list(self._idle.items()):
+            young = [connection for connection in idle if connection.usable and connection.idle_since >= oldest]
+            for connection in idle:
+                if connection not in young:
+                    connection.close()
+            if young:
+                self._idle[address] = young
+            else:
+                del self._idle[address]
+        self._sweeper = loop.call_later(IDLE_LIMIT_S / 4, self._sweep) if self._idle else None

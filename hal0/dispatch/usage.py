@@ -1,0 +1,68 @@
+"""Reads token counts out of an answer's ends, after it has passed; costs one append per chunk."""
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hal0.lib import jsonio
+
+_KEPT_BYTES: Final = 4096  # of one chunk: usage and timings together take about 1 KiB
+_KEPT_CHUNKS: Final = 8  # the last events of a stream: usage, finish reason, [DONE]
+
+# An object of numbers, at most one object deep inside it (prompt_tokens_details). The same words inside generated
+# text are escaped (\"usage\") and do not match.
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
+_TIMINGS: Final = re.compile(rb'"timings"\s*:\s*(\{[^{}]*\})')
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the engine counted them; None where it did not say."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    tokens_per_second: float | None = None
+
+
+class Meter:
+    """Keeps references to the first and the last chunks of an answer."""
+
+    def __init__(self) -> None:
+        self._first = b""
+        self._last: deque[bytes] = deque(maxlen=_KEPT_CHUNKS)
+
+    def saw(self, chunk: bytes) -> None:
+        if len(chunk) > _KEPT_BYTES:
+            self._first = self._first or chunk[:_KEPT_BYTES]
+            chunk = chunk[-_KEPT_BYTES:]
+        self._last.append(chunk)
+
+    def usage(self) -> Usage:
+        text = b"".join((self._first, *self._last))
+        usage, timings = _last_object(_USAGE, text), _last_object(_TIMINGS, text)
+        return Usage(
+            prompt_tokens=_number(usage, "prompt_tokens", "input_tokens") or _number(timings, "prompt_n"),
+            completion_tokens=_number(usage, "completion_tokens", "output_tokens") or _number(timings, "predicted_n"),
+            tokens_per_second=_rate(timings),
+        )
+
+
+def _last_object(pattern: re.Pattern[bytes], text: bytes) -> dict[str, Any]:
+    found = pattern.findall(text)
+    if not found:
+        return {}
+    try:
+        value: dict[str, Any] = jsonio.loads(found[-1])
+    except jsonio.JSONDecodeError:
+        return {}
+    return value
+
+
+def _number(values: dict[str, Any], *names: str) -> int | None:
+    return next((values[name] for name in names if isinstance(values.get(name), int)), None)
+
+
+def _rate(timings: dict[str, Any]) -> float | None:
+    value = timings.get("predicted_per_second")
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,193 @@
+"""Slots without containers: phases are set by the test, counting and waiting are the real contract's."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hal0.errors import Hal0Error
+from hal0.lib.aio import Signal
+from hal0.providers.base import Endpoint, Forward, InferRequest, Serve
+from hal0.slots.handle import Serves, SlotFailure, SlotSnapshot
+from hal0.vocab import Capability, OnClientGone, Phase, ProviderName, SlotName, SlotState, Want
+
+
+@dataclass
+class FakeProvider:
+    """Forwards below /v1 as llama.cpp's does; `inferred` replaces the answer of `infer`."""
+
+    inferred: Forward | Serve | None = None
+
+    def infer(self, request: InferRequest) -> Forward | Serve:
+        return self.inferred or Forward(f"/v1{request.path}")
+
+
+def snapshot(name: str = "primary", **changes: Any) -> SlotSnapshot:
+    """An offline chat slot with a model, unless told otherwise."""
+    plain = SlotSnapshot(
+        name=SlotName(name),
+        builtin=True,
+        provider=FakeProvider(),  # type: ignore[arg-type]  # only `infer` is dispatch's business
+        provider_name=ProviderName.LLAMACPP,
+        phase=Phase.OFFLINE,
+        state=SlotState.OFFLINE,
+        want=Want.UNLOADED,
+        model="fake-chat",
+        model_missing=None,
+        demo=False,
+        serves=(Serves("fake-chat", Capability.CHAT),),
+        aliases=(),
+        endpoint=None,
+        in_flight=0,
+        max_inflight=None,
+        queue_limit=64,
+        priority=50,
+        load_on_request=True,
+        hold_s=None,
+        first_byte_timeout_s=600.0,
+        on_client_gone=OnClientGone.CANCEL,
+        context_size=4096,
+        failure=None,
+        next_attempt_at=None,
+        load_started_at=None,
+        expected_load_s=None,
+        progress=None,
+    )
+    return replace(plain, **changes)
+
+
+READY: Mapping[str, Any] = {"phase": Phase.READY, "state": SlotState.READY, "want": Want.LOADED}
+LOADING: Mapping[str, Any] = {"phase": Phase.WARMING, "state": SlotState.WARMING, "want": Want.LOADED}
+
+
+class FakeServing:
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.callbacks: list[Callable[[Hal0Error], None]] = []
+
+    def on_abort(self, callback: Callable[[Hal0Error], None]) -> None:
+        self.callbacks.append(callback)
+
+
+class FakeSlot:
+    """One slot. `loads` counts the loads that requests caused, `suspected` the calls of `suspect`."""
+
+    def __init__(self, value: SlotSnapshot, on_change: Callable[[], None]) -> None:
+        self._value = value
+        self._changed = Signal()
+        self._on_change = on_change
+        self.loads = 0
+        self.suspected = 0
+        self.servings: list[FakeServing] = []
+
+    @property
+    def name(self) -> SlotName:
+        return self._value.name
+
+    def snapshot(self) -> SlotSnapshot:
+        return self._value
+
+    async def changed(self) -> None:
+        await self._changed.wait()
+
+    def become(self, **changes: Any) -> None:
+        """What the slot's actor would do: replace the snapshot whole and tell everyone."""
+        self._value = replace(self._value, **changes)
+        if set(changes) != {"in_flight"}:
+            self._on_change()
+        self._changed.notify()
+
+    def request_load(self) -> None:
+        if self._value.phase in (Phase.OFFLINE, Phase.ERROR):
+            self.loads += 1
+            self.become(phase=Phase.STARTING, state=SlotState.STARTING, want=Want.LOADED)
+
+    def ready(self, endpoint: Endpoint) -> None:
+        self.become(**READY, endpoint=endpoint)
+
+    def failed(self, failure: SlotFailure, next_attempt_at: float | None = None) -> None:
+        self.become(
+            phase=Phase.ERROR, state=SlotState.ERROR, endpoint=None, failure=failure, next_attempt_at=next_attempt_at
+        )
+
+    def abort_all(self, error: Hal0Error) -> None:
+        for serving in list(self.servings):
+            for callback in serving.callbacks:
+                callback(error)
+
+    @contextmanager
+    def serving(self) -> Iterator[FakeServing]:
+        if self._value.endpoint is None:
+            raise Hal0Error("slot.loading", "cannot answer yet")
+        serving = FakeServing(self._value.endpoint)
+        self.servings.append(serving)
+        self.become(in_flight=self._value.in_flight + 1)
+        try:
+            yield serving
+        finally:
+            self.servings.remove(serving)
+            self.become(in_flight=self._value.in_flight - 1)
+
+    def suspect(self) -> None:
+        self.suspected += 1
+
+    async def quiet(self) -> None:
+        """Until nothing is in flight."""
+        while self._value.in_flight:
+            await self._changed.wait()
+
+
+class FakeSlots:
+    def __init__(self, *values: SlotSnapshot) -> None:
+        self.version = 0
+        self._slots: dict[str, FakeSlot] = {}
+        for value in values:
+            self.add(value)
+
+    def add(self, value: SlotSnapshot) -> FakeSlot:
+        self.version += 1
+        slot = self._slots[value.name] = FakeSlot(value, self._bump)
+        return slot
+
+    def _bump(self) -> None:
+        self.version += 1
+
+    def all(self) -> list[FakeSlot]:
+        return list(self._slots.values())
+
+    def get(self, name: str) -> FakeSlot | None:
+        return self._slots.get(name)
+
+    def __getitem__(self, name: str) -> FakeSlot:
+        return self._slots[name]
+
+
+@dataclass
+class FakeEntry:
+    id: str
+    created: int = 1
+    context_length: int | None = 2048
+    capabilities: frozenset[Capability] = frozenset({Capability.CHAT})
+    demo: bool = False
+
+
+class FakeRegistry:
+    """Models on disk; folds `name:QUANT` to `name-quant`."""
+
+    def __init__(self, *entries: FakeEntry) -> None:
+        self.version = 1
+        self._entries = entries
+
+    def entries(self) -> tuple[FakeEntry, ...]:
+        return self._entries
+
+    def fold(self, name: str) -> str:
+        return name.lower().replace(":", "-")
+
+
+async def settled(condition: Callable[[], bool], within_s: float = 5.0) -> None:
+    """Poll until the condition holds. Fails the test at the deadline."""
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110  what is waited for has no event
+            await asyncio.sleep(0.002)

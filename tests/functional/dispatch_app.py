@@ -1,0 +1,88 @@
+"""The `/v1` edge alone, over real sockets: hal0's own runner, fake slots, a fake engine."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from hal0.api.middleware import Principal, edge
+from hal0.api.openai import DISPATCHER, ROUTES
+from hal0.api.route import register
+from hal0.api.runner import serving
+from hal0.config.dispatch import DispatchConfig
+from hal0.dispatch.dispatcher import Dispatcher
+from hal0.lib.clock import SystemClock
+from hal0.observe.decisions import Decisions
+from hal0.providers.base import Endpoint
+from hal0.slots.handle import Serves
+from hal0.vocab import Access, Capability
+from tests.fakes.backend import SECRET, Backend
+from tests.fakes.backend import running as backend_running
+from tests.fakes.slots import READY, FakeEntry, FakeRegistry, FakeSlots, snapshot
+
+
+@dataclass
+class World:
+    """Everything a test of the edge may look at."""
+
+    backend: Backend
+    slots: FakeSlots
+    decisions: Decisions
+    dispatcher: Dispatcher
+    port: int
+    http: aiohttp.ClientSession
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(self.backend.host, self.backend.port, SECRET)
+
+    def chat(self, model: str = "fake-chat", **members: Any) -> dict[str, Any]:
+        return {"model": model, "messages": [{"role": "user", "content": "hello"}], **members}
+
+
+def _everyone(_request: web.Request, _access: Access) -> Principal:
+    return Principal()
+
+
+def build_app(dispatcher: Dispatcher) -> web.Application:
+    app = web.Application(middlewares=[edge(_everyone)])
+    app[DISPATCHER] = dispatcher
+    register(app, ROUTES)
+    return app
+
+
+@asynccontextmanager
+async def world(tmp_path: Path, *, loaded: bool = True, **config: Any) -> AsyncIterator[World]:
+    """A `primary` chat slot and an `embed` slot, both served by one fake engine."""
+    async with backend_running() as backend:
+        endpoint = Endpoint(backend.host, backend.port, SECRET)
+        state = {**READY, "endpoint": endpoint} if loaded else {}
+        slots = FakeSlots(
+            snapshot("primary", **state),
+            snapshot("embed", **state, model="fake-embed", serves=(Serves("fake-embed", Capability.EMBED),)),
+        )
+        decisions = Decisions()
+        dispatcher = Dispatcher(
+            slots,
+            FakeRegistry(FakeEntry("on-disk")),
+            decisions,
+            SystemClock(),
+            DispatchConfig(**config),
+            tmp_path / "spool",
+        )
+        async with (
+            serving(build_app(dispatcher), tcp=[("127.0.0.1", 0)], grace_s=1) as (port,),
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+        ):
+            try:
+                yield World(backend, slots, decisions, dispatcher, port, http)
+            finally:
+                await dispatcher.close()
