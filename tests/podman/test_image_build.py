@@ -1,6 +1,7 @@
 """The llama.cpp image, really built: from this host's packages, and from the Containerfile on a base of its own."""
 
 import asyncio
+import io
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from hal0.lib.clock import SystemClock
 from tests.podman.store import Podman
 
 ROOT = images_root()
+CPU = read_manifest(ROOT)["cpu"]
 # What a Debian base needs so that rootfs.sh runs in it. Unpacked, not installed: the links and files that the
 # packages' own scripts would make are added below.
 BASE_PACKAGES = """
@@ -55,28 +57,36 @@ def rootfs(out: Path, target: str, *more: Path) -> Path:
     return out
 
 
-@pytest.fixture
-async def base(engine: PodmanEngine, instance: str, tmp_path: Path) -> AsyncIterator[str]:
-    """A Debian base image with apt and this host's mirror, as one that is pulled would have it."""
-    (tmp_path / "list").write_text(BASE_PACKAGES)
-    tar = await asyncio.to_thread(rootfs, tmp_path / "base.tar", "base", tmp_path / "list")
-    query = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian"]
-    mirror = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout.split()[0]
-    dated = ["apt-config", "dump", "Acquire::Check-Valid-Until"]  # a mirror that stands still says so on its host
+def write_base(folder: Path) -> Path:
+    """A Debian with apt and this host's mirror, as a base image that is pulled would have it."""
+    (folder / "list").write_text(BASE_PACKAGES)
+    tar = rootfs(folder / "base.tar", "base", folder / "list")
+    mirror = told("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian")
     added = {
-        "etc/apt/sources.list": f"deb {mirror} forky main\n",
-        "etc/apt/apt.conf.d/80host": subprocess.run(dated, capture_output=True, text=True, check=True).stdout,
+        "etc/apt/sources.list": f"deb {mirror.split()[0]} forky main\n",
+        # A mirror that stands still is known as such to its host.
+        "etc/apt/apt.conf.d/80host": told("apt-config", "dump", "Acquire::Check-Valid-Until"),
         "var/lib/dpkg/status": "",
     }
     with tarfile.open(tar, "a") as out:
         for name, text in added.items():
-            (tmp_path / "added").write_text(text)
-            out.add(tmp_path / "added", f"./{name}")
+            entry = tarfile.TarInfo(f"./{name}")
+            entry.size = len(text)
+            out.addfile(entry, io.BytesIO(text.encode()))
         link = tarfile.TarInfo("./usr/bin/awk")
         link.type, link.linkname = tarfile.SYMTYPE, "mawk"
         out.addfile(link)
+    return tar
+
+
+def told(*argv: str) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True).stdout
+
+
+@pytest.fixture
+async def base(engine: PodmanEngine, instance: str, tmp_path: Path) -> AsyncIterator[str]:
     tag = f"localhost/hal0-test-base-{instance}:latest"
-    await engine.image_import(tar, tag, (), lambda _: None)
+    await engine.image_import(await asyncio.to_thread(write_base, tmp_path), tag, (), lambda _: None)
     yield tag
     await engine.image_remove(tag)
 
@@ -106,15 +116,20 @@ async def test_both_ways_make_the_same_packages(podman: Podman, cpu_image: str, 
 async def test_the_service_builds_an_image_that_runs_and_finds_it_again(
     podman: Podman, engine: PodmanEngine, instance: str, tmp_path: Path
 ) -> None:
-    entry = read_manifest(ROOT)["cpu"].model_copy(update={"key": f"test-{instance}"})
+    entry = CPU.model_copy(update={"key": f"test-{instance}"})
     service = ImageService(
         engine, {entry.key: entry}, root=ROOT, record_file=tmp_path / "images.json", clock=SystemClock()
     )
-    told: list[ImageProgress] = []
-    image_id = await service.ensure(entry.key, told.append)
+    heard: list[ImageProgress] = []
+    image_id = await service.ensure(entry.key, heard.append)
     try:
         assert "version:" in await asyncio.to_thread(output, podman, image_id, "--version")
-        assert [progress.message.split()[0] for progress in told[:4]] == ["reading", "fetching", "unpacking", "packing"]
+        assert [progress.message.split()[0] for progress in heard[:4]] == [
+            "reading",
+            "fetching",
+            "unpacking",
+            "packing",
+        ]
         (state,) = await service.list()
         assert state.choice.source is Source.LOCAL
         assert (await service.verify(entry.key)).choice.image == state.choice.image
