@@ -1,5 +1,6 @@
 """The only source of time outside the event loop, so that tests can hold it still."""
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -21,3 +22,17 @@ class SystemClock:
 def iso(seconds: float) -> str:
     """ISO 8601 in UTC with milliseconds, as on the wire: 2026-01-31T12:00:00.123Z."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class SteadyClock:
+    """The wall clock as it was when the loop started, moved on by the loop's own clock.
+
+    Deadlines and records share it, so that a correction of the wall clock moves neither.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._offset = time.time() - loop.time()
+
+    def now(self) -> float:
+        return self._loop.time() + self._offset

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar, assert_never
+from typing import Final, TypeVar
 
 from hal0.config.slots import SlotConfig
 from hal0.engine.base import ContainerInfo, ContainerStatus
@@ -23,17 +23,18 @@ from hal0.lib.clock import Clock
 from hal0.providers.base import Endpoint, Provider
 from hal0.slots import failure as failures
 from hal0.slots import happenings as h
-from hal0.slots import logbook, verbs, warmup
+from hal0.slots import logbook, timers, verbs, warmup
 from hal0.slots.effects import Effects, Order, Stuck, Subject, carry_out
 from hal0.slots.errands import Errands
 from hal0.slots.eyes import Eyes
 from hal0.slots.handle import SlotSnapshot
 from hal0.slots.jobs import Job, Jobs
+from hal0.slots.keeper import Keeper
 from hal0.slots.plan import Place, container_name, context_of, resolve_device
 from hal0.slots.ports import PortLeases
-from hal0.slots.record import SCHEMA, Container, Failure, SlotRecord
+from hal0.slots.record import Container, Failure, SlotRecord
 from hal0.slots.serving import InFlight, Request
-from hal0.slots.state import HEALTHY_RESETS_S, NEVER, TRANSITIONS, Decision, Effect, decide, out_of_ports, shown
+from hal0.slots.state import NEVER, PORT_TRIES, TRANSITIONS, Decision, Effect, decide, shown
 from hal0.slots.store import SlotStore
 from hal0.slots.verbs import Asked
 from hal0.slots.view import ModelFacts, Shown, message, snapshot_of, view_of
@@ -43,10 +44,8 @@ from hal0.wire.slots import SlotView
 
 log = logging.getLogger(__name__)
 
-_UNSAVED_RETRY_S: Final = 5.0
 _LEAVING_RETRY_S: Final = 60.0
 _FLIP_ANNOUNCE_S: Final = 0.05  # ready <-> serving flips with every request: they are announced together
-_USE_WRITE_S: Final = 5.0  # the time of last use is written this often at most
 _MAX_STEPS: Final = 16  # decisions in a row; one that never rests is our bug
 
 
@@ -104,11 +103,10 @@ class Slot:
         self._errands = Errands(name, tools.jobs)
         self._eyes = Eyes(name, tools.watchers, self._seen, lambda: self._in_flight.count == 0)
         self._book = logbook.opened(record, life.phase, tools.clock.now())
-        self._saved_desired = life.desired
-        self._unsaved = False
-        self._save_due = NEVER
+        self._keeper = Keeper(tools.store, life.desired)
         self._sweep_due = 0.0
-        self._expired_at = 0.0
+        self._looked_at = 0.0
+        self._clashed: set[int] = set()  # ports that turned out to be taken during this start
         self._in_flight = InFlight(self._on_in_flight)
         self._flip: asyncio.TimerHandle | None = None
         self._changed = Signal()
@@ -202,7 +200,7 @@ class Slot:
         """Where the slot really stands, now that the engine was asked. Before `run`."""
         self._life = life
         self._book = logbook.opened(record, life.phase, self._tools.clock.now())
-        self._saved_desired = life.desired
+        self._keeper.saved_desired = life.desired
         self._hold_ports()
         self._announce(routing=True)
 
@@ -217,8 +215,7 @@ class Slot:
         """For ever. Cancelling it leaves the container as it is."""
         try:
             await self._save()
-            if self._life.phase is Phase.READY:
-                await self._note_model()
+            await self._note_model()
             await self._settle()
             while True:
                 mail = await self._next()
@@ -255,6 +252,8 @@ class Slot:
             return  # a second witness of the same death
         if isinstance(happening, h.Launched):
             self._secret = happening.secret
+        elif isinstance(happening, h.Clashed) and before.facts.current is not None:
+            self._clashed.add(before.facts.current.port or 0)
         self._life = h.fold(before, happening, self._tools.clock.now())
         for name in _names(before) - _names(self._life):
             self._tools.ports.release(name)
@@ -290,6 +289,8 @@ class Slot:
         await self._stop_effect()
         now = self._tools.clock.now()
         self._life = h.enter(old, phase, self._deadline(phase, now))
+        if phase is not Phase.STARTING:
+            self._clashed.clear()
         if decision.effect is Effect.LAUNCH and not self._reserve():
             return
         current = self._life.facts.current
@@ -297,8 +298,7 @@ class Slot:
         if not await self._save() and self._refused(old, decision):
             return
         log.info("slot %s: %s -> %s (%s)", self.name, old.phase, phase, message(self._shown()))
-        if phase is Phase.READY:
-            await self._note_model()
+        await self._note_model()
         if decision.effect is not None:
             self._start(decision.effect)
 
@@ -321,7 +321,7 @@ class Slot:
             text = f"cannot unload slot {self.name}: its record cannot be written"
             self._errands.fail(Hal0Error("state.write_failed", text))
             facts = replace(old.facts, restart=False, swap=None)
-            self._life = replace(old, desired=self._saved_desired, facts=facts)
+            self._life = replace(old, desired=self._keeper.saved_desired, facts=facts)
             return True
         return False
 
@@ -344,28 +344,13 @@ class Slot:
         port = None
         if self._tools.place.network is None:
             try:
-                port = self._tools.ports.lease(self.name, name, explicit=self._config.port or None)
+                explicit = self._config.port or None
+                port = self._tools.ports.lease(self.name, name, explicit=explicit, avoid=self._clashed)
             except Hal0Error as err:
                 self._fail(err)
                 return False
         self._fold(h.Reserved(Container(Role.CURRENT, name, generation, model, port=port)))
         return True
-
-    def _deadline(self, phase: Phase, now: float) -> float:
-        match phase:
-            case Phase.PULLING:
-                return now + warmup.PULL_STALL_S
-            case Phase.STARTING:
-                return now + warmup.START_S
-            case Phase.WARMING:
-                size = self._model_facts().size_bytes
-                return now + warmup.warm_deadline_s(self._config.readiness_timeout_s, size, self._book.history)
-            case Phase.UNLOADING:
-                return now + self._config.drain_s + warmup.STOP_S + warmup.UNLOADING_GRACE_S
-            case Phase.OFFLINE | Phase.READY | Phase.ERROR:
-                return NEVER
-            case _:
-                assert_never(phase)
 
     def _start(self, effect: Effect) -> None:
         self._step += 1
@@ -408,52 +393,41 @@ class Slot:
     # -- timers -----------------------------------------------------------------------------------------------------
 
     def _wake_at(self) -> float:
-        """When something is due even if nothing happens."""
-        facts, phase = self._life.facts, self._life.phase
-        due = [facts.deadline, self._save_due]
-        if facts.busy is None and phase in (Phase.ERROR, Phase.UNLOADING):
-            due.append(facts.retry_at if facts.current is None else facts.again_at)
-        if facts.leaving:
-            due.append(self._sweep_due)
-        if phase is Phase.READY:
-            due.extend(self._ready_timers())
-        return min(due)
+        life, quiet = self._life, self._in_flight.count == 0
+        own = timers.wake_at(life.phase, life.facts, self._book, self._config, quiet=quiet, looked_at=self._looked_at)
+        return min(own, self._keeper.due, self._sweep_due if life.facts.leaving else NEVER)
 
-    def _ready_timers(self) -> list[float]:
-        due, book = [], self._book
-        if book.ready_at is not None and self._life.facts.attempts.count:
-            due.append(book.ready_at + HEALTHY_RESETS_S)
-        if self._in_flight.count == 0 and book.last_used is not None:
-            quiet = (self._config.idle_timeout_s, self._config.unload_after_s)
-            marks = [book.last_used + after_s for after_s in quiet if after_s > 0]
-            due.extend(mark for mark in marks if mark > self._expired_at)
-        return due
+    def _deadline(self, phase: Phase, now: float) -> float:
+        return timers.deadline(phase, now, self._config, self._model_facts().size_bytes, self._book)
 
     async def _expire(self) -> None:
         """Fold what time alone has brought."""
         now, facts = self._tools.clock.now(), self._life.facts
-        self._expired_at = now
+        self._looked_at = now
         if now >= facts.deadline:
             await self._overdue(now)
-        if out_of_ports(facts) and facts.fault is None:
-            text = f"cannot start: {facts.port_tries} ports in a row were taken"
-            self._fail(Hal0Error("slot.no_free_port", text))
-        if now >= self._save_due:
+        if facts.port_tries and facts.fault is None:
+            self._count_clashes(facts.port_tries)
+        if now >= self._keeper.due:
             await self._save()
         if facts.leaving and now >= self._sweep_due and not self._eyes.busy("sweep"):
             self._sweep_due = now + _LEAVING_RETRY_S
             self._eyes.start("sweep", self._sweep(facts.leaving))
-        if self._life.phase is Phase.READY:
-            self._expire_ready(now)
-
-    def _expire_ready(self, now: float) -> None:
-        life, config, book = self._life, self._config, self._book
-        if life.facts.attempts.count and book.ready_at is not None and now >= book.ready_at + HEALTHY_RESETS_S:
+        if self._life.phase is not Phase.READY:
+            return
+        if timers.recovered(facts, self._book, now):
             self._fold(h.StayedHealthy())
-        quiet_s = now - (book.last_used if book.last_used is not None else now)
-        unused = config.unload_after_s > 0 and quiet_s >= config.unload_after_s and not config.pinned
-        if unused and self._in_flight.count == 0 and life.desired.want is Want.LOADED:
-            self._fold(h.Wished(replace(life.desired, want=Want.UNLOADED, by=By.IDLE, at=now), again=False))
+        desired = self._life.desired
+        unused = self._in_flight.count == 0 and timers.unused(self._config, self._book, now)
+        if unused and desired.want is Want.LOADED:
+            self._fold(h.Wished(replace(desired, want=Want.UNLOADED, by=By.IDLE, at=now), again=False))
+
+    def _count_clashes(self, tries: int) -> None:
+        """A port that the operator fixed is not replaced by another; else a few are tried."""
+        if self._config.port:
+            self._fail(Hal0Error("slot.port_taken", f"cannot use port {self._config.port}: another program has it"))
+        elif tries >= PORT_TRIES:
+            self._fail(Hal0Error("slot.no_free_port", f"cannot start: {tries} ports in a row were taken"))
 
     async def _overdue(self, now: float) -> None:
         """A phase took too long."""
@@ -480,51 +454,12 @@ class Slot:
     # -- files, verbs, announcements --------------------------------------------------------------------------------
 
     async def _save(self) -> bool:
-        """Write the record; False when it could not be (it is retried, and shown as unsaved)."""
-        now = self._tools.clock.now()
-        try:
-            await self._tools.store.write_record(self._record(now))
-        except Hal0Error as err:
-            if not self._unsaved:
-                log.error("slot %s: %s", self.name, err.message)  # noqa: TRY400  the message says it all
-            self._unsaved, self._save_due = True, now + _UNSAVED_RETRY_S
-            return False
-        self._unsaved, self._save_due, self._saved_desired = False, NEVER, self._life.desired
-        return True
-
-    def _record(self, now: float) -> SlotRecord:
-        life, facts, book = self._life, self._life.facts, self._book
-        current = (facts.current,) if facts.current is not None else ()
-        return SlotRecord(
-            schema=SCHEMA,
-            name=self.name,
-            state=self._state(now),
-            phase=life.phase,
-            since=book.since,
-            desired=life.desired,
-            model=life.desired.model,
-            provider=self._provider.name,
-            device=resolve_device(self._config, self._tools.place),
-            generation=facts.generation,
-            containers=current + facts.leaving,
-            swap=facts.swap,
-            progress=facts.progress,
-            failure=self.failure,
-            attempts=facts.attempts,
-            load_history=book.history,
-            last_used=book.last_used,
-            updated_at=now,
-        )
+        return await self._keeper.save(self._shown())
 
     async def _note_model(self) -> None:
-        """The live model decides from now on, not the configuration's seed."""
         current = self._life.facts.current
-        if current is None:
-            return
-        try:
-            await self._tools.store.write_override(self.name, current.model)
-        except Hal0Error as err:
-            log.warning("slot %s: %s", self.name, err.message)
+        if self._life.phase is Phase.READY and current is not None:
+            await self._keeper.note_model(self.name, current.model)
 
     def _ask(self, asked: Asked) -> Job:
         """Carry a verb into the facts; the job to follow is the running one when it is the same wish."""
@@ -544,8 +479,7 @@ class Slot:
         self._book = replace(self._book, last_used=now)
         self._snapshot = None
         self._changed.notify()
-        if self._save_due == NEVER:
-            self._save_due = now + _USE_WRITE_S
+        self._keeper.used(now)
         if self._flip is None:
             self._flip = asyncio.get_running_loop().call_later(_FLIP_ANNOUNCE_S, self._flipped)
 
@@ -591,7 +525,7 @@ class Slot:
             in_flight=self._in_flight.count,
             model=model,
             context_size=context_of(self._config, model.context_length) if self._life.desired.model else None,
-            unsaved=self._unsaved,
+            unsaved=self._keeper.unsaved,
             now=now,
         )
 
@@ -601,7 +535,7 @@ class Slot:
             self._flip.cancel()
         await self._stop_effect()
         await self._eyes.close()
-        if self._save_due != NEVER:
+        if self._keeper.due != NEVER:
             await self._save()
 
 

@@ -204,8 +204,3 @@ def next_attempt(attempts: Attempts, failure: Failure, now: float, jitter: float
     # 2**9 already exceeds the cap; the exponent is bounded so that a year of failures is no huge number.
     delay = 0.0 if count == 1 else min(2.0 ** min(count - 2, 9), RETRY_CAP_S) * jitter
     return Attempts(count, start, now + delay)
-
-
-def out_of_ports(facts: Facts) -> bool:
-    """The launch met a taken port once too often."""
-    return facts.port_tries >= PORT_TRIES

@@ -3,17 +3,29 @@
 import asyncio
 import logging
 import secrets
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from hal0.errors import Hal0Error
 from hal0.lib.atomic import private_dir, write_atomic
 from hal0.slots.record import DamagedRecordError, NewerRecordError, SlotRecord, dump, load
+from hal0.vocab import SlotName
 
 log = logging.getLogger(__name__)
 
 OVERRIDE_KEY: Final = "HAL0_MODEL"
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an earlier hal0 left of one slot; `model` is the live one, once a load has written it."""
+
+    record: SlotRecord | None
+    secret: str = field(repr=False)
+    model: str | None
 
 
 class SlotStore:
@@ -55,7 +67,14 @@ class SlotStore:
                 details={"path": str(path)},
             ) from err
 
-    # -- read at boot, before the event loop has anything else to do ------------------------------------------------
+    async def read(self, slots: Iterable[str]) -> dict[SlotName, Remembered]:
+        """What the disk remembers of these slots. Raises state.newer."""
+        return await asyncio.to_thread(lambda: {SlotName(slot): self._read(slot) for slot in slots})
+
+    def _read(self, slot: str) -> Remembered:
+        return Remembered(self.read_record(slot), self._read_secret(slot), self._read_override(slot))
+
+    # -- blocking:  ------------------------------------------------
 
     def read_record(self, slot: str) -> SlotRecord | None:
         """The record, or None when there is none or it is damaged (then it is moved aside and reported).
@@ -75,13 +94,13 @@ class SlotStore:
             log.warning("record of slot %s is damaged (%s); moved to %s, rebuilding it from podman", slot, err, aside)
             return None
 
-    def read_secret(self, slot: str) -> str:
+    def _read_secret(self, slot: str) -> str:
         try:
             return (self._dir / slot / "secret").read_text().strip()
         except FileNotFoundError:
             return ""
 
-    def read_override(self, slot: str) -> str | None:
+    def _read_override(self, slot: str) -> str | None:
         """The live model, when a load has written it."""
         try:
             text = (self._dir / slot / "override.env").read_text()
@@ -92,10 +111,6 @@ class SlotStore:
             if key == OVERRIDE_KEY and value:
                 return value
         return None
-
-    def recorded_slots(self) -> list[str]:
-        """Names that have a directory: also of slots that are no longer configured."""
-        return sorted(p.name for p in self._dir.iterdir() if p.is_dir()) if self._dir.is_dir() else []
 
     def secret_path(self, slot: str) -> Path:
         return self._dir / slot / "secret"

@@ -21,8 +21,8 @@ from hal0.slots import boot
 from hal0.slots.adopt import LABEL_INSTANCE, LABEL_SLOT, adopt
 from hal0.slots.happenings import EngineBack
 from hal0.slots.jobs import Job
-from hal0.slots.record import SlotRecord
 from hal0.slots.slot import Slot, Tools
+from hal0.slots.store import Remembered
 from hal0.slots.verbs import Asked
 from hal0.slots.view import ModelFacts
 from hal0.vocab import By, ProviderName, SlotName
@@ -149,14 +149,14 @@ class Supervisor:
 
     async def start(self) -> None:
         """Boot: place every slot, then run its actor. Returns when requests may be routed."""
-        records = {SlotName(name): self._tools.store.read_record(name) for name in self._config.slots}
+        past = await self._tools.store.read(self._config.slots)
         infos = await self._list(_FIRST_LIST_S)
-        slots = await asyncio.gather(*(self._construct(n, r, infos is None) for n, r in records.items()))
+        slots = await asyncio.gather(*(self._construct(n, r, alone=infos is None) for n, r in past.items()))
         self._slots.update((slot.name, slot) for slot in slots)
         if infos is not None:
-            await self._adopt(infos, records)
+            await self._adopt(infos, past)
         else:
-            self._run("late-adoption", self._adopt_later(records))
+            self._run("late-adoption", self._adopt_later(past))
         self._run("events", self._follow_events())
         self._run("tick", self._tick())
 
@@ -180,10 +180,10 @@ class Supervisor:
             await self._drop(name)
 
     async def _add(self, name: SlotName) -> None:
-        record = self._tools.store.read_record(name)
-        slot = self._slots[name] = await self._construct(name, record, alone=False)
+        remembered = (await self._tools.store.read([name]))[name]
+        slot = self._slots[name] = await self._construct(name, remembered, alone=False)
         infos = boot.by_slot(await self._list(_LIST_S) or []).get(name, [])
-        await self._place(slot, infos, record)
+        await self._place(slot, infos, remembered)
         self._run(name, slot.run())
 
     async def _drop(self, name: SlotName) -> None:
@@ -196,31 +196,29 @@ class Supervisor:
         self._version += 1
         self._bus.publish(Topic.SLOT, name, None)
 
-    async def _construct(self, name: SlotName, record: SlotRecord | None, alone: bool) -> Slot:
+    async def _construct(self, name: SlotName, past: Remembered, *, alone: bool) -> Slot:
         """A slot as its record has it; `alone`: podman is silent, so its engine is asked whether it still serves."""
         config, tools = self._config.effective(name), self._tools
-        provider, secret = self._providers[config.provider], tools.store.read_secret(name)
-        serves = alone and await boot.still_answers(record, provider, secret, tools.watchers)
-        configured = boot.configured(config, tools.store.read_override(name))
-        life = boot.on_the_records_word(record, configured, serves=serves, now=tools.clock.now())
-        return Slot(name, config, provider, tools, life, record=record, secret=secret)
+        provider = self._providers[config.provider]
+        serves = alone and await boot.still_answers(past.record, provider, past.secret, tools.watchers)
+        configured = boot.configured(config, past.model)
+        life = boot.on_the_records_word(past.record, configured, serves=serves, now=tools.clock.now())
+        return Slot(name, config, provider, tools, life, record=past.record, secret=past.secret)
 
-    async def _place(self, slot: Slot, infos: list[ContainerInfo], record: SlotRecord | None) -> None:
-        tools = self._tools
-        provider, secret = self._providers[slot.config.provider], tools.store.read_secret(slot.name)
-        found = await boot.ask_engines(infos, provider, secret, tools.watchers, tools.place)
-        configured = boot.configured(slot.config, tools.store.read_override(slot.name))
-        adoption = adopt(record, found, configured, tools.clock.now())
+    async def _place(self, slot: Slot, infos: list[ContainerInfo], past: Remembered) -> None:
+        tools, provider = self._tools, self._providers[slot.config.provider]
+        found = await boot.ask_engines(infos, provider, past.secret, tools.watchers, tools.place)
+        adoption = adopt(past.record, found, boot.configured(slot.config, past.model), tools.clock.now())
         for name in adoption.remove:
             log.info("slot %s: removing %s, which never ran", slot.name, name)
             await self._engine.remove(name)
-        slot.adopt(adoption.life, record)
+        slot.adopt(adoption.life, past.record)
         log.info("slot %s: %s at boot (%d containers found)", slot.name, adoption.life.phase, len(infos))
 
-    async def _adopt(self, infos: list[ContainerInfo], records: Mapping[SlotName, SlotRecord | None]) -> None:
+    async def _adopt(self, infos: list[ContainerInfo], past: Mapping[SlotName, Remembered]) -> None:
         found = boot.by_slot(infos)
         await asyncio.gather(
-            *(self._place(slot, found.pop(slot.name, []), records[slot.name]) for slot in self._slots.values())
+            *(self._place(slot, found.pop(slot.name, []), past[slot.name]) for slot in self._slots.values())
         )
         for slot in self._slots.values():
             self._run(slot.name, slot.run())
@@ -228,11 +226,11 @@ class Supervisor:
         if strays:
             self._run("strays", self._retire_strays(strays))
 
-    async def _adopt_later(self, records: Mapping[SlotName, SlotRecord | None]) -> None:
+    async def _adopt_later(self, past: Mapping[SlotName, Remembered]) -> None:
         for delay_s in backoff_s(0.2, 2.0):
             infos = await self._list(_LIST_S)
             if infos is not None:
-                await self._adopt(infos, records)
+                await self._adopt(infos, past)
                 return
             await asyncio.sleep(delay_s)
 

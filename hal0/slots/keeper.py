@@ -1,0 +1,75 @@
+"""One slot's files: its record is written before anything is announced, and written again until it could be."""
+
+import logging
+from typing import Final
+
+from hal0.errors import Hal0Error
+from hal0.slots.record import SCHEMA, Desired, SlotRecord
+from hal0.slots.state import NEVER
+from hal0.slots.store import SlotStore
+from hal0.slots.view import Shown
+
+log = logging.getLogger(__name__)
+
+_RETRY_S: Final = 5.0
+_USE_EVERY_S: Final = 5.0  # the time of last use is written this often at most
+
+
+class Keeper:
+    """`due`: when the record wants to be written even if nothing happens; `unsaved`: memory is ahead of the disk."""
+
+    def __init__(self, store: SlotStore, desired: Desired) -> None:
+        self._store = store
+        self.saved_desired = desired
+        self.unsaved = False
+        self.due = NEVER
+
+    async def save(self, shown: Shown) -> bool:
+        """Write the record; False when it could not be (it is retried, and shown as unsaved)."""
+        try:
+            await self._store.write_record(record_of(shown))
+        except Hal0Error as err:
+            if not self.unsaved:
+                log.error("slot %s: %s", shown.name, err.message)  # noqa: TRY400  the message says it all
+            self.unsaved, self.due = True, shown.now + _RETRY_S
+            return False
+        self.unsaved, self.due, self.saved_desired = False, NEVER, shown.life.desired
+        return True
+
+    def used(self, now: float) -> None:
+        """The slot was used: worth writing down, but not at once."""
+        if self.due == NEVER:
+            self.due = now + _USE_EVERY_S
+
+    async def note_model(self, slot: str, model: str) -> None:
+        """The live model decides from now on, not the configuration's seed."""
+        try:
+            await self._store.write_override(slot, model)
+        except Hal0Error as err:
+            log.warning("slot %s: %s", slot, err.message)
+
+
+def record_of(shown: Shown) -> SlotRecord:
+    """What the disk is told of this moment."""
+    life, facts, book = shown.life, shown.life.facts, shown.book
+    current = (facts.current,) if facts.current is not None else ()
+    return SlotRecord(
+        schema=SCHEMA,
+        name=shown.name,
+        state=shown.state,
+        phase=life.phase,
+        since=book.since,
+        desired=life.desired,
+        model=life.desired.model,
+        provider=shown.provider.name,
+        device=shown.device,
+        generation=facts.generation,
+        containers=current + facts.leaving,
+        swap=facts.swap,
+        progress=facts.progress,
+        failure=facts.fault or facts.failure,
+        attempts=facts.attempts,
+        load_history=book.history,
+        last_used=book.last_used,
+        updated_at=shown.now,
+    )

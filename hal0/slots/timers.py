@@ -1,0 +1,52 @@
+"""When time alone changes something about a slot: its deadlines and its next look at the clock. Pure."""
+
+from typing import assert_never
+
+from hal0.config.slots import SlotConfig
+from hal0.slots import warmup
+from hal0.slots.logbook import Logbook
+from hal0.slots.state import HEALTHY_RESETS_S, NEVER, Facts
+from hal0.vocab import Phase
+
+
+def deadline(phase: Phase, now: float, config: SlotConfig, size_bytes: int, book: Logbook) -> float:
+    """When `phase`, entered now, must have ended; `size_bytes` is the model's."""
+    match phase:
+        case Phase.PULLING:
+            return now + warmup.PULL_STALL_S
+        case Phase.STARTING:
+            return now + warmup.START_S
+        case Phase.WARMING:
+            return now + warmup.warm_deadline_s(config.readiness_timeout_s, size_bytes, book.history)
+        case Phase.UNLOADING:
+            return now + config.drain_s + warmup.STOP_S + warmup.UNLOADING_GRACE_S
+        case Phase.OFFLINE | Phase.READY | Phase.ERROR:
+            return NEVER
+        case _:
+            assert_never(phase)
+
+
+def wake_at(phase: Phase, facts: Facts, book: Logbook, config: SlotConfig, *, quiet: bool, looked_at: float) -> float:
+    """When to decide again even if nothing happens; `looked_at` is when that was done last."""
+    due = [facts.deadline]
+    if facts.busy is None and phase in (Phase.ERROR, Phase.UNLOADING):
+        due.append(facts.retry_at if facts.current is None else facts.again_at)
+    if phase is Phase.READY:
+        if book.ready_at is not None and facts.attempts.count:
+            due.append(book.ready_at + HEALTHY_RESETS_S)
+        if quiet and book.last_used is not None:
+            marks = [book.last_used + after_s for after_s in (config.idle_timeout_s, config.unload_after_s) if after_s]
+            due.extend(mark for mark in marks if mark > looked_at)
+    return min(due)
+
+
+def recovered(facts: Facts, book: Logbook, now: float) -> bool:
+    """Ready for so long that earlier failures are history."""
+    return bool(facts.attempts.count) and book.ready_at is not None and now >= book.ready_at + HEALTHY_RESETS_S
+
+
+def unused(config: SlotConfig, book: Logbook, now: float) -> bool:
+    """Quiet for so long that the slot is to be unloaded."""
+    if config.unload_after_s <= 0 or config.pinned or book.last_used is None:
+        return False
+    return now - book.last_used >= config.unload_after_s
