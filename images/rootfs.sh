@@ -12,6 +12,7 @@
 # shellcheck disable=SC2016  # apt and dpkg-deb expand names in their own formats
 set -euo pipefail
 export LC_ALL=C
+umask 022
 
 readonly SUITE=${HAL0_DEBIAN_SUITE:-forky}
 readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -95,7 +96,7 @@ say "fetching ${#names[@]} packages"
 # base-files first: it brings the links /bin -> usr/bin and so on that the others unpack through.
 say "unpacking"
 for deb in "$work"/deb/base-files_*.deb "$work"/deb/*.deb; do
-  dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$work/root" --no-same-owner --keep-directory-symlink \
+  dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$work/root" --no-same-owner --same-permissions --keep-directory-symlink \
     --exclude='./usr/share/man/*' --exclude='./usr/share/locale/*' --exclude='./usr/share/doc/*/changelog*' \
     --exclude='./usr/share/doc/*/NEWS*' --exclude='./usr/share/llama.cpp/llama.cpp-tools/*' \
     --exclude='./usr/libexec/*/ggml/*'
