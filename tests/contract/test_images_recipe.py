@@ -75,22 +75,3 @@ def test_a_host_without_apt_is_told_so(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 3
     assert "needs Debian or a relative of it" in done.stderr
-
-
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
-def test_the_locks_pin_hashes_and_name_no_address(name: str) -> None:
-    lines = (ROOT.parent / "etc" / name).read_text().splitlines()
-    assert not [line for line in lines if "://" in line or line.startswith("-")]
-    pins = [line for line in lines if not line.startswith(" ")]
-    assert all(re.match(r"[a-z0-9._-]+==[^ ]+( ; [^\\]+)? \\$", pin) for pin in pins)
-    assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line) for line in lines if line.startswith(" "))
-
-
-def test_the_larger_lock_has_the_smaller_ones_versions() -> None:
-    small, large = (
-        {line.removesuffix(" \\") for line in (ROOT.parent / "etc" / name).read_text().splitlines() if "==" in line}
-        for name in ("requirements.lock", "requirements-dev.lock")
-    )
-    names = [{re.split("==", pin)[0] for pin in pins} for pins in (small, large)]
-    assert names[0] < names[1]
-    assert {pin.split()[0] for pin in small} <= {pin.split()[0] for pin in large}
