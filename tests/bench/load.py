@@ -142,7 +142,7 @@ async def throughput(port: int, data: bytes, *, connections: int, seconds: float
             channel.on_answer = again(channel)
             channel.send(data)
         await crowd.run(WARM_UP_S)
-        before, at = answers, loop.time()
+        before, at = answers, perf_counter()
         await crowd.run(seconds)
         return (answers - before) / (perf_counter() - at)
     finally:

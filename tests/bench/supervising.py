@@ -1,0 +1,150 @@
+"""How soon hal0 sees what happened to its slots, how soon it is back, and what it holds while idle."""
+
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from hal0.client import ClientError
+from tests.bench.daemon import SLOTS, Daemon
+from tests.bench.rows import Row, judge
+
+TRIES: Final = 5
+UPLOAD_BYTES: Final = 200 * 1024 * 1024
+_READY_AT: Final = re.compile(r"bench-ready-at ([\d.]+)")
+_BOUNDARY: Final = "hal0-bench-boundary"
+
+
+def supervising_rows(daemon: Daemon) -> list[Row]:
+    return [
+        crash_noticed(daemon),
+        ready_noticed(daemon),
+        command_wall(daemon),
+        upload_growth(daemon),
+        *restarts(daemon),
+    ]
+
+
+def when_shown(daemon: Daemon, slot: str, wanted: Callable[[dict[str, Any]], bool], cause: Callable[[], None]) -> float:
+    """Time of day at which the event stream first shows the slot as wanted, after the cause."""
+    stream = daemon.client.events()
+    caused = False
+    for event in stream:
+        now = time.time()
+        data = event.data
+        if isinstance(data, dict) and data.get("topic") == "slot" and data.get("id") == slot:
+            if caused and data["value"] and wanted(data["value"]):
+                stream.close()
+                return now
+            if not caused:  # the snapshot has come: from here on nothing is missed
+                caused = True
+                cause()
+    raise SystemExit(f"cannot measure {slot}: the event stream ended")
+
+
+def crash_noticed(daemon: Daemon) -> Row:
+    """SIGKILL to the engine's own process, until the slot is announced as no longer ready."""
+    taken = []
+    for _ in range(TRIES):
+        slot = SLOTS[1]
+        view = daemon.wait_slot(slot, "ready", "idle")
+        pid = next(container["pid"] for container in view["containers"] if container["role"] == "current")
+        killed = 0.0
+
+        def kill(pid: int = pid) -> None:
+            nonlocal killed
+            killed = time.time()
+            os.kill(pid, signal.SIGKILL)
+
+        shown = when_shown(daemon, slot, lambda value: value["state"] not in ("ready", "idle", "serving"), kill)
+        taken.append((shown - killed) * 1000)
+    daemon.wait_slot(SLOTS[1], "ready", "idle")
+    return judge("crash_noticed_pidfd", statistics.median(taken), f"worst {max(taken):.0f} of {TRIES}")
+
+
+def ready_noticed(daemon: Daemon) -> Row:
+    """From the moment the engine's health turns 200, by its own clock, until ready is announced."""
+    slot, taken = SLOTS[-1], []
+    for _ in range(TRIES):
+        daemon.wait_slot(slot, "ready", "idle")
+        left = False
+
+        def ready_again(value: dict[str, Any]) -> bool:
+            nonlocal left
+            left = left or value["state"] == "warming"
+            return left and bool(value["state"] == "ready")
+
+        def restart() -> None:
+            daemon.client.post(f"/api/slots/{slot}/restart")
+
+        shown = when_shown(daemon, slot, ready_again, restart)
+        lines = daemon.client.get(f"/api/slots/{slot}/logs")["items"]
+        said = next(found for line in reversed(lines) if (found := _READY_AT.search(line["text"])))
+        taken.append((shown - float(said[1])) * 1000)
+    return judge("ready_noticed", statistics.median(taken), f"worst {max(taken):.0f} of {TRIES}")
+
+
+def command_wall(daemon: Daemon) -> Row:
+    """`hal0ctl ps` from start to exit, over the Unix socket."""
+    taken = []
+    for _ in range(11):
+        began = time.perf_counter()
+        command = [sys.executable, "-c", "from hal0.cli.main import main; main()", "ps"]
+        subprocess.run(command, env=daemon.env, check=True, capture_output=True, timeout=30)
+        taken.append((time.perf_counter() - began) * 1000)
+    return judge("hal0ctl_ps", statistics.median(taken), f"worst {max(taken):.0f} of 11")
+
+
+def upload_growth(daemon: Daemon) -> Row:
+    """A form of 200 MiB to a slot: the most resident memory during it, against before."""
+    before = daemon.rss()
+    daemon.reset_peak()
+    status = _upload(daemon.port)
+    grown = (daemon.peak_rss() - before) / 2**20
+    return judge("upload_memory_growth", grown, f"{UPLOAD_BYTES >> 20} MiB, answered {status}")
+
+
+def _upload(port: int) -> int:
+    """Send the form by hand; returns the status of whatever answer comes."""
+    field = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="model"\r\n\r\nprimary\r\n'
+    file = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    head, tail = (field + file).encode(), f"\r\n--{_BOUNDARY}--\r\n".encode()
+    length = len(head) + UPLOAD_BYTES + len(tail)
+    kind = f"Content-Type: multipart/form-data; boundary={_BOUNDARY}"
+    start = f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: 127.0.0.1\r\n{kind}\r\nContent-Length: {length}\r\n\r\n"
+    block = bytes(1 << 20)
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as sock:
+        try:
+            sock.sendall(start.encode() + head)
+            for _ in range(UPLOAD_BYTES // len(block)):
+                sock.sendall(block)
+            sock.sendall(tail)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # refused before the end: the answer says why
+        answer = sock.recv(4096)
+    return int(answer.split(b" ", 2)[1]) if answer else 0
+
+
+def restarts(daemon: Daemon) -> list[Row]:
+    """Stop and start with five slots running: the first answer, then the memory of a daemon that only waits."""
+    taken = []
+    for _ in range(3):
+        daemon.stop()
+        taken.append(daemon.start())
+    for name in SLOTS:
+        try:
+            daemon.wait_slot(name, "ready", "idle", "serving")
+        except ClientError as err:
+            raise SystemExit(f"cannot measure idle memory: {err}") from err
+    time.sleep(3)
+    note = f"worst {max(taken):.2f} of 3"
+    return [
+        judge("start_to_first_answer_5_slots", statistics.median(taken), note),
+        judge("memory_idle", daemon.rss() / 1e6, "five slots adopted, 3 s later"),
+    ]
