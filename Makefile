@@ -10,9 +10,9 @@ test:    ## everything, podman and the real engine included
 	@etc/bootstrap.sh test
 	@.venv/bin/python -m pytest
 
-soak:    ## the long form of the tests that have one
+soak:    ## the same at the full figures
 	@etc/bootstrap.sh test
-	@HAL0_SOAK=1 .venv/bin/python -m pytest -m soak
+	@HAL0_SOAK=1 .venv/bin/python -m pytest
 
 bench:   ## hal0 against direct and against nginx
 	@etc/bootstrap.sh test
