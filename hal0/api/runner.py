@@ -33,6 +33,7 @@ class HttpRunner:
             keepalive_timeout=_KEEPALIVE_S,
             shutdown_timeout=grace_s,
             handle_signals=False,
+            auto_decompress=False,  # compressed bodies are refused, not inflated into memory
         )
         self._unix: list[Path] = []
 

@@ -175,6 +175,8 @@ class Backend:
                     break
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
+        except asyncio.CancelledError:  # by `stop`; the streams' own callback would take it for an error
+            pass
         finally:
             self._tasks.discard(task)
             writer.close()

@@ -1,0 +1,44 @@
+"""The daemon's own log: one JSON object a line, or plain lines for a person at a terminal."""
+
+import logging
+import sys
+from typing import Final
+
+from hal0.lib.clock import iso
+from hal0.lib.jsonio import dumps
+
+_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class JsonLines(logging.Formatter):
+    """Control characters are escaped by JSON itself: nothing that is logged can forge a second line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": iso(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return dumps(line).decode()
+
+
+class PlainLines(logging.Formatter):
+    """For a terminal; escape sequences in what is logged are shown, not obeyed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def to_stderr(level: str) -> None:
+    """Send the log to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    plain = PlainLines("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+    handler.setFormatter(plain if sys.stderr.isatty() else JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(_LEVELS[level])
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

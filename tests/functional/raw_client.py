@@ -1,0 +1,55 @@
+"""A client that speaks bytes: for what no well-behaved HTTP client can be asked to do."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from hal0.lib import jsonio
+
+
+@dataclass
+class RawClient:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def post(self, path: str, body: object, headers: str = "") -> None:
+        data = body if isinstance(body, bytes) else jsonio.dumps(body)
+        head = f"POST {path} HTTP/1.1\r\nHost: hal0\r\nContent-Length: {len(data)}\r\n{headers}\r\n"
+        await self.send(head.encode() + data)
+
+    async def head(self) -> bytes:
+        return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def rest(self) -> bytes:
+        """Everything until the connection ends; a reset ends it too."""
+        data = bytearray()
+        with suppress(ConnectionError):
+            while piece := await self.reader.read(65536):
+                data += piece
+        return bytes(data)
+
+    def leave(self) -> None:
+        self.writer.transport.abort()
+
+
+@asynccontextmanager
+async def raw(port: int, *, receive_buffer: int | None = None) -> AsyncIterator[RawClient]:
+    """`receive_buffer` makes a slow reader slow at once: little is hidden in the kernel."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    if receive_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=4096)
+    try:
+        yield RawClient(reader, writer)
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()

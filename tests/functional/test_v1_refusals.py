@@ -1,0 +1,154 @@
+"""Requests that cannot be taken get one clear JSON error, as early as possible."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from hal0.lib import jsonio
+from hal0.slots.handle import Serves
+from hal0.vocab import Capability
+from tests.fakes.slots import snapshot
+from tests.functional.dispatch_app import World, world
+from tests.functional.raw_client import raw
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture
+async def w(tmp_path: Path) -> AsyncIterator[World]:
+    async with world(tmp_path, json_limit=4 << 20) as it:
+        yield it
+
+
+async def refused(w: World, body: bytes, **headers: str) -> tuple[int, str]:
+    async with w.http.post(w.url + CHAT, data=BytesIO(body), headers=headers) as answer:
+        error = (await answer.json())["error"]
+        assert error["message"].startswith("cannot ")
+        assert error["request_id"] == answer.headers["X-Request-ID"]
+        assert answer.headers["x-should-retry"] == "false"
+        return answer.status, error["code"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "request.invalid_json"),
+        (b"hello", "request.invalid_json"),
+        (b"[1]", "request.invalid_json"),
+        (b'{"model":"x"', "request.invalid_json"),
+        (b'{"model":"x"} {}', "request.invalid_json"),
+        (b'{"model":7}', "request.invalid"),
+        (b'{"a":"' + b"x" * 300_000, "request.invalid_json"),
+        (b"x" * 300_000, "request.invalid_json"),
+        (b'{"a":"' + b"x" * 2_000_000 + b'","model":[]}', "request.invalid"),
+    ],
+)
+async def test_a_body_that_is_not_a_json_object_is_refused(w: World, body: bytes, code: str) -> None:
+    assert await refused(w, body) == (400, code)
+    assert not w.backend.seen
+
+
+async def test_a_compressed_body_is_refused(w: World) -> None:
+    assert await refused(w, b"{}", **{"Content-Encoding": "br"}) == (415, "request.encoding")
+
+
+async def test_100_mb_are_refused_before_a_byte_is_read(w: World) -> None:
+    async with raw(w.port) as client, asyncio.timeout(2):
+        await client.send(b"POST %b HTTP/1.1\r\nHost: h\r\nContent-Length: 104857600\r\n\r\n" % CHAT.encode())
+        assert b" 413 " in await client.head()
+
+
+async def test_expect_100_with_too_large_a_length_is_not_invited(w: World) -> None:
+    async with raw(w.port) as client, asyncio.timeout(2):
+        await client.send(
+            b"POST %b HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 104857600\r\n\r\n" % CHAT.encode()
+        )
+        assert (await client.head()).startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_chunked_body_over_the_limit_is_refused(w: World) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b'{"a":"'
+        for _ in range(100):
+            yield b"x" * 65536
+
+    async with w.http.post(w.url + CHAT, data=endless()) as answer:
+        assert (await answer.json())["error"]["code"] == "request.too_large"
+
+
+async def test_a_broken_chunked_body_is_a_bad_request(w: World) -> None:
+    async with raw(w.port) as client, asyncio.timeout(2):
+        await client.send(b"POST %b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" % CHAT.encode())
+        await client.send(b'3\r\n{"a\r\nzz\r\n')
+        assert b" 400 " in await client.head()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/nothing", 404, "request.not_found"),
+        ("POST", "/v1/models", 405, "request.method"),
+        ("GET", CHAT, 405, "request.method"),
+        ("PUT", CHAT, 405, "request.method"),
+        ("OPTIONS", CHAT, 405, "request.method"),
+        ("GET", "/v1/models/unheard-of", 404, "model.not_found"),
+    ],
+)
+async def test_paths_and_methods_that_are_not_there_are_json_errors(
+    w: World, method: str, path: str, status: int, code: str
+) -> None:
+    async with w.http.request(method, w.url + path) as answer:
+        assert answer.status == status
+        assert (await answer.json())["error"]["code"] == code
+        assert (status != 405) or answer.headers["Allow"]
+
+
+async def test_head_answers_like_get_without_a_body(w: World) -> None:
+    async with w.http.head(w.url + "/v1/models") as answer:
+        assert answer.status == 200
+        assert int(answer.headers["Content-Length"]) > 100
+        assert await answer.read() == b""
+    async with w.http.head(w.url + CHAT) as answer:
+        assert answer.status == 405
+
+
+async def test_a_model_of_the_wrong_kind_is_a_conflict(w: World) -> None:
+    body = jsonio.dumps({"model": "fake-embed", "messages": []})
+    assert await refused(w, body) == (409, "dispatch.capability_mismatch")
+    (record,) = w.decisions
+    assert record.status == 409
+    assert record.tried[-1][:2] == ("preemption", True)
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "code"), [("fake-chatt", 404, "dispatch.no_route"), (None, 400, "request.missing_model")]
+)
+async def test_strict_mode_guesses_nothing(tmp_path: Path, model: str | None, status: int, code: str) -> None:
+    async with world(tmp_path, strict_models=True) as w:
+        assert await refused(w, jsonio.dumps({"model": model})) == (status, code)
+        (record,) = w.decisions
+        assert [tried[0] for tried in record.tried] == [
+            "address", "preemption", "registry", "passthrough", "prefetch", "capability"
+        ]  # fmt: skip
+
+
+async def test_the_model_list_marks_the_demo_and_what_is_only_on_disk(w: World) -> None:
+    w.slots.add(snapshot("toy", demo=True, model="toy-1", serves=(Serves("toy-1", Capability.CHAT),)))
+    async with w.http.get(w.url + "/v1/models") as answer:
+        views = {view["id"]: view for view in (await answer.json())["data"]}
+    assert views["toy-1"]["demo"] is True
+    assert views["toy-1"]["owned_by"] == "hal0-demo"
+    assert {model: view["status"] for model, view in views.items()} == {
+        "fake-chat": "loaded", "fake-embed": "loaded", "toy-1": "offline", "on-disk": "available"
+    }  # fmt: skip
+
+
+async def test_a_failure_of_our_own_is_json_and_logged(w: World, caplog: pytest.LogCaptureFixture) -> None:
+    w.slots["primary"].become(provider=None)
+    assert await refused(w, b"{}") == (500, "system.internal")
+    assert "Traceback" in caplog.text
+    (record,) = w.decisions
+    assert (record.status, record.code) == (500, "system.internal")
