@@ -31,20 +31,25 @@ class Child:
         await pidfd_gone(os.dup(self.pidfd))
 
     async def end(self) -> None:
-        """SIGTERM, SIGKILL when that does not help, reaped, forgotten."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, number)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_STOP_S):
-                    await self.gone()
-                    break
-        await self.release()
+        """SIGTERM, SIGKILL when that does not help; reaped and forgotten in any case."""
+        try:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self.pidfd, number)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_STOP_S):
+                        await self.gone()
+                        break
+        finally:
+            await self.release()
 
     async def release(self) -> None:
-        if self.process is not None:
-            await self.process.wait()
-        os.close(self.pidfd)
+        """Reap what has ended and close the descriptor; what runs goes on."""
+        try:
+            if self.process is not None and not self.alive():
+                await self.process.wait()
+        finally:
+            os.close(self.pidfd)
 
 
 def pid_file(run_dir: Path) -> Path:

@@ -205,8 +205,8 @@ class PodmanService:
         finally:
             os.close(sink)
         child = Child(process.pid, os.pidfd_open(process.pid), process)
-        await asyncio.to_thread(remember, self._run_dir, child.pid)
         try:
+            await asyncio.to_thread(remember, self._run_dir, child.pid)
             await self._until_ready(child, output)
         except BaseException:  # cancelled while it starts: nothing may be left behind
             await child.end()
@@ -225,6 +225,9 @@ class PodmanService:
         except Hal0Error:
             await child.end()
             return False
+        except asyncio.CancelledError:
+            await child.release()
+            raise
         if not child.alive():
             await child.release()
             return False

@@ -3,6 +3,7 @@
 import asyncio
 import tarfile
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,6 +38,7 @@ class ImageStore:
         self._transport = transport
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="podman-py")
         self._client: PodmanClient | None = None
+        self._making = threading.Lock()
 
     async def inspect(self, ref: str) -> ImageInfo | None:
         def look(client: "PodmanClient") -> dict[str, Any] | None:
@@ -169,10 +171,9 @@ class ImageStore:
         from requests.exceptions import RequestException
 
         try:
-            if self._client is None:
-                self._client = PodmanClient(
-                    base_url=f"http+unix://{quote(str(self._transport.socket), safe='')}", timeout=_CALL_S
-                )
+            with self._making:
+                if self._client is None:
+                    self._client = PodmanClient(base_url=_url(self._transport.socket), timeout=_CALL_S)
             return work(self._client)
         except ImageNotFound as error:
             fault = refusal(404, dumps({"cause": "image not known", "message": str(error)}), subject)
@@ -203,6 +204,10 @@ async def _documents(reader: Any, subject: Subject, quiet_s: float) -> AsyncIter
         if document.get("error"):
             raise Hal0Error("engine.failed", f"cannot {subject.doing}: {one_line(str(document['error']))}")
         yield document
+
+
+def _url(socket: Path) -> str:
+    return f"http+unix://{quote(str(socket), safe='')}"
 
 
 def _split_tag(ref: str) -> tuple[str, str]:

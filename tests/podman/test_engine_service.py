@@ -15,7 +15,7 @@ import pytest
 
 from hal0.engine import spawn
 from hal0.engine.base import LABEL_PREFIX, ContainerSpec, ContainerStatus, EventKind
-from hal0.engine.host import HostFacts, read_facts
+from hal0.engine.host import HostFacts, containers_conf, read_facts
 from hal0.engine.podman import PodmanEngine
 from hal0.engine.probe import HostProbe
 from hal0.engine.service import PodmanService, Source, candidates
@@ -244,6 +244,35 @@ async def test_a_configured_socket_is_used_and_no_child_is_started(
     async with service:
         assert (service.socket, service.status.source, service.status.pid) == (podman.socket, Source.CONFIG, None)
         assert service.status.problem is None
+
+
+async def test_the_child_gets_what_this_host_needs_and_the_configuration_in_force_does_not_say(
+    facts: HostFacts, podman: Podman, paths: Paths, instance: str, shell_image: str, tmp_path: Path
+) -> None:
+    needs = ("default_ulimits", "cgroup_manager", "events_logger", "runtime =")
+    lines = Path(podman.environ["CONTAINERS_CONF"]).read_text().splitlines()  # noqa: ASYNC240
+    bare = tmp_path / "bare.conf"
+    bare.write_text("\n".join(line for line in lines if not line.startswith(needs)))
+    wanted = containers_conf(facts, bare.read_text())
+    socket = paths.run_dir / "engine.sock"
+    environ = {**podman.environ, "CONTAINERS_CONF": str(bare)}
+    spec = ContainerSpec(
+        name=f"hal0-{instance}-primary-1",
+        image=shell_image,
+        argv=("exit 0",),
+        labels={LABEL_PREFIX + "instance": instance},
+        network="none",
+    )
+    async with PodmanService(facts, environ, run_dir=paths.run_dir, own_socket=socket, sockets=()):
+        written = paths.run_dir / "containers.conf"
+        assert (written.read_text() if written.exists() else None) == wanted
+        engine = PodmanEngine(socket)
+        container = await engine.create(spec)
+        try:
+            await engine.start(container)
+        finally:
+            await engine.remove(container)
+            await engine.aclose()
 
 
 async def test_this_host_is_probed_once_and_remembered(
