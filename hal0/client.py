@@ -12,7 +12,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -21,6 +21,7 @@ Json = dict[str, Any]
 
 DEFAULT_TIMEOUT_S: Final = 15.0  # between two bytes of an answer; an operator's verb answers 202 at once
 STREAM_TIMEOUT_S: Final = 30.0  # hal0 sends a heartbeat every 10 s, so three missed ones mean that it is gone
+READ_BYTES: Final = 64 * 1024
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024  # nothing hal0 answers with JSON comes near; a stranger's endless answer ends
 
 
@@ -112,35 +113,53 @@ class SseEvent:
     data: Any
 
 
-class Stream:
-    """An answer that is still coming. `close()` may be called from another thread and ends the iteration."""
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An answer whose head has been read. The socket is kept here, as http.client may already have let go of it."""
 
-    def __init__(
-        self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse, target: Target
-    ) -> None:
-        self._connection = connection
-        self._response = response
+    connection: http.client.HTTPConnection
+    sock: socket.socket
+    response: http.client.HTTPResponse
+
+    def close(self) -> None:
+        self.response.close()
+        self.connection.close()
+
+
+class Stream:
+    """An answer that is still coming. Closed by whoever iterates; another thread may only `interrupt` it."""
+
+    def __init__(self, opened: _Opened, target: Target) -> None:
+        self._opened = opened
         self._target = target
-        self.headers = response.headers
 
     def __iter__(self) -> Iterator[SseEvent]:
-        """Events until the server ends the stream; raises Unreachable when it breaks off."""
+        """Events until the server ends the stream, then closes it; raises Unreachable when it breaks off."""
         fields: dict[str, list[str]] = {}
-        with _translated(self._target):
-            while line := self._response.readline():
-                text = line.decode("utf-8", "replace").rstrip("\r\n")
-                name, _, value = text.partition(":")
+        with closing(self), _translated(self._target):
+            for line in self._lines():
+                name, _, value = line.partition(":")
                 if name:
                     fields.setdefault(name, []).append(value.removeprefix(" "))
-                elif not text and fields:
+                elif not line and fields:
                     yield _event(fields)
                     fields = {}
 
+    def _lines(self) -> Iterator[str]:
+        """By read1, which tells a chunked answer that broke off from one that ended; readline does not."""
+        rest = b""
+        while data := self._opened.response.read1(READ_BYTES):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                yield line.decode("utf-8", "replace").rstrip("\r")
+
+    def interrupt(self) -> None:
+        """Ends the iteration of another thread."""
+        with suppress(OSError):  # already gone, which is what was wanted
+            self._opened.sock.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
-        if self._connection.sock is not None:
-            with suppress(OSError):  # already gone, which is what was wanted
-                self._connection.sock.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
+        self._opened.close()
 
 
 def _event(fields: Mapping[str, list[str]]) -> SseEvent:
@@ -173,34 +192,29 @@ class Client:
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float = 0.0) -> Json:
         """One JSON answer. Raises ApiError for an error envelope, Unreachable when there is none."""
-        with _translated(self.target):
-            connection, response = self._open(method, path, body, timeout_s or self.timeout_s)
-            try:
-                raw = response.read(MAX_BODY_BYTES)
-            finally:
-                connection.close()
-        return self._decoded(response.status, raw)
+        with _translated(self.target), closing(self._open(method, path, body, timeout_s or self.timeout_s)) as opened:
+            raw = opened.response.read(MAX_BODY_BYTES)
+        return self._decoded(opened.response.status, raw)
 
     def stream(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float = 0.0
     ) -> Stream:
         """An answer read as server-sent events. Raises as `request`."""
         with _translated(self.target):
-            connection, response = self._open(method, path, body, timeout_s or STREAM_TIMEOUT_S)
-            if response.status < 300:
-                return Stream(connection, response, self.target)
-            raw = response.read(MAX_BODY_BYTES)
-            connection.close()
-        self._decoded(response.status, raw)
-        raise Unreachable(self.target, f"it answered {response.status} where a stream was expected")
+            opened = self._open(method, path, body, timeout_s or STREAM_TIMEOUT_S)
+            status = opened.response.status
+            if status < 300:
+                return Stream(opened, self.target)
+            with closing(opened):
+                raw = opened.response.read(MAX_BODY_BYTES)
+        self._decoded(status, raw)
+        raise Unreachable(self.target, f"it answered {status} where a stream was expected")
 
     def events(self, last_id: str | None = None) -> Stream:
         """`/api/events`, from after `last_id` where the server still knows it."""
         return self.stream("GET", "/api/events" + (f"?after={quote(last_id)}" if last_id else ""))
 
-    def _open(
-        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    def _open(self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float) -> _Opened:
         connection = self._connection(timeout_s)
         headers = {"Accept": "application/json, text/event-stream", "User-Agent": "hal0ctl"}
         if self.target.api_key:
@@ -208,16 +222,19 @@ class Client:
         payload = None
         if body is not None:
             payload, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+        prefix = "" if self.target.socket_path else urlsplit(self.target.url).path
         started = time.monotonic()
-        connection.request(
-            method, urlsplit(self.target.url).path * (not self.target.socket_path) + path, payload, headers
-        )
-        response = connection.getresponse()
+        try:
+            connection.request(method, prefix + path, payload, headers)
+            opened = _Opened(connection, connection.sock, connection.getresponse())
+        except BaseException:
+            connection.close()
+            raise
         if self._trace:
             took_ms = (time.monotonic() - started) * 1000
             key = "  Authorization: Bearer ***" if self.target.api_key else ""
-            self._trace(f"{method} {self.target.url}{path}{key}  ->  {response.status} in {took_ms:.0f} ms")
-        return connection, response
+            self._trace(f"{method} {self.target.url}{path}{key}  ->  {opened.response.status} in {took_ms:.0f} ms")
+        return opened
 
     def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
         if path := self.target.socket_path:

@@ -5,6 +5,8 @@ from typing import Final
 
 from hal0.client import ApiError, ClientError, Unreachable
 
+STILL_RUNNING: Final = "cli.timeout"  # the wait is over, the work is not
+
 
 class Exit(IntEnum):
     DONE = 0
@@ -63,6 +65,8 @@ def for_error(error: ClientError) -> Exit:
     """By code first, then by HTTP status."""
     if isinstance(error, Unreachable):
         return Exit.UNREACHABLE
+    if error.code == STILL_RUNNING:
+        return Exit.TIMED_OUT
     if error.code in _REFUSED:
         return Exit.REFUSED
     if error.code.startswith(("auth.", "access.")):

@@ -10,6 +10,7 @@ from hal0.client import Client, ClientError, SseEvent, Stream, Unreachable
 
 RECONNECT_FOR_S: Final = 15.0  # a restart of hal0 takes about two seconds; an upgrade a few more
 RECONNECT_EVERY_S: Final = 0.2
+LEAVE_S: Final = 0.5  # an interrupted reader ends at once; one that still connects is left behind
 
 
 class Feed:
@@ -20,9 +21,10 @@ class Feed:
         self._queue: queue.SimpleQueue[SseEvent | ClientError] = queue.SimpleQueue()
         self._stream: Stream | None = None
         self._closed = threading.Event()
+        self._reader = threading.Thread(target=self._read, name="events", daemon=True)
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._read, name="events", daemon=True).start()
+        self._reader.start()
         return self
 
     def __exit__(
@@ -30,7 +32,8 @@ class Feed:
     ) -> None:
         self._closed.set()
         if self._stream is not None:
-            self._stream.close()
+            self._stream.interrupt()
+        self._reader.join(timeout=LEAVE_S)
 
     def next(self, timeout_s: float) -> SseEvent | None:
         """The next event, None after `timeout_s` without one. Raises what ended the stream for good."""
@@ -44,15 +47,17 @@ class Feed:
 
     def _read(self) -> None:
         last_id: str | None = None
-        answered = time.monotonic()
+        answered: float | None = None
         while not self._closed.is_set():
             try:
                 self._stream = self._client.events(last_id)
                 for event in self._stream:
+                    if self._closed.is_set():
+                        return
                     answered, last_id = time.monotonic(), event.id or last_id
                     self._queue.put(event)
             except Unreachable as e:
-                if time.monotonic() - answered > RECONNECT_FOR_S or last_id is None:
+                if answered is None or time.monotonic() - answered > RECONNECT_FOR_S:
                     self._queue.put(e)
                     return
             except ClientError as e:

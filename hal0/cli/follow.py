@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from hal0.cli.exits import Exit
+from hal0.cli.exits import STILL_RUNNING, Exit
 from hal0.cli.feed import Feed, entity
 from hal0.cli.progress import Silent, Steps, display_for, step_of_job, step_of_slot
 from hal0.cli.session import Session
@@ -25,7 +25,7 @@ class StillRunning(ClientError):
     """The wait is over, the work is not."""
 
     def __init__(self, what: str, follow: str) -> None:
-        super().__init__("cli.timeout", f"cannot wait any longer, {what}", hint=f"follow it with: {follow}")
+        super().__init__(STILL_RUNNING, f"cannot wait any longer, {what}", hint=f"follow it with: {follow}")
 
 
 def finished(session: Session, client: Client, job: Json) -> Json:

@@ -11,9 +11,11 @@ from hal0.cli.session import Session
 from hal0.client import Json
 
 BAR_CELLS: Final = 28
+FEWEST_BAR_CELLS: Final = 8  # a shorter bar shows less than the percentage beside it
+GAP: Final = "   "
 LABEL_CELLS: Final = 6  # "Unload"
 PLAIN_EVERY_S: Final = 15.0
-PLAIN_EVERY_FRACTION: Final = 0.1
+PLAIN_PARTS: Final = 10  # a line for each tenth
 CLEAR_LINE: Final = "\r\x1b[K"
 
 _LABELS: Final = {"pulling": "Pull", "starting": "Start", "warming": "Warm", "unloading": "Unload"}
@@ -49,16 +51,18 @@ def step_of_job(job: Json) -> Step:
 
 
 def live_line(step: Step, now: float, width: int) -> str:
-    """`Warm   57%   [#####.....]  37/65 layers   18 s of ~31 s   3 requests held`, cut to `width`."""
+    """`Warm   57%   [#####.....]  37/65 layers   18 s of ~31 s   3 requests held`: the bar gives way to the words."""
     took = units.duration(now - step.since)
     timing = f"{took} of ~{units.duration(step.expected_s)}" if step.expected_s else took
     held = f"{step.held} request{'s' * (step.held != 1)} held" if step.held else ""
-    percent, bar = "...", ""
-    if step.fraction is not None:
-        percent, full = f"{step.fraction:.0%}", round(step.fraction * BAR_CELLS)
-        bar = f"[{'#' * full}{'.' * (BAR_CELLS - full)}]"
-    parts = [part for part in (bar, units.plain(step.message).replace("\n", " "), timing, held) if part]
-    return f"{step.label:<{LABEL_CELLS}} {percent:<5} {'   '.join(parts)}"[: width - 1]
+    percent = "..." if step.fraction is None else f"{step.fraction:.0%}"
+    words = GAP.join(part for part in (units.plain(step.message).replace("\n", " "), timing, held) if part)
+    head = f"{step.label:<{LABEL_CELLS}} {percent:<5}"
+    cells = min(BAR_CELLS, width - 1 - len(head) - len(words) - len(GAP) - len(" []"))
+    if step.fraction is not None and cells >= FEWEST_BAR_CELLS:
+        full = round(min(step.fraction, 1.0) * cells)
+        words = f"[{'#' * full}{'.' * (cells - full)}]{GAP}{words}"
+    return f"{head} {words}"[: width - 1]
 
 
 def result_line(label: str, result: str, text: str) -> str:
@@ -101,16 +105,16 @@ class Plain:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._label = ""
-        self._fraction = 0.0
+        self._part = 0
         self._at = 0.0
 
     def show(self, step: Step) -> None:
-        fraction = step.fraction or 0.0
-        due = time.monotonic() - self._at >= PLAIN_EVERY_S or fraction - self._fraction >= PLAIN_EVERY_FRACTION
+        part = int((step.fraction or 0.0) * PLAIN_PARTS + 1e-9)  # 0.3 * 10 may fall short of 3
+        due = time.monotonic() - self._at >= PLAIN_EVERY_S or part > self._part
         if step.label == self._label and not due:
             return
-        self._label, self._fraction, self._at = step.label, fraction, time.monotonic()
-        percent = f"{fraction:.0%}" if step.fraction is not None else "..."
+        self._label, self._part, self._at = step.label, part, time.monotonic()
+        percent = f"{step.fraction:.0%}" if step.fraction is not None else "..."
         self._line(result_line(step.label, percent, units.plain(step.message).replace("\n", " ")))
 
     def finish(self, label: str, result: str, text: str) -> None:

@@ -76,7 +76,7 @@ def details(slot: Json) -> str:
         ("engine", f"{slot['provider']} on {slot['device']}"),
         ("address", slot["url"]),
         ("context", units.context(slot["context_size"])),
-        ("requests", f"{active(slot)} in flight, {slot['queued']} queued"),
+        ("requests", f"{slot['in_flight']} in flight, {slot['queued']} queued"),
         ("desired", f"{desired['want']} by {desired['by']}, {units.ago(desired['at'], time.time())}"),
         ("next", until(slot) if until(slot) != "-" else None),
         ("stale", slot["stale"]),

@@ -1,9 +1,11 @@
 """The only source of time outside the event loop, so that tests can hold it still."""
 
-import asyncio
 import time
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio  # for a name only: hal0ctl reads this module too, and must start quickly
 
 
 class Clock(Protocol):
@@ -30,7 +32,7 @@ class SteadyClock:
     Deadlines and records share it, so that a correction of the wall clock moves neither.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: "asyncio.AbstractEventLoop") -> None:
         self._loop = loop
         self._offset = time.time() - loop.time()
 
