@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from hal0.lib.aio import Signal, SingleFlight, backoff_s
+from hal0.lib.aio import Signal, SingleFlight, backoff_s, cancelled
 from tests.vloop import let_callbacks_run, virtual_time
 
 
@@ -105,3 +105,35 @@ async def test_a_signal_wakes_everyone_who_waits_and_only_them() -> None:
     assert not late.done()
     signal.notify()
     await late
+
+
+async def stubborn(error: Exception | None = None) -> None:
+    """Takes ten seconds to end once it is cancelled."""
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(10)
+        if error:
+            raise error
+
+
+@pytest.mark.parametrize("error", [None, ValueError("on the way out")])
+@virtual_time
+async def test_a_cancelled_task_has_ended_however_it_ends(error: Exception | None) -> None:
+    task = asyncio.create_task(stubborn(error))
+    await asyncio.sleep(1)
+    await cancelled(task)
+    assert task.done()
+    await cancelled(task)
+
+
+@virtual_time
+async def test_a_caller_that_is_cancelled_while_it_waits_is_cancelled() -> None:
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(1)
+    caller = asyncio.create_task(cancelled(task))
+    await asyncio.sleep(1)
+    caller.cancel()
+    await asyncio.wait([caller])
+    assert caller.cancelled()
+    await cancelled(task)

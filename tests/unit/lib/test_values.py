@@ -1,5 +1,6 @@
 """Ring, clock and JSON codec."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -7,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hal0.lib.clock import SystemClock, iso
+from hal0.lib.clock import SteadyClock, SystemClock, iso
 from hal0.lib.jsonio import JSONDecodeError, dumps, dumps_pretty, loads
 from hal0.lib.ring import Ring
+from tests.vloop import virtual_time
 
 
 @given(capacity=st.integers(1, 20), items=st.integers(0, 60), seen=st.integers(0, 70))
@@ -37,6 +39,15 @@ def test_times_on_the_wire_are_utc_with_milliseconds(seconds: float, text: str) 
 def test_the_system_clock_is_the_time_of_day() -> None:
     before = time.time()
     assert before <= SystemClock().now() <= time.time()
+
+
+@virtual_time
+async def test_the_steady_clock_moves_with_the_loop_from_the_time_of_day() -> None:
+    clock = SteadyClock(asyncio.get_running_loop())
+    before = clock.now()
+    assert before == pytest.approx(time.time(), abs=5)
+    await asyncio.sleep(3600)
+    assert clock.now() - before == pytest.approx(3600)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.text() | st.integers(-(2**53), 2**53), st.lists))
