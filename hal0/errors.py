@@ -66,6 +66,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "model.exists": _row(409, "A model of this id exists", "Choose another id."),
         "config.conflict": _row(409, "The configuration changed meanwhile", "Read it again, then save."),
         "profile.in_use": _row(409, "The profile is in use", "Change the slots that the message names."),
+        "server.port_taken": _row(409, "The port is taken", "hal0 serve --port PORT"),
         "server.already_running": _row(409, "hal0 is already running here", "hal0ctl status"),
         # content
         "audio.unsupported_format": _row(415, "The audio cannot be decoded", "Send wav, mp3, flac, ogg, m4a or webm."),

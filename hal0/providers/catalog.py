@@ -4,10 +4,18 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from hal0.providers.absent import Absent
 from hal0.providers.base import Provider
 from hal0.providers.llamacpp import LlamaCpp
-from hal0.vocab import ProviderName
+from hal0.vocab import Capability, ProviderName
 
-_ALL: Final[tuple[Provider, ...]] = (LlamaCpp(),)
+_ALL: Final[tuple[Provider, ...]] = (
+    LlamaCpp(),
+    Absent(ProviderName.FLM, frozenset({Capability.CHAT, Capability.EMBED, Capability.STT})),
+    Absent(ProviderName.MOONSHINE, frozenset({Capability.STT})),
+    Absent(ProviderName.KOKORO, frozenset({Capability.TTS})),
+    Absent(ProviderName.COMFYUI, frozenset({Capability.IMAGE})),
+    Absent(ProviderName.UPSTREAM, frozenset(Capability)),
+)
 
 PROVIDERS: Final[Mapping[ProviderName, Provider]] = MappingProxyType({provider.name: provider for provider in _ALL})

@@ -303,6 +303,17 @@ async def _bury(effects: Effects, order: Order, clock: Clock) -> h.Happening:
     return h.Buried(failure, jitter())
 
 
+async def sweep(effects: Effects, leaving: tuple[Container, ...], report: Callable[[h.Happening], None]) -> None:
+    """Try once more to be rid of containers that would not go."""
+    for container in leaving:
+        try:
+            await effects.retire(container, stop_s=STOP_S)
+        except (Stuck, Hal0Error) as err:
+            log.warning("%s is still there (%s)", container.name, err)
+        else:
+            report(h.Left(container.name))
+
+
 def located(container: Container, info: ContainerInfo | None, provider: Provider, place: Place) -> Container:
     """Where the container answers, and its process, from what the engine says now."""
     if info is None:

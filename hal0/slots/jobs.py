@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hal0.errors import Hal0Error
-from hal0.events.bus import Bus, Topic
+from hal0.events.bus import Bus, Event, Topic
 from hal0.lib import jsonio
 from hal0.lib.aio import Signal
 from hal0.lib.atomic import write_atomic
@@ -135,8 +135,10 @@ class Jobs:
         """Newest first."""
         return [job.view for job in reversed(self._jobs.values())]
 
-    def running(self) -> list[JobView]:
-        return [job.view for job in self._jobs.values() if not job.ended]
+    def snapshot_events(self) -> list[Event]:
+        """Every running job, for new listeners; ended ones are asked for when needed."""
+        running = [job.view for job in self._jobs.values() if not job.ended]
+        return [Event(Topic.JOB, view.id, view.model_dump(mode="json")) for view in running]
 
     async def keep_saving(self) -> None:
         """Write the log whenever something has changed; runs for ever."""

@@ -16,30 +16,27 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from hal0.config.slots import SlotConfig
-from hal0.engine.base import ContainerInfo, ContainerStatus
 from hal0.errors import Hal0Error
-from hal0.lib.aio import Signal, cancelled
-from hal0.lib.clock import Clock
+from hal0.lib.aio import Signal
 from hal0.providers.base import Endpoint, Provider
 from hal0.slots import failure as failures
 from hal0.slots import happenings as h
 from hal0.slots import logbook, timers, verbs, warmup
-from hal0.slots.effects import Effects, Order, Stuck, Subject, carry_out
+from hal0.slots.effects import Order, Subject, sweep
 from hal0.slots.errands import Errands
 from hal0.slots.eyes import Eyes
 from hal0.slots.handle import SlotSnapshot
-from hal0.slots.jobs import Job, Jobs
+from hal0.slots.hands import Hands
+from hal0.slots.jobs import Job
 from hal0.slots.keeper import Keeper
-from hal0.slots.plan import Place, container_name, context_of, resolve_device
-from hal0.slots.ports import PortLeases
+from hal0.slots.plan import container_name, context_of, resolve_device
 from hal0.slots.record import Container, Failure, SlotRecord
 from hal0.slots.serving import InFlight, Request
-from hal0.slots.state import NEVER, PORT_TRIES, TRANSITIONS, Decision, Effect, decide, shown
-from hal0.slots.store import SlotStore
+from hal0.slots.state import NEVER, PORT_TRIES, TRANSITIONS, Decision, Effect, decide
+from hal0.slots.tools import Owner, Tools
 from hal0.slots.verbs import Asked
 from hal0.slots.view import ModelFacts, Shown, message, snapshot_of, view_of
-from hal0.slots.watchers import Watchers
-from hal0.vocab import By, Phase, Role, SlotName, SlotState, Want
+from hal0.vocab import By, Phase, Role, SlotName, Want
 from hal0.wire.slots import SlotView
 
 log = logging.getLogger(__name__)
@@ -47,21 +44,6 @@ log = logging.getLogger(__name__)
 _LEAVING_RETRY_S: Final = 60.0
 _FLIP_ANNOUNCE_S: Final = 0.05  # ready <-> serving flips with every request: they are announced together
 _MAX_STEPS: Final = 16  # decisions in a row; one that never rests is our bug
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What an actor works with; the same for all slots. `announce(slot, routing_changed)` tells the world."""
-
-    effects: Effects
-    store: SlotStore
-    ports: PortLeases
-    jobs: Jobs
-    watchers: Watchers
-    clock: Clock
-    place: Place
-    model_facts: Callable[[str | None], ModelFacts]
-    announce: Callable[["Slot", bool], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +68,7 @@ class Slot:
         config: SlotConfig,
         provider: Provider,
         tools: Tools,
+        owner: Owner,
         life: h.Life,
         *,
         record: SlotRecord | None = None,
@@ -95,11 +78,11 @@ class Slot:
         self._config = config
         self._provider = provider
         self._tools = tools
+        self._owner = owner
         self._life = life
         self._secret = secret
         self._mail: asyncio.Queue[_Mail] = asyncio.Queue()
-        self._step = 0
-        self._effect: asyncio.Task[None] | None = None
+        self._hands = Hands(tools.effects, tools.clock, self._report)
         self._errands = Errands(name, tools.jobs)
         self._eyes = Eyes(name, tools.watchers, self._seen, lambda: self._in_flight.count == 0)
         self._book = logbook.opened(record, life.phase, tools.clock.now())
@@ -155,10 +138,9 @@ class Slot:
         if current is not None and self._life.facts.launched:
             self._eyes.confirm(current)
 
-    def observe(self, infos: list[ContainerInfo]) -> None:
-        """A list of all containers: is ours still in it?"""
+    def observe(self, running: frozenset[str]) -> None:
+        """The names of all containers that run: is ours still among them?"""
         current = self._life.facts.current
-        running = {info.name for info in infos if info.status is ContainerStatus.RUNNING}
         if current is not None and current.name not in running:
             self.suspect()
 
@@ -240,7 +222,7 @@ class Slot:
 
     def _receive(self, mail: _Message) -> None:
         current = self._life.facts.current
-        stale_step = mail.step is not None and mail.step != self._step
+        stale_step = mail.step is not None and mail.step != self._hands.step
         stale_eyes = mail.container is not None and (current is None or current.name != mail.container)
         if not stale_step and not stale_eyes:
             self._fold(mail.happening)
@@ -286,7 +268,7 @@ class Slot:
         old, phase = self._life, decision.phase
         if phase not in TRANSITIONS[old.phase]:
             raise Hal0Error("system.internal", f"slot {self.name}: {old.phase} -> {phase} is not a transition")
-        await self._stop_effect()
+        await self._hands.stop()
         now = self._tools.clock.now()
         self._life = h.enter(old, phase, self._deadline(phase, now))
         if phase is not Phase.STARTING:
@@ -353,7 +335,6 @@ class Slot:
         return True
 
     def _start(self, effect: Effect) -> None:
-        self._step += 1
         facts = replace(self._life.facts, busy=effect)
         self._life = replace(self._life, facts=facts)
         order = Order(
@@ -366,19 +347,7 @@ class Slot:
             warmed=self._book.warmed,
             requests=self._in_flight,
         )
-        self._effect = asyncio.create_task(self._run_effect(order, self._step), name=f"slot-{self.name}-{effect}")
-
-    async def _run_effect(self, order: Order, step: int) -> None:
-        def report(happening: h.Happening) -> None:
-            self._mail.put_nowait(_Message(happening, step=step))
-
-        report(await carry_out(self._tools.effects, order, self._tools.clock, report))
-
-    async def _stop_effect(self) -> None:
-        task, self._effect = self._effect, None
-        self._step += 1
-        if task is not None:
-            await cancelled(task)
+        self._hands.start(order)
 
     def _watch(self) -> None:
         life, current = self._life, self._life.facts.current
@@ -386,6 +355,9 @@ class Slot:
             self._eyes.look_at(current, life.phase, self._provider, self._address(current))
         else:
             self._eyes.look_at(None, life.phase, self._provider, None)
+
+    def _report(self, happening: h.Happening, step: int) -> None:
+        self._mail.put_nowait(_Message(happening, step=step))
 
     def _seen(self, container: Container, happening: h.Happening) -> None:
         self._mail.put_nowait(_Message(happening, container=container.name))
@@ -412,7 +384,7 @@ class Slot:
             await self._save()
         if facts.leaving and now >= self._sweep_due and not self._eyes.busy("sweep"):
             self._sweep_due = now + _LEAVING_RETRY_S
-            self._eyes.start("sweep", self._sweep(facts.leaving))
+            self._eyes.start("sweep", sweep(self._tools.effects, facts.leaving, self.post))
         if self._life.phase is not Phase.READY:
             return
         if timers.recovered(facts, self._book, now):
@@ -433,23 +405,13 @@ class Slot:
         """A phase took too long."""
         phase, facts = self._life.phase, self._life.facts
         if phase is Phase.UNLOADING:  # the effect is stuck in the engine: give it up and begin it again
-            await self._stop_effect()
+            await self._hands.stop()
             self._life = replace(self._life, facts=replace(facts, deadline=self._deadline(phase, now)))
             self._fold(h.EngineTrouble())
             return
         self._life = replace(self._life, facts=replace(facts, deadline=NEVER))
         late = failures.of_deadline(phase, now - self._book.since, now)
         self._fold(h.Failed(late, warmup.jitter()))
-
-    async def _sweep(self, leaving: tuple[Container, ...]) -> None:
-        """Try once more to be rid of containers that would not go."""
-        for container in leaving:
-            try:
-                await self._tools.effects.retire(container, stop_s=warmup.STOP_S)
-            except (Stuck, Hal0Error) as err:
-                log.warning("slot %s: %s is still there (%s)", self.name, container.name, err)
-            else:
-                self.post(h.Left(container.name))
 
     # -- files, verbs, announcements --------------------------------------------------------------------------------
 
@@ -491,12 +453,7 @@ class Slot:
     def _announce(self, *, routing: bool) -> None:
         self._snapshot = None
         self._changed.notify()
-        self._tools.announce(self, routing)
-
-    def _state(self, now: float) -> SlotState:
-        quiet_s = now - self._book.last_used if self._book.last_used is not None else 0.0
-        in_flight = self._in_flight.count
-        return shown(self._life.phase, in_flight=in_flight, quiet_s=quiet_s, idle_timeout_s=self._config.idle_timeout_s)
+        self._owner.announce(self.name, routing=routing)
 
     def _endpoint(self) -> Endpoint | None:
         """Where a request may go now: ready, and believed to be alive."""
@@ -509,7 +466,7 @@ class Slot:
         return Endpoint(container.host, container.port or self._provider.container_port, self._secret)
 
     def _model_facts(self) -> ModelFacts:
-        return self._tools.model_facts(self._life.desired.model)
+        return self._owner.model_facts(self._life.desired.model)
 
     def _shown(self) -> Shown:
         now, model = self._tools.clock.now(), self._model_facts()
@@ -520,7 +477,6 @@ class Slot:
             device=resolve_device(self._config, self._tools.place),
             life=self._life,
             book=self._book,
-            state=self._state(now),
             endpoint=self._endpoint(),
             in_flight=self._in_flight.count,
             model=model,
@@ -533,7 +489,7 @@ class Slot:
         """End all own tasks; the container goes on."""
         if self._flip is not None:
             self._flip.cancel()
-        await self._stop_effect()
+        await self._hands.stop()
         await self._eyes.close()
         if self._keeper.due != NEVER:
             await self._save()

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from typing import Final
 
 from hal0.config.root import RootConfig
-from hal0.engine.base import ContainerInfo, Engine, EventKind, LogLine
+from hal0.engine.base import ContainerInfo, ContainerStatus, Engine, EventKind, LogLine
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus, Event, Topic
 from hal0.lib.aio import backoff_s, cancelled
@@ -21,8 +21,9 @@ from hal0.slots import boot
 from hal0.slots.adopt import LABEL_INSTANCE, LABEL_SLOT, adopt
 from hal0.slots.happenings import EngineBack
 from hal0.slots.jobs import Job
-from hal0.slots.slot import Slot, Tools
+from hal0.slots.slot import Slot
 from hal0.slots.store import Remembered
+from hal0.slots.tools import Tools
 from hal0.slots.verbs import Asked
 from hal0.slots.view import ModelFacts
 from hal0.vocab import By, ProviderName, SlotName
@@ -74,11 +75,11 @@ class Supervisor:
     def get(self, name: str) -> Slot | None:
         return self._slots.get(SlotName(name))
 
-    def announce(self, slot: Slot, routing: bool) -> None:
-        """A slot changed; `routing` when a decision of the dispatcher may depend on it."""
+    def announce(self, slot: SlotName, *, routing: bool) -> None:
+        """Implements `tools.Owner`."""
         if routing:
             self._version += 1
-        self._bus.publish(Topic.SLOT, slot.name, slot.view().model_dump(mode="json"))
+        self._bus.publish(Topic.SLOT, slot, self._slots[slot].view().model_dump(mode="json"))
 
     def model_facts(self, model: str | None) -> ModelFacts:
         """What the registry says about a model; remembered until the registry changes."""
@@ -111,7 +112,8 @@ class Supervisor:
         return slot
 
     async def load(self, name: str, model: str | None = None, by: By = By.OPERATOR) -> Job:
-        return await self.slot(name).ask(Asked(JobKind.LOAD, self._known(model), by))
+        slot = self.slot(name)
+        return await slot.ask(Asked(JobKind.LOAD, await self._known(model or slot.life.desired.model, model), by))
 
     async def unload(self, name: str, by: By = By.OPERATOR) -> Job:
         return await self.slot(name).ask(Asked(JobKind.UNLOAD, None, by))
@@ -120,16 +122,22 @@ class Supervisor:
         return await self.slot(name).ask(Asked(JobKind.RESTART))
 
     async def swap(self, name: str, model: str) -> Job:
-        return await self.slot(name).ask(Asked(JobKind.SWAP, self._known(model)))
+        slot = self.slot(name)
+        return await slot.ask(Asked(JobKind.SWAP, await self._known(model, model)))
 
     async def reset(self, name: str) -> SlotView:
         slot = self.slot(name)
         await slot.reset()
         return slot.view()
 
-    def _known(self, model: str | None) -> str | None:
-        """The id of a model that is here; raises what the registry refuses. A typo changes nothing."""
-        return None if model is None else self._registry.require(self._registry.fold(model)).id
+    async def _known(self, wanted: str | None, asked: str | None) -> str | None:
+        """The id of the model that was asked for, after a look at the disk when it is not known yet.
+
+        Raises what the registry refuses: a typo changes nothing.
+        """
+        if wanted is not None and self.model_facts(self._registry.fold(wanted)).missing is not None:
+            await asyncio.to_thread(self._registry.scan)
+        return None if asked is None else self._registry.require(asked).id
 
     def views(self) -> list[SlotView]:
         return [slot.view() for slot in self._slots.values()]
@@ -203,7 +211,7 @@ class Supervisor:
         serves = alone and await boot.still_answers(past.record, provider, past.secret, tools.watchers)
         configured = boot.configured(config, past.model)
         life = boot.on_the_records_word(past.record, configured, serves=serves, now=tools.clock.now())
-        return Slot(name, config, provider, tools, life, record=past.record, secret=past.secret)
+        return Slot(name, config, provider, tools, self, life, record=past.record, secret=past.secret)
 
     async def _place(self, slot: Slot, infos: list[ContainerInfo], past: Remembered) -> None:
         tools, provider = self._tools, self._providers[slot.config.provider]
@@ -273,8 +281,9 @@ class Supervisor:
     async def _look(self) -> None:
         infos = await self._list(_LIST_S)
         if infos is not None:
+            running = frozenset(info.name for info in infos if info.status is ContainerStatus.RUNNING)
             for slot in self._slots.values():
-                slot.observe(infos)
+                slot.observe(running)
 
     async def _follow_events(self) -> None:
         async for event in self._engine.events(self._labels):

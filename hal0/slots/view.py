@@ -9,7 +9,7 @@ from hal0.slots.handle import Serves, SlotFailure, SlotSnapshot
 from hal0.slots.happenings import Life
 from hal0.slots.logbook import Logbook
 from hal0.slots.record import Container, Failure
-from hal0.slots.state import NEVER
+from hal0.slots.state import NEVER, shown
 from hal0.slots.warmup import expected_s
 from hal0.vocab import BUILTIN_SLOTS, Capability, Device, Phase, SlotName, SlotState
 from hal0.wire.slots import (
@@ -44,7 +44,6 @@ class Shown:
     device: Device
     life: Life
     book: Logbook
-    state: SlotState
     endpoint: Endpoint | None
     in_flight: int
     model: ModelFacts
@@ -53,39 +52,45 @@ class Shown:
     now: float
 
     @property
+    def state(self) -> SlotState:
+        quiet_s = self.now - self.book.last_used if self.book.last_used is not None else 0.0
+        idle_s = self.config.idle_timeout_s
+        return shown(self.life.phase, in_flight=self.in_flight, quiet_s=quiet_s, idle_timeout_s=idle_s)
+
+    @property
     def live_model(self) -> str | None:
         """The model it has, or will have when what is under way is done."""
         return self.life.desired.model
 
 
-def serves(shown: Shown) -> tuple[Serves, ...]:
+def serves(it: Shown) -> tuple[Serves, ...]:
     """One entry per capability of its model that its provider can serve."""
-    model = shown.live_model
+    model = it.live_model
     if model is None:
         return ()
-    able = shown.model.capabilities & shown.provider.capabilities
+    able = it.model.capabilities & it.provider.capabilities
     return tuple(Serves(model, capability) for capability in sorted(able))
 
 
-def snapshot_of(shown: Shown) -> SlotSnapshot:
-    life, config = shown.life, shown.config
+def snapshot_of(it: Shown) -> SlotSnapshot:
+    life, config = it.life, it.config
     fault = life.facts.fault if life.phase in (Phase.ERROR, Phase.UNLOADING) else None
     retry_at = life.facts.retry_at
     return SlotSnapshot(
-        name=shown.name,
-        builtin=shown.name in BUILTIN_SLOTS,
-        provider=shown.provider,
-        provider_name=shown.provider.name,
+        name=it.name,
+        builtin=it.name in BUILTIN_SLOTS,
+        provider=it.provider,
+        provider_name=it.provider.name,
         phase=life.phase,
-        state=shown.state,
+        state=it.state,
         want=life.desired.want,
-        model=shown.live_model,
-        model_missing=shown.model.missing,
-        demo=shown.model.demo,
-        serves=serves(shown),
+        model=it.live_model,
+        model_missing=it.model.missing,
+        demo=it.model.demo,
+        serves=serves(it),
         aliases=config.aliases,
-        endpoint=shown.endpoint,
-        in_flight=shown.in_flight,
+        endpoint=it.endpoint,
+        in_flight=it.in_flight,
         max_inflight=config.max_inflight,
         queue_limit=config.queue_limit,
         priority=config.priority,
@@ -93,11 +98,11 @@ def snapshot_of(shown: Shown) -> SlotSnapshot:
         hold_s=config.hold_s,
         first_byte_timeout_s=config.first_byte_timeout_s or FIRST_BYTE_S,
         on_client_gone=config.on_client_gone,
-        context_size=shown.context_size,
+        context_size=it.context_size,
         failure=_slot_failure(fault) if fault else None,
         next_attempt_at=retry_at if fault is not None and retry_at != NEVER else None,
-        load_started_at=shown.book.load_started,
-        expected_load_s=expected_s(shown.book.history, shown.live_model),
+        load_started_at=it.book.load_started,
+        expected_load_s=expected_s(it.book.history, it.live_model),
         progress=life.facts.progress.message if life.facts.progress else None,
     )
 
@@ -106,58 +111,58 @@ def snapshot_of(shown: Shown) -> SlotSnapshot:
 FIRST_BYTE_S = 600.0
 
 
-def view_of(shown: Shown) -> SlotView:
-    life, config, facts = shown.life, shown.config, shown.life.facts
-    expected = expected_s(shown.book.history, shown.live_model)
-    elapsed = shown.now - shown.book.load_started if shown.book.load_started is not None else None
+def view_of(it: Shown) -> SlotView:
+    life, config, facts = it.life, it.config, it.life.facts
+    expected = expected_s(it.book.history, it.live_model)
+    elapsed = it.now - it.book.load_started if it.book.load_started is not None else None
     return SlotView(
-        name=shown.name,
-        builtin=shown.name in BUILTIN_SLOTS,
-        state=shown.state,
-        since=shown.book.since,
-        message=message(shown),
+        name=it.name,
+        builtin=it.name in BUILTIN_SLOTS,
+        state=it.state,
+        since=it.book.since,
+        message=message(it),
         desired=DesiredView(want=life.desired.want, model=life.desired.model, by=life.desired.by, at=life.desired.at),
-        provider=shown.provider.name,
-        device=shown.device,
-        model=shown.live_model,
+        provider=it.provider.name,
+        device=it.device,
+        model=it.live_model,
         seed_model=config.model,
-        demo=shown.model.demo,
-        serves=[ServesView(model=s.model, capability=s.capability) for s in serves(shown)],
+        demo=it.model.demo,
+        serves=[ServesView(model=s.model, capability=s.capability) for s in serves(it)],
         aliases=list(config.aliases),
-        capabilities=sorted(shown.provider.capabilities),
+        capabilities=sorted(it.provider.capabilities),
         port=facts.current.port if facts.current else None,
-        url=shown.endpoint.base_url if shown.endpoint else None,
+        url=it.endpoint.base_url if it.endpoint else None,
         containers=[_container(c) for c in ((facts.current,) if facts.current else ()) + facts.leaving],
-        context_size=shown.context_size,
+        context_size=it.context_size,
         pinned=config.pinned,
         priority=config.priority,
-        in_flight=shown.in_flight,
+        in_flight=it.in_flight,
         queued=0,
         max_inflight=config.max_inflight,
         swap_mode=config.swap,
         swap=SwapView(from_model=facts.swap.from_model, to_model=facts.swap.to_model, step=facts.swap.step)
         if facts.swap
         else None,
-        progress=_progress(shown),
-        failure=_failure(shown),
+        progress=_progress(it),
+        failure=_failure(it),
         stale=None,
-        unsaved=shown.unsaved,
-        ready_at=shown.book.ready_at,
-        last_used=shown.book.last_used,
+        unsaved=it.unsaved,
+        ready_at=it.book.ready_at,
+        last_used=it.book.last_used,
         idle_timeout_s=config.idle_timeout_s,
         expected_load_s=expected,
         remaining_s=max(expected - elapsed, 0.0) if expected is not None and elapsed is not None else None,
-        notes=notes(shown),
+        notes=notes(it),
     )
 
 
-def message(shown: Shown) -> str:
+def message(it: Shown) -> str:
     """One sentence: what the slot is doing, or why it is not."""
-    life, facts = shown.life, shown.life.facts
+    life, facts = it.life, it.life.facts
     if life.phase is Phase.OFFLINE:
-        if shown.live_model is None:
+        if it.live_model is None:
             return "pick a model"
-        return shown.model.missing or "offline"
+        return it.model.missing or "offline"
     if life.phase is Phase.ERROR and facts.fault is not None:
         if facts.retry_at == NEVER:
             return facts.fault.message
@@ -165,7 +170,7 @@ def message(shown: Shown) -> str:
     if facts.progress is not None:
         return facts.progress.message
     if life.phase is Phase.READY:
-        return f"serving {shown.live_model}"
+        return f"serving {it.live_model}"
     return {
         Phase.PULLING: "looking for image and model",
         Phase.STARTING: "starting the container",
@@ -174,16 +179,16 @@ def message(shown: Shown) -> str:
     }.get(life.phase, str(life.phase))
 
 
-def notes(shown: Shown) -> list[str]:
+def notes(it: Shown) -> list[str]:
     """What an operator should know and is no error."""
-    seed, live = shown.config.model, shown.live_model
+    seed, live = it.config.model, it.live_model
     if seed is not None and live is not None and seed != live:
         return [f"the configuration's seed is {seed}, the live model is {live}: `hal0ctl slot swap` changes it"]
     return []
 
 
-def _progress(shown: Shown) -> ProgressView | None:
-    facts = shown.life.facts
+def _progress(it: Shown) -> ProgressView | None:
+    facts = it.life.facts
     if facts.progress is not None:
         return ProgressView(
             phase=facts.progress.phase, fraction=facts.progress.fraction, message=facts.progress.message
@@ -191,12 +196,12 @@ def _progress(shown: Shown) -> ProgressView | None:
     return None
 
 
-def _failure(shown: Shown) -> FailureView | None:
-    facts = shown.life.facts
+def _failure(it: Shown) -> FailureView | None:
+    facts = it.life.facts
     failure = facts.fault or facts.failure
     if failure is None:
         return None
-    resting = shown.life.phase is Phase.ERROR and facts.retry_at != NEVER
+    resting = it.life.phase is Phase.ERROR and facts.retry_at != NEVER
     return failure_view(failure, facts.attempts.count, facts.retry_at if resting else None)
 
 

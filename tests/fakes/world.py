@@ -15,9 +15,10 @@ from hal0.slots.effects import Effects
 from hal0.slots.jobs import Job, Jobs
 from hal0.slots.plan import Place
 from hal0.slots.ports import PortLeases
-from hal0.slots.slot import Slot, Tools
+from hal0.slots.slot import Slot
 from hal0.slots.store import SlotStore
 from hal0.slots.supervisor import Supervisor
+from hal0.slots.tools import Tools
 from hal0.slots.watchers import Watchers
 from hal0.vocab import Capability, Phase, ProviderName
 from hal0.wire.jobs import JobView
@@ -60,6 +61,9 @@ class FakeModels:
 
     def fold(self, name: str) -> str:
         return name
+
+    def scan(self) -> None:
+        self.version += 1
 
 
 class FakeImages:
@@ -108,8 +112,6 @@ class World:
             watchers=Watchers(self.engine, None, clock),  # type: ignore[arg-type]
             clock=clock,
             place=place,
-            model_facts=lambda model: supervisor.model_facts(model),
-            announce=lambda slot, routing: supervisor.announce(slot, routing),
         )
         supervisor = Supervisor(config, self.engine, self.models, providers, tools, bus)  # type: ignore[arg-type]
         await supervisor.start()

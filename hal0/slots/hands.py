@@ -1,0 +1,38 @@
+"""The one effect task of a slot: started with a step number, ended before the next begins."""
+
+import asyncio
+from collections.abc import Callable
+
+from hal0.lib.aio import cancelled
+from hal0.lib.clock import Clock
+from hal0.slots.effects import Effects, Order, carry_out
+from hal0.slots.happenings import Happening
+
+
+class Hands:
+    """`report(happening, step)` gets progress and exactly one end; a step that is not `step` any more is stale."""
+
+    def __init__(self, effects: Effects, clock: Clock, report: Callable[[Happening, int], None]) -> None:
+        self._effects = effects
+        self._clock = clock
+        self._report = report
+        self._task: asyncio.Task[None] | None = None
+        self.step = 0
+
+    def start(self, order: Order) -> None:
+        self.step += 1
+        name = f"slot-{order.subject.slot}-{order.effect}"
+        self._task = asyncio.create_task(self._run(order, self.step), name=name)
+
+    async def stop(self) -> None:
+        """Cancel the effect under way and wait for its end; what it still says is stale."""
+        task, self._task = self._task, None
+        self.step += 1
+        if task is not None:
+            await cancelled(task)
+
+    async def _run(self, order: Order, step: int) -> None:
+        def progress(happening: Happening) -> None:
+            self._report(happening, step)
+
+        progress(await carry_out(self._effects, order, self._clock, progress))
