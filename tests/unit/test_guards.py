@@ -1,7 +1,9 @@
 """The guards of this suite bite: each fault they watch for is made on purpose."""
 
 import asyncio
+import re
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,6 +91,51 @@ async def test_a_blocking_call_of_hal0_is_caught(
         act(file)
     await asyncio.to_thread(act, file)
     assert file.read_text() == "x"  # the test's own calls are its own business
+
+
+OFFENDERS = """
+import asyncio, socket, warnings
+
+KEPT = []
+
+async def test_forgets_a_task():
+    KEPT.append(asyncio.create_task(asyncio.sleep(60)))
+
+def test_forgets_a_socket():
+    KEPT.append(socket.socket())
+
+async def test_forgets_a_transport():
+    async def serve(reader, writer):
+        writer.close()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    KEPT.append(await asyncio.open_connection(*server.sockets[0].getsockname()[:2]))
+    server.close()
+
+async def test_fails_in_a_callback():
+    asyncio.get_running_loop().call_soon([].pop)
+    await asyncio.sleep(0)
+
+def test_warns():
+    warnings.warn("not for me", DeprecationWarning)
+
+async def test_forgets_to_await():
+    asyncio.sleep(1)
+
+def test_is_good():
+    pass
+"""
+
+
+def test_offending_tests_fail_in_this_suite(tmp_path: Path) -> None:
+    file = tmp_path / "test_offenders.py"
+    file.write_text(OFFENDERS)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c", str(root / "pyproject.toml")]
+    command += ["--rootdir", str(root), "-p", "no:cacheprovider", "-rA", str(file)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    caught = set(re.findall(r"^(?:FAILED|ERROR) \S*::(\w+)", done.stdout, re.MULTILINE))
+    offending = set(re.findall(r"def (test_\w+)", OFFENDERS)) - {"test_is_good"}
+    assert caught == offending, done.stdout
 
 
 def test_two_leases_never_share_a_port() -> None:
