@@ -14,6 +14,7 @@ from hal0.client import ClientError
 from hal0.lib.atomic import private_dir
 from hal0.paths import Paths
 
+PROGRAM: Final = (sys.executable, "-m", "hal0", "serve")
 LOG_LIMIT_BYTES: Final = 10 * 1024 * 1024  # checked at each start; one older file is kept
 POLL_S: Final = 0.05
 STOP_WAIT_S: Final = 150.0  # open streams get 120 s, the rest is hal0's own
@@ -63,19 +64,19 @@ def log_file(local: Paths) -> Path:
     return local.state_dir / "hal0.log"
 
 
-def start(local: Paths, arguments: Sequence[str] = ()) -> int:
-    """Start `python -m hal0 serve` in a session of its own, its output in the log file; returns its pid."""
+def start(local: Paths, arguments: Sequence[str] = (), *, program: Sequence[str] = PROGRAM) -> int:
+    """Start the daemon in a session of its own, its output in the log file; returns its pid."""
     private_dir(local.state_dir)
     log = log_file(local)
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))
-    argv = [sys.executable, "-m", "hal0", "serve", *arguments]
+    argv = [*program, *arguments]
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    return os.posix_spawn(sys.executable, argv, os.environ, file_actions=files, setsid=True)
+    return os.posix_spawn(argv[0], argv, os.environ, file_actions=files, setsid=True)
 
 
 def wait_until(answers: Callable[[], bool], pid: int, local: Paths, *, timeout_s: float) -> None:

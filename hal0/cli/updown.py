@@ -1,8 +1,6 @@
 """`hal0ctl up`, `down`, `serve`: from nothing to a slot that answers, and back."""
 
 import os
-import sys
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -15,7 +13,7 @@ from hal0.cli.image import fetch
 from hal0.cli.options import command
 from hal0.cli.session import Session
 from hal0.cli.slots import LOADED, ROUTABLE
-from hal0.client import ApiError, Client, ClientError, Json, Unreachable
+from hal0.client import ApiError, Client, Json, Unreachable
 
 START_WAIT_S: Final = 30.0
 PROBE_S: Final = 2.0  # a daemon on this machine answers its health in milliseconds
@@ -172,7 +170,5 @@ def _unload_all(session: Session) -> None:
 def serve(session: Session, *, arguments: tuple[Any, ...]) -> None:
     """Run the daemon in the foreground: --host, --port, --config."""
     del session
-    if not Path(sys.executable).exists():
-        raise ClientError("cli.no_python", f"cannot start hal0: there is no {sys.executable}")
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "hal0", "serve", *arguments])  # noqa: S606  one program, no shell
+    program = daemon.PROGRAM
+    os.execv(program[0], [*program, *arguments])  # noqa: S606  one program, no shell

@@ -1,0 +1,115 @@
+"""`hal0ctl up` once the daemon answers: image, demonstration model, load, and a text that is true."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from hal0.cli import first_model
+from hal0.cli.exits import Exit
+from hal0.cli.updown import local_url
+from hal0.vocab import SlotState
+from hal0.wire.jobs import JobKind, JobState, JobView
+from tests.fakes.api_server import ApiServer, error, image_view, slot_view
+from tests.unit.cli.conftest import Run
+
+
+@pytest.fixture(autouse=True)
+def _internet_is_said_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+
+
+def _posted(api: ApiServer) -> list[str]:
+    return [path for method, path, _ in api.requests if method == "POST"]
+
+
+def test_from_nothing_to_a_loaded_demo(api: ApiServer, hal0ctl: Run, home: Path) -> None:
+    def script(server: ApiServer, job: JobView) -> None:
+        if job.kind is JobKind.LOAD:
+            server.set_slot(slot_view("primary", SlotState.READY, model="demo", demo=True))
+        server.end_job(job.id)
+
+    api.slots["primary"] = slot_view("primary", SlotState.OFFLINE, model=None)
+    api.images["cpu"] = image_view("cpu")
+    api.replies["POST", "/api/models/demo"] = (200, {"id": "demo"})
+    api.script = script
+    ran = hal0ctl("up")
+    assert ran.code == 0
+    assert _posted(api) == ["/api/models/demo", "/api/images/cpu/build", "/api/slots/primary/load"]
+    assert "wrote demo, a tiny demonstration model whose answers are noise" in ran.err
+    assert "curl -N http://127.0.0.1:8080/v1/chat/completions" in ran.out
+    assert f"--output-dir {home}/var/models" in ran.out
+
+
+def test_what_is_there_is_not_made_again(api: ApiServer, hal0ctl: Run) -> None:
+    ran = hal0ctl("up")
+    assert ran.code == 0
+    assert _posted(api) == []
+    assert "hal0 is already running" in ran.err
+    assert "A real model" not in ran.out
+
+
+def test_installed_models_need_no_demo_and_a_present_image_no_build(api: ApiServer, hal0ctl: Run) -> None:
+    api.slots["primary"] = slot_view("primary", SlotState.OFFLINE)
+    api.images["cpu"] = image_view("cpu", local_id="sha256:1", source="local")
+    api.replies["POST", "/api/models/demo"] = error(409, "model.exists", "models are installed")
+    assert hal0ctl("up").code == 0
+    assert _posted(api) == ["/api/models/demo", "/api/slots/primary/load"]
+
+
+def test_a_pull_that_fails_is_followed_by_a_build(api: ApiServer, hal0ctl: Run) -> None:
+    def script(server: ApiServer, job: JobView) -> None:
+        if job.kind is JobKind.IMAGE_PULL:
+            member = {"code": "engine.failed", "message": "cannot pull: no such host"}
+            server.end_job(job.id, JobState.FAILED, error=member)
+        else:
+            server.end_job(job.id)
+
+    api.slots["primary"] = slot_view("primary", SlotState.OFFLINE)
+    api.images["cpu"] = image_view("cpu", digest="sha256:2", pullable=True)
+    api.script = script
+    ran = hal0ctl("up")
+    assert ran.code == 0
+    assert _posted(api)[1:] == ["/api/images/cpu/pull", "/api/images/cpu/build", "/api/slots/primary/load"]
+    assert "no such host; building it instead" in ran.err
+
+
+def test_json_output_is_one_object(api: ApiServer, hal0ctl: Run) -> None:
+    answer = json.loads(hal0ctl("up", "-o", "json").out)
+    assert answer["primary"]["state"] == "ready"
+    assert answer["status"]["version"] == "0.1.0"
+
+
+def test_up_is_for_this_machine(hal0ctl: Run) -> None:
+    assert hal0ctl("up", "--url", "http://box:8080").code == Exit.USAGE
+
+
+def test_without_internet_the_advice_is_another(tmp_path: Path) -> None:
+    with_net, without = (first_model.advice(tmp_path, internet=i, demo=True) for i in (True, False))
+    assert any("curl" in line for line in with_net)
+    assert not any("curl" in line for line in without)
+    assert any("no internet" in line for line in without)
+    assert first_model.advice(tmp_path, internet=True, demo=False) == []
+
+
+def test_the_internet_is_looked_for_within_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HTTPS_PROXY")
+    monkeypatch.delenv("https_proxy", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert first_model.internet("127.0.0.1", port, timeout_s=5)
+    assert not first_model.internet("127.0.0.1", port, timeout_s=0.2)
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [
+        ("http://0.0.0.0:8080", "http://127.0.0.1:8080"),
+        ("http://[::]:8081", "http://127.0.0.1:8081"),
+        ("http://192.0.2.7:9", "http://192.0.2.7:9"),
+        ("http://[2001:db8::1]:9", "http://[2001:db8::1]:9"),
+    ],
+)
+def test_local_url(url: str, local: str) -> None:
+    assert local_url(url) == local
