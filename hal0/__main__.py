@@ -1,6 +1,7 @@
 """`hal0`: the daemon. `hal0 serve` runs it in the foreground; `hal0 slot ...` and the like are hal0ctl's words."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         with open_home(here, time.time()) as home:
             write_first(here)
-            daemon.run(home, load(here, overrides=overrides))
+            daemon.run(home, load(here, os.environ, overrides), overrides)
     except Hal0Error as err:
         sys.stderr.write(f"error: {err.message}   [{err.code}]\n")
         for fault in err.details.get("faults", []):

@@ -16,7 +16,7 @@ from hal0 import __version__
 from hal0 import paths as places
 from hal0.access.place import keyless_off, read_rootless_network
 from hal0.api.build import build_app
-from hal0.config.load import Loaded
+from hal0.config.live import LiveConfig
 from hal0.config.models import ModelsConfig
 from hal0.dispatch.dispatcher import Dispatcher
 from hal0.engine import nested
@@ -30,6 +30,7 @@ from hal0.engine.service import PodmanService, candidates
 from hal0.events.bus import Bus, Snapshot
 from hal0.hardware.gpu import dri_nodes
 from hal0.home import Home
+from hal0.lib.aio import cancelled
 from hal0.lib.clock import SteadyClock
 from hal0.models.registry import Registry
 from hal0.observe.decisions import Decisions
@@ -47,9 +48,9 @@ from hal0.vocab import SLOT_PORTS, Device
 
 
 @asynccontextmanager
-async def create_app(home: Home, loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[web.Application]:
+async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -> AsyncIterator[web.Application]:
     """The application, ready to be served: podman found, slots adopted. Leaving stops hal0, not its containers."""
-    config, paths = loaded.root, home.paths
+    config, paths = live.root, home.paths
     clock = SteadyClock(asyncio.get_running_loop())
     async with AsyncExitStack() as stack:
         facts = await asyncio.to_thread(read_facts, environ, uid=os.getuid())
@@ -118,6 +119,8 @@ async def create_app(home: Home, loaded: Loaded, environ: Mapping[str, str]) -> 
         stack.push_async_callback(dispatcher.close)
         await supervisor.start()
         stack.push_async_callback(supervisor.close)
+        for name, work in (("config", live.follow(supervisor.apply)), ("jobs", jobs.keep_saving())):
+            stack.push_async_callback(cancelled, asyncio.create_task(work, name=name))
         about = About(
             version=__version__,
             instance=home.instance,
@@ -131,7 +134,7 @@ async def create_app(home: Home, loaded: Loaded, environ: Mapping[str, str]) -> 
         yield build_app(
             Services(
                 about=about,
-                config=lambda: config,
+                config=lambda: live.root,
                 clock=clock,
                 supervisor=supervisor,
                 dispatcher=dispatcher,

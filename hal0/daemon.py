@@ -7,11 +7,12 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from hal0.api.runner import HttpRunner
 from hal0.app import create_app
+from hal0.config.live import LiveConfig
 from hal0.config.load import Loaded
 from hal0.errors import Hal0Error
 from hal0.hardware.sockets import listener_of
@@ -25,31 +26,34 @@ log = logging.getLogger(__name__)
 _NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
-def run(home: Home, loaded: Loaded) -> None:
-    """Serve until SIGTERM or SIGINT. Raises Hal0Error when hal0 cannot start."""
+def run(home: Home, loaded: Loaded, overrides: Mapping[str, Any]) -> None:
+    """Serve until SIGTERM or SIGINT. Raises Hal0Error when hal0 cannot start.
+
+    `overrides` are the command line's values, kept when the configuration is read again.
+    """
     logs.to_stderr(loaded.root.server.log_level)
     _raise_file_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(home, loaded))
+        runner.run(_serve(home, LiveConfig(home.paths, loaded, os.environ, overrides)))
 
 
-async def _serve(home: Home, loaded: Loaded) -> None:
+async def _serve(home: Home, config: LiveConfig) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    config = loaded.root.server
-    async with create_app(home, loaded, os.environ) as app:
-        runner = HttpRunner(app, grace_s=config.grace_s)
+    server = config.root.server
+    async with create_app(home, config, os.environ) as app:
+        runner = HttpRunner(app, grace_s=server.grace_s)
         await runner.start()
         try:
             socket = socket_path(home.paths.run_dir, "hal0.sock", instance=home.instance)
             await runner.listen_unix(socket)
-            port = await _listen(runner, config.host, config.port)
+            port = await _listen(runner, server.host, server.port)
             await asyncio.to_thread(home.announce, f"http://127.0.0.1:{port}", socket)
             log.info("hal0 listens on port %d and on %s", port, socket)
             await stop.wait()
-            log.info("stopping: open requests have %g s to finish; containers stay up", config.grace_s)
+            log.info("stopping: open requests have %g s to finish; containers stay up", server.grace_s)
         finally:
             await runner.stop()
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from typing import Final
 
+from hal0.config.diff import Effect, diff
 from hal0.config.root import RootConfig
 from hal0.engine.base import ContainerInfo, ContainerStatus, Engine, EventKind, LogLine
 from hal0.errors import Hal0Error
@@ -26,7 +27,7 @@ from hal0.slots.store import Remembered
 from hal0.slots.tools import Tools
 from hal0.slots.verbs import Asked
 from hal0.slots.view import ModelFacts
-from hal0.vocab import By, ProviderName, SlotName
+from hal0.vocab import By, ProviderName, SlotName, Want
 from hal0.wire.jobs import JobKind
 from hal0.wire.slots import SlotView
 
@@ -175,17 +176,21 @@ class Supervisor:
         self._tasks.clear()
 
     async def apply(self, config: RootConfig) -> None:
-        """A new valid configuration: only the slots that changed notice."""
+        """A new valid configuration: only the slots that changed notice; a loaded one is replaced if it must be."""
         old, self._config = self._config, config
-        for name in config.slots:
+        changes = diff(old, config)
+        reloads = {change.slot for change in changes if change.effect is Effect.RELOAD}
+        for name in dict.fromkeys(change.slot for change in changes if change.slot is not None):
             slot = self.get(name)
-            if slot is None:
-                await self._add(SlotName(name))
-            elif name not in old.slots or old.effective(name) != config.effective(name):
+            if name not in config.slots:
+                await self._drop(name)
+            elif slot is None:
+                await self._add(name)
+            else:
                 effective = config.effective(name)
                 await slot.reconfigure(effective, self._providers[effective.provider])
-        for name in [n for n in self._slots if n not in config.slots]:
-            await self._drop(name)
+                if name in reloads and slot.life.desired.want is Want.LOADED:
+                    await slot.ask(Asked(JobKind.RESTART, None, By.CONFIG))
 
     async def _add(self, name: SlotName) -> None:
         remembered = (await self._tools.store.read([name]))[name]
