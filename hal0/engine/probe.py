@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from hal0.engine.base import LABEL_PREFIX, ContainerSpec
+from hal0.engine.errors import ContainerMissing
 from hal0.engine.host import HostFacts
 from hal0.engine.payload import Feature, HostProfile, create_body
 from hal0.engine.translate import Subject
-from hal0.engine.transport import Transport
+from hal0.engine.transport import Transport, json_filters
 from hal0.errors import Hal0Error
 from hal0.lib.atomic import write_atomic
 from hal0.lib.jsonio import JSONDecodeError, dumps_pretty, loads
@@ -25,6 +26,7 @@ _SCHEMA: Final = 1
 _PROGRAM: Final = "/.hal0-probe"
 _PROBED: Final = tuple(feature for feature in Feature if feature is not Feature.SELINUX)  # that one is read, not tried
 _MEMORY_BYTES: Final = 64 * 1024 * 1024
+_TRY_S: Final = 30.0  # the first bridge after a boot takes seconds on slow machines
 _INFO_S: Final = 10.0
 _SELINUX_REASON: Final = "model files keep their own labels; a confined slot could not read them"
 _INFO_HOST: Final = ("cgroupVersion", "cgroupManager", "networkBackend", "logDriver", "eventLogger", "memTotal")
@@ -43,8 +45,9 @@ class ProbeResult:
 class HostProbe:
     """The profile of the host behind one podman service. Probes at the first create, or earlier by `warm`."""
 
-    def __init__(self, facts: HostFacts, cache: Path) -> None:
+    def __init__(self, facts: HostFacts, cache: Path, *, instance: str = "host") -> None:
         self._facts = facts
+        self._label = {f"{LABEL_PREFIX}probe": instance}  # not the instance label: no slot's container is a probe
         self._cache = cache
         self._lock = asyncio.Lock()
         self.result: ProbeResult | None = None
@@ -74,10 +77,20 @@ class HostProbe:
         cached = await asyncio.to_thread(_load, self._cache, key)
         if cached is not None:
             return cached
-        profile, problem = await _search(transport, image, self._facts)
+        await self._sweep(transport)
+        profile, problem = await _search(_Trial(transport, image, self._label), self._facts)
         result = ProbeResult(key, profile, problem=problem)
         await self._keep(result)
         return result
+
+    async def _sweep(self, transport: Transport) -> None:
+        """Remove what a hal0 that was killed while it probed left behind."""
+        params = {
+            "all": "true",
+            "filters": json_filters(label=[f"{key}={value}" for key, value in self._label.items()]),
+        }
+        for left in await transport.json("/containers/json", Subject("list the containers"), params=params):
+            await _remove(transport, left["Id"])
 
     async def _keep(self, result: ProbeResult) -> None:
         if result.problem is None:
@@ -91,48 +104,66 @@ def static_profile(facts: HostFacts) -> HostProfile:
     return HostProfile(left_out)
 
 
-async def _search(transport: Transport, image: str, facts: HostFacts) -> tuple[HostProfile, str | None]:
+async def _search(trial: "_Trial", facts: HostFacts) -> tuple[HostProfile, str | None]:
     """Everything at once first, as that works on most hosts; else one feature at a time above the bare minimum."""
     base = static_profile(facts)
-    refused = await _attempt(transport, image, base)
+    refused = await trial.attempt(base)
     if refused is not None and "rlimit" in refused:  # a service that was started without hal0's containers.conf
         base = replace(base, nofile=facts.nofile, nproc=facts.nproc)
-        refused = await _attempt(transport, image, base)
+        refused = await trial.attempt(base)
     if refused is None:
         return base, None
     bare: dict[Feature, str] = {**base.left_out, **dict.fromkeys(_PROBED, "")}
-    if await _attempt(transport, image, replace(base, left_out=bare)) is not None:
+    if await trial.attempt(replace(base, left_out=bare)) is not None:
         return base, refused
     left_out = dict(base.left_out)
     for feature in _PROBED:
         alone = {name: why for name, why in bare.items() if name is not feature}
-        reason = await _attempt(transport, image, replace(base, left_out=alone))
+        reason = await trial.attempt(replace(base, left_out=alone))
         if reason is not None:
             left_out[feature] = reason
     return replace(base, left_out=left_out), None
 
 
-async def _attempt(transport: Transport, image: str, profile: HostProfile) -> str | None:
-    """None when a container of this profile starts; else podman's reason."""
-    name = f"hal0-probe-{secrets.token_hex(4)}"
-    spec = ContainerSpec(
-        name=name, image=image, argv=(), labels={f"{LABEL_PREFIX}probe": "1"}, memory_bytes=_MEMORY_BYTES
-    )
-    body = {**create_body(spec, profile), "entrypoint": [_PROGRAM]}
-    subject = Subject("try a container", container=name, image=image)
-    try:
-        await transport.call("POST", "/containers/create", subject, json=body, timeout_s=30.0)
-        await transport.call("POST", f"/containers/{name}/start", subject, timeout_s=30.0)
-    except Hal0Error as error:
-        if error.code != "engine.failed":
-            raise
-        return None if _PROGRAM in error.message else error.message
-    finally:
-        with contextlib.suppress(Hal0Error):
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Throw-away containers of one image."""
+
+    transport: Transport
+    image: str
+    labels: Mapping[str, str]
+
+    async def attempt(self, profile: HostProfile) -> str | None:
+        """None when a container of this profile starts; else podman's reason."""
+        name = f"hal0-probe-{secrets.token_hex(4)}"
+        spec = ContainerSpec(name=name, image=self.image, argv=(), labels=self.labels, memory_bytes=_MEMORY_BYTES)
+        body = {**create_body(spec, profile), "entrypoint": [_PROGRAM]}
+        subject = Subject("try a container", container=name, image=self.image)
+        try:
+            await self.transport.call("POST", "/containers/create", subject, json=body, timeout_s=_TRY_S)
+            await self.transport.call("POST", f"/containers/{name}/start", subject, timeout_s=_TRY_S)
+        except Hal0Error as error:
+            if error.code != "engine.failed" or isinstance(error, ContainerMissing):
+                raise  # says nothing about the host
+            return None if _PROGRAM in error.message else error.message
+        finally:
+            await _remove(self.transport, name)
+        return None
+
+
+async def _remove(transport: Transport, name: str) -> None:
+    """Twice, since it may be ending by itself just now; what is left then is swept by the next probe."""
+    params = {"force": "true", "timeout": "0"}
+    for _ in range(2):
+        try:
             await transport.call(
-                "DELETE", f"/containers/{name}", subject, params={"force": "true", "timeout": "0", "ignore": "true"}
+                "DELETE", f"/containers/{name}", Subject("remove the trial", container=name), params=params
             )
-    return None
+        except ContainerMissing:
+            return
+        except Hal0Error:
+            continue
+        return
 
 
 async def _engine_facts(transport: Transport) -> dict[str, Any]:

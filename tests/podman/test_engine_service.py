@@ -276,23 +276,22 @@ async def test_the_child_gets_what_this_host_needs_and_the_configuration_in_forc
 
 
 async def test_this_host_is_probed_once_and_remembered(
-    facts: HostFacts, podman: Podman, paths: Paths, cpu_image: str
+    facts: HostFacts, podman: Podman, paths: Paths, cpu_image: str, instance: str
 ) -> None:
     paths.run_dir.mkdir(parents=True)
     cache = paths.run_dir / "host.json"
     engine = PodmanEngine(podman.socket)
     try:
-        first = HostProbe(facts, cache)
+        first = HostProbe(facts, cache, instance=instance)
         profile = await first.profile(engine.transport, cpu_image)
         assert first.result is not None
         assert first.result.problem is None
         await first.warm(engine.transport)
         assert first.result.engine["storage"] == "overlay"
         written = cache.stat().st_mtime_ns
-        again = HostProbe(facts, cache)
+        again = HostProbe(facts, cache, instance=instance)
         assert await again.profile(engine.transport, "0" * 64) == profile  # an image that could not be probed with
         assert cache.stat().st_mtime_ns == written
-        probes = await engine.containers({LABEL_PREFIX + "probe": "1"})
-        assert [info for info in probes if info.status is not ContainerStatus.CREATED] == []
+        assert await engine.containers({LABEL_PREFIX + "probe": instance}) == []
     finally:
         await engine.aclose()

@@ -11,6 +11,7 @@ from hal0.engine.payload import Feature
 from hal0.engine.probe import HostProbe, ProbeResult
 from hal0.engine.transport import Transport
 from hal0.errors import Hal0Error
+from tests.factories import INSTANCE
 from tests.unit.engine.test_host import facts
 
 NOT_FOUND = 'runc: exec: "/.hal0-probe": OCI runtime attempted to invoke a command that was not found'
@@ -24,7 +25,8 @@ class RestrictedPodman(Transport):
         super().__init__(Path("/scripted.sock"))
         self.refuses = refuses
         self.created: list[dict[str, Any]] = []
-        self.removed = 0
+        self.removed: list[str] = []
+        self.left_behind = False
 
     async def ping(self) -> str:
         return "4.3.1"
@@ -32,6 +34,8 @@ class RestrictedPodman(Transport):
     async def json(self, path: str, *_: Any, **__: Any) -> Any:
         if path == "/images/json":
             return [{"Id": "other", "Names": []}, {"Id": "ours", "Names": ["localhost/hal0-toolbox-cpu:latest"]}]
+        if path == "/containers/json":
+            return [{"Id": "left-behind"}] if self.left_behind else []
         return {"host": {"cgroupVersion": "v1"}, "store": {"graphDriverName": "vfs"}}
 
     async def call(self, method: str, path: str, *_: Any, json: Any = None, **__: Any) -> Any:
@@ -41,7 +45,7 @@ class RestrictedPodman(Transport):
             reason = self.refuses(self.created[-1])
             raise Hal0Error("engine.failed", reason or NOT_FOUND)
         elif method == "DELETE":
-            self.removed += 1
+            self.removed.append(path.rpartition("/")[2])
 
 
 def ulimits(body: dict[str, Any]) -> str | None:
@@ -71,25 +75,35 @@ async def test_each_refused_feature_is_found_with_its_reason(
     tmp_path: Path, refuses: Refuses, left_out: set[Feature]
 ) -> None:
     podman = RestrictedPodman(refuses)
-    profile = await HostProbe(facts(), tmp_path / "host.json").profile(podman, "i")
+    profile = await HostProbe(facts(), tmp_path / "host.json", instance=INSTANCE).profile(podman, "i")
     assert set(profile.left_out) == left_out
     assert all(profile.left_out.values())
-    assert podman.removed == len(podman.created)
+    assert podman.removed == [body["name"] for body in podman.created]
     if not left_out:
         assert len(podman.created) == 1
 
 
+async def test_what_an_earlier_probe_left_behind_is_removed_first(tmp_path: Path) -> None:
+    podman = RestrictedPodman(lambda _: None)
+    podman.left_behind = True
+    await HostProbe(facts(), tmp_path / "host.json", instance=INSTANCE).profile(podman, "i")
+    assert podman.removed == ["left-behind", podman.created[0]["name"]]
+    assert podman.created[0]["labels"] == {"dev.hal0.probe": INSTANCE}
+
+
 async def test_explicit_ulimits_only_where_the_service_refuses_its_own(tmp_path: Path) -> None:
     restricted = facts(sys_resource=False, nofile_hard=20000)
-    plain = await HostProbe(restricted, tmp_path / "a.json").profile(RestrictedPodman(lambda _: None), "i")
-    needed = await HostProbe(restricted, tmp_path / "b.json").profile(RestrictedPodman(ulimits), "i")
+    plain = await HostProbe(restricted, tmp_path / "a.json", instance=INSTANCE).profile(
+        RestrictedPodman(lambda _: None), "i"
+    )
+    needed = await HostProbe(restricted, tmp_path / "b.json", instance=INSTANCE).profile(RestrictedPodman(ulimits), "i")
     assert (plain.nofile, plain.nproc) == (None, None)
     assert (needed.nofile, needed.nproc, dict(needed.left_out)) == (20000, 32768, {})
 
 
 async def test_a_host_where_nothing_starts_is_a_problem_and_is_tried_again(tmp_path: Path) -> None:
     podman = RestrictedPodman(lambda _: "no space left on device")
-    probe = HostProbe(facts(), tmp_path / "host.json")
+    probe = HostProbe(facts(), tmp_path / "host.json", instance=INSTANCE)
     profile = await probe.profile(podman, "i")
     assert dict(profile.left_out) == {}  # never unconfined because of an unrelated fault
     assert probe.result is not None
@@ -103,10 +117,10 @@ async def test_a_host_where_nothing_starts_is_a_problem_and_is_tried_again(tmp_p
 
 async def test_a_reboot_or_another_podman_makes_the_cache_stale(tmp_path: Path) -> None:
     cache = tmp_path / "host.json"
-    await HostProbe(facts(), cache).profile(RestrictedPodman(no_init), "i")
+    await HostProbe(facts(), cache, instance=INSTANCE).profile(RestrictedPodman(no_init), "i")
     same, rebooted = RestrictedPodman(no_init), RestrictedPodman(lambda _: None)
-    kept = await HostProbe(facts(), cache).profile(same, "i")
-    fresh = await HostProbe(facts(boot_id="later"), cache).profile(rebooted, "i")
+    kept = await HostProbe(facts(), cache, instance=INSTANCE).profile(same, "i")
+    fresh = await HostProbe(facts(boot_id="later"), cache, instance=INSTANCE).profile(rebooted, "i")
     assert (set(kept.left_out), same.created) == ({Feature.INIT}, [])
     assert (set(fresh.left_out), len(rebooted.created)) == (set(), 1)
 
@@ -116,13 +130,13 @@ async def test_a_damaged_cache_is_found_out_again(tmp_path: Path, text: str) -> 
     cache = tmp_path / "host.json"
     cache.write_text(text)
     podman = RestrictedPodman(lambda _: None)
-    await HostProbe(facts(), cache).profile(podman, "i")
+    await HostProbe(facts(), cache, instance=INSTANCE).profile(podman, "i")
     assert len(podman.created) == 1
 
 
 async def test_probing_ahead_takes_our_own_image_and_asks_podman_about_itself(tmp_path: Path) -> None:
     podman = RestrictedPodman(lambda _: None)
-    probe = HostProbe(facts(selinux_enforcing=True), tmp_path / "host.json")
+    probe = HostProbe(facts(selinux_enforcing=True), tmp_path / "host.json", instance=INSTANCE)
     await probe.warm(podman)
     assert [body["image"] for body in podman.created] == ["ours"]
     assert podman.created[0]["selinux_opts"] == ["disable"]
@@ -148,7 +162,7 @@ async def test_checks_never_take_the_unknown_for_ok(tmp_path: Path) -> None:
     assert states(None)["container"] is CheckState.SKIPPED
     absent = Hal0Error("engine.unreachable", "cannot start podman's service", hint="apt-get install podman")
     assert states(None, absent)["podman"] is CheckState.FAIL
-    probe = HostProbe(facts(), tmp_path / "host.json")
+    probe = HostProbe(facts(), tmp_path / "host.json", instance=INSTANCE)
     await probe.profile(RestrictedPodman(lambda _: "broken"), "i")
     assert states(probe.result)["container"] is CheckState.FAIL
     await probe.profile(RestrictedPodman(no_init), "i")
