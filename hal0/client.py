@@ -134,7 +134,10 @@ class Stream:
         self._target = target
 
     def __iter__(self) -> Iterator[SseEvent]:
-        """Events until the server ends the stream, then closes it; raises Unreachable when it breaks off."""
+        """Events until the server ends the stream, then closes it.
+
+        Raises Unreachable when it breaks off, ApiError for an error frame (the status line was long gone).
+        """
         fields: dict[str, list[str]] = {}
         with closing(self), _translated(self._target):
             for line in self._lines():
@@ -142,8 +145,10 @@ class Stream:
                 if name:
                     fields.setdefault(name, []).append(value.removeprefix(" "))
                 elif not line and fields:
-                    yield _event(fields)
-                    fields = {}
+                    event, fields = _event(fields), {}
+                    if isinstance(event.data, dict) and isinstance(event.data.get("error"), dict):
+                        raise ApiError.from_member(event.data["error"])
+                    yield event
 
     def _lines(self) -> Iterator[str]:
         """By read1, which tells a chunked answer that broke off from one that ended; readline does not."""

@@ -62,8 +62,6 @@ class Conversation:
     def _piece(self, data: Any) -> str:
         if not isinstance(data, dict):
             return ""  # [DONE]
-        if isinstance(data.get("error"), dict):
-            raise ApiError.from_member(data["error"])
         self.usage = data.get("usage") or self.usage
         choices = data.get("choices") or [{}]
         return str(choices[0].get("delta", {}).get("content") or "")

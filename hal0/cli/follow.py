@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import click
@@ -11,7 +12,7 @@ from hal0.cli.feed import Feed, entity
 from hal0.cli.progress import Silent, Steps, display_for, step_of_job, step_of_slot
 from hal0.cli.session import Session
 from hal0.cli.slots import ROUTABLE
-from hal0.client import ApiError, Client, ClientError, Json
+from hal0.client import ApiError, Client, ClientError, Json, Unreachable
 
 TICK_S: Final = 0.25  # the clock in the progress line
 POLL_S: Final = 2.0  # right even if every event is lost
@@ -59,7 +60,9 @@ def _until_ended(session: Session, client: Client, job: Json) -> Json:
                     raise StillRunning(f"{job['kind']} {job['id']} continues", f"hal0ctl job wait {job['id']}")
                 job = _progressed(feed, job, steps)
                 if time.monotonic() - polled > POLL_S:
-                    job, polled = client.get(f"/api/jobs/{job['id']}"), time.monotonic()
+                    polled = time.monotonic()
+                    with suppress(Unreachable):  # hal0 may be restarting; the feed knows when to give up
+                        job = client.get(f"/api/jobs/{job['id']}")
     finally:
         steps.leave()
     ended = job["ended_at"] or time.time()

@@ -74,13 +74,13 @@ def _load_primary(session: Session, client: Client) -> None:
     slot = client.get("/api/slots/primary")
     if slot["state"] in ROUTABLE:
         return
+    _get_image(session, client, slot)  # first, as a slot that gets its model may start at once
     try:
         made = client.post("/api/models/demo")
         session.note(f"no model is installed: wrote {made['id']}, a tiny demonstration model whose answers are noise")
     except ApiError as e:
         if e.code not in _NO_DEMO_NEEDED:
             raise
-    _get_image(session, client, client.get("/api/slots/primary"))
     follow.start(session, client, "/api/slots/primary/load", {}, wait=True, done=lambda _: "primary is ready")
 
 

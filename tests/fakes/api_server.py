@@ -74,6 +74,7 @@ class ApiServer:
     headers: list[dict[str, str]] = field(default_factory=list)
     pieces: list[str] = field(default_factory=lambda: ["Hel", "lo ", "there"])
     chat_error: Json | None = None
+    log_error: Json | None = None  # ends a followed log
     script: "Callable[[ApiServer, JobView], None] | None" = None
     stopping: threading.Event = field(default_factory=threading.Event)
     silent_events: bool = False
@@ -259,7 +260,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         lines = [line.model_dump(mode="json") for line in self.api.logs.get(name, [])]
         if "follow=true" in self.query:
-            self._sse((None, line) for line in lines)
+            ending = [{"error": self.api.log_error}] if self.api.log_error else []
+            self._sse((None, line) for line in lines + ending)
         else:
             self._json(200, {"items": lines})
 

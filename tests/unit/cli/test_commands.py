@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hal0.vocab import FailureClass, SlotState
 from hal0.wire.jobs import JobKind, JobState, JobView
 from hal0.wire.slots import FailureView, LogLineView
 from hal0.wire.system import CheckState, CheckView
-from tests.fakes.api_server import MODEL, ApiServer, error, image_view, progress, slot_view, warming
+from tests.fakes.api_server import MODEL, ApiServer, error, image_view, progress, serving, slot_view, warming
 from tests.unit.cli.conftest import Run
 
 
@@ -109,6 +110,38 @@ def test_a_wait_that_is_too_short_names_the_job_that_continues(api: ApiServer, h
 def test_a_job_is_seen_to_end_even_if_every_event_is_lost(api: ApiServer, hal0ctl: Run) -> None:
     api.silent_events = True
     assert hal0ctl("slot", "load", "primary").code == 0
+
+
+def test_a_restart_of_hal0_is_waited_through(home: Path, hal0ctl: Run) -> None:
+    socket = home / "run" / "hal0.sock"
+    before = ApiServer(slots={"primary": slot_view("primary")}, script=lambda server, job: None)
+    up = threading.Event()
+
+    def restart() -> None:
+        with serving(before, socket):
+            up.set()
+            while not before._listeners:
+                time.sleep(0.005)
+        socket.unlink()
+        done = {i: job.model_copy(update={"state": JobState.DONE, "ended_at": 2.0}) for i, job in before.jobs.items()}
+        with serving(ApiServer(slots={"primary": slot_view("primary", SlotState.READY)}, jobs=done), socket):
+            finished.wait(20)
+
+    finished = threading.Event()
+    thread = threading.Thread(target=restart)
+    thread.start()
+    assert up.wait(20)
+    ran = hal0ctl("slot", "load", "primary")
+    finished.set()
+    thread.join(20)
+    assert ran.code == 0, ran.err
+
+
+def test_a_log_that_fails_midway_is_an_error(api: ApiServer, hal0ctl: Run) -> None:
+    api.log_error = {"code": "engine.unreachable", "message": "cannot read the log"}
+    ran = hal0ctl("logs", "primary", "-f")
+    assert ran.code == Exit.FAILED
+    assert "[engine.unreachable]" in ran.err
 
 
 def test_unload_of_several_says_which_failed(api: ApiServer, hal0ctl: Run) -> None:
