@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,16 +20,17 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. `key_id` is None for a caller without a key."""
+    """Who asks. `key_id` is None for a caller without a key; `operator`: everything is allowed."""
 
     key_id: str | None = None
+    operator: bool = False
 
 
 REQUEST_ID_KEY: Final = web.RequestKey("request_id", str)
 PRINCIPAL_KEY: Final = web.RequestKey("principal", Principal)
 
 # Says who asks, or raises auth.* and access.* errors. Called once per request, before its body is read.
-AccessCheck = Callable[[web.Request, Access], Principal]
+AccessCheck = Callable[[web.Request, Access], Awaitable[Principal]]
 
 
 def edge(check: AccessCheck) -> Middleware:
@@ -40,7 +41,7 @@ def edge(check: AccessCheck) -> Middleware:
         request_id = request[REQUEST_ID_KEY] = request_id_of(request)
         try:
             route = route_of(request)
-            request[PRINCIPAL_KEY] = check(request, route.access if route else Access.OPEN)
+            request[PRINCIPAL_KEY] = await check(request, route.access if route else Access.OPEN)
             _go_on(request, route)
             response = await handler(request)
         except web.HTTPException as error:

@@ -42,6 +42,11 @@ def register(app: web.Application, routes: Iterable[Route]) -> None:
         table[add(route.path, route.handler, expect_handler=_later)] = route
 
 
+def routes_of(app: web.Application) -> tuple[Route, ...]:
+    """The table of an application, in its order."""
+    return tuple(app[_ROUTES].values())
+
+
 def route_of(request: web.Request) -> Route | None:
     """The row of the table that a request has hit; None when there is none (404, 405)."""
     match_info: AbstractMatchInfo = request.match_info

@@ -87,7 +87,7 @@ class ImageService:
 
         Raises image.missing, or image.digest_mismatch when the local tag points to something that hal0 did not build.
         """
-        entry = self._entry(key)
+        entry = self.entry(key)
         state = await self._state(entry)
         if state.choice.image is None:
             raise _missing(entry)
@@ -123,7 +123,7 @@ class ImageService:
 
     async def pull(self, key: str, on_progress: OnImageProgress, *, force: bool = False) -> ImageInfo:
         """Pull by digest; with `force` even when it is here. Raises image.missing when it is not published."""
-        entry = self._entry(key)
+        entry = self.entry(key)
         ref = entry.pull_ref
         if ref is None:
             raise _missing(entry)
@@ -133,7 +133,7 @@ class ImageService:
 
     async def build(self, key: str, on_progress: OnImageProgress, *, force: bool = False) -> ImageInfo:
         """Build on this machine; with `force` even when a build is here. Raises image.missing, image.build_failed."""
-        entry = self._entry(key)
+        entry = self.entry(key)
         recipe = entry.recipe
         if recipe is None:
             raise _missing(entry)
@@ -145,7 +145,7 @@ class ImageService:
         """End what is under way and wait for it."""
         await asyncio.gather(*(flight.end() for flight in self._flights.values()))
 
-    def _entry(self, key: str) -> ImageEntry:
+    def entry(self, key: str) -> ImageEntry:
         if (entry := self._manifest.get(key)) is None:
             known = ", ".join(self._manifest)
             raise Hal0Error("image.not_found", f"cannot find image {key!r}: the keys are {known}")

@@ -12,5 +12,9 @@ class View(BaseModel):
         return self.model_dump_json().encode()
 
 
+class NothingView(View):
+    """Body of a verb that takes no members."""
+
+
 class ListView(View):
     """Lists are objects, so that they can grow members: {"items": [...]}."""

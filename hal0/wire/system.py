@@ -39,6 +39,14 @@ class HealthView(View):
     checks: list[CheckView]
 
 
+class HealthSummaryView(View):
+    """What anybody may know: `status` as above, and the state of each slot."""
+
+    status: str
+    version: str
+    slots: dict[str, str]
+
+
 class StatusView(View):
     version: str
     instance: str

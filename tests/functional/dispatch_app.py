@@ -48,7 +48,7 @@ class World:
         return {"model": model, "messages": [{"role": "user", "content": "hello"}], **members}
 
 
-def _everyone(_request: web.Request, _access: Access) -> Principal:
+async def _everyone(_request: web.Request, _access: Access) -> Principal:
     return Principal()
 
 

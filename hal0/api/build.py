@@ -1,0 +1,35 @@
+"""Makes the web application of the services: the route table behind the one middleware."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from hal0.access.owners import Owners
+from hal0.api import sse
+from hal0.api.access import Door
+from hal0.api.imagework import IMAGE_WORK, ImageWork
+from hal0.api.middleware import edge
+from hal0.api.openai import DISPATCHER
+from hal0.api.route import register
+from hal0.api.routes import ROUTES
+from hal0.services import SERVICES, Services
+
+
+def build_app(services: Services) -> web.Application:
+    """The whole HTTP surface. The services stay the caller's: they are to be closed after the server has stopped."""
+    door = Door(lambda: services.config().access, keyless_off=services.keyless_off, owners=Owners())
+    app = web.Application(middlewares=[edge(door)])
+    app[SERVICES] = services
+    app[DISPATCHER] = services.dispatcher
+    app[IMAGE_WORK] = ImageWork(services.images, services.jobs, services.bus)
+    app[sse.STOPPING] = asyncio.Event()
+    app.on_shutdown.append(sse.end_streams)
+    app.cleanup_ctx.append(_image_work)
+    register(app, ROUTES)
+    return app
+
+
+async def _image_work(app: web.Application) -> AsyncIterator[None]:
+    yield
+    await app[IMAGE_WORK].aclose()

@@ -1,0 +1,58 @@
+"""`/api/events`: what is, then every change, as one stream that a client can come back to."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Final
+
+from aiohttp import web
+
+from hal0.api import sse
+from hal0.events.bus import Bus, Event, Reset
+from hal0.services import SERVICES
+from hal0.wire.events import EventView
+
+_UNKNOWN: Final = -1  # a place that no ring remembers: reset, then everything anew
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    services = request.app[SERVICES]
+    asked = request.headers.get("Last-Event-ID") or request.query.get("after")
+    async with aclosing(_frames(services.bus, services.about.boot, place(asked, services.about.boot))) as frames:
+        return await sse.stream(request, frames)
+
+
+def place(asked: str | None, boot: str) -> int | None:
+    """The sequence number after which to go on; None for everything. Ids of another start are unknown."""
+    if not asked:
+        return None
+    start, _, seq = asked.rpartition("-")
+    return int(seq) if start == boot and seq.isdecimal() and len(seq) < 19 else _UNKNOWN
+
+
+async def _frames(bus: Bus, boot: str, after: int | None) -> AsyncGenerator[bytes, None]:
+    async with bus.listen(after) as listening:
+        at = bus.last_seq
+        yield _frame("hello", boot, None, None if listening.first else f"{boot}-{at}")
+        for data in _batch(listening.first, boot, at):
+            yield data
+        while True:
+            for data in _batch(await listening.next(), boot, bus.last_seq):
+                yield data
+
+
+def _batch(items: list[Event | Reset], boot: str, at: int) -> list[bytes]:
+    """Frames of what belongs together. Snapshots are of `at`; only the last one says so: who loses the connection
+    among them has to get them all again."""
+    last = len(items) - 1
+    frames = []
+    for index, item in enumerate(items):
+        if isinstance(item, Reset):
+            frames.append(_frame("reset", boot, None, f"{boot}-{at}" if index == last else None))
+        else:
+            seq = item.seq or (at if index == last else 0)
+            frames.append(_frame(item.topic, item.id, item.value, f"{boot}-{seq}" if seq else None))
+    return frames
+
+
+def _frame(topic: str, entity: str, value: dict[str, Any] | None, event_id: str | None) -> bytes:
+    return sse.frame(EventView(topic=topic, id=entity, value=value).json_bytes(), event_id=event_id)

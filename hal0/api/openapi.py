@@ -1,0 +1,99 @@
+"""The OpenAPI 3.1 document, generated from the route table: what is served is what is described."""
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+from aiohttp import web
+from pydantic.json_schema import models_json_schema
+
+from hal0 import __version__
+from hal0.api.route import Route, routes_of
+from hal0.lib import jsonio
+from hal0.wire.base import View
+
+_PARAMETER: Final = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
+_REF: Final = "#/components/schemas/{model}"
+_JSON: Final = "application/json"
+_ERROR: Final = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code", "details", "hint", "request_id"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": "string"},
+                "details": {"type": "object"},
+                "hint": {"type": "string"},
+                "request_id": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
+Document = dict[str, Any]
+
+
+async def show(request: web.Request) -> web.Response:
+    return web.Response(body=jsonio.dumps(document(routes_of(request.app))), content_type=_JSON)
+
+
+def document(routes: Iterable[Route]) -> Document:
+    """Paths in the order of the table. `x-hal0-access` says what a caller needs."""
+    table = tuple(routes)
+    schemas = _schemas(table)
+    paths: dict[str, Document] = {}
+    for route in table:
+        paths.setdefault(_PARAMETER.sub(r"{\1}", route.path), {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "hal0",
+            "version": __version__,
+            "summary": "Inference slots behind one OpenAI-compatible API.",
+        },
+        "paths": paths,
+        "components": {"schemas": {**schemas, "Error": _ERROR}},
+    }
+
+
+def _schemas(table: tuple[Route, ...]) -> Document:
+    views: list[tuple[type[View], Literal["validation", "serialization"]]] = []
+    for route in table:
+        views += [(route.request, "validation")] if route.request else []
+        views += [(route.response, "serialization")] if route.response else []
+    _, definitions = models_json_schema(views, ref_template=_REF)
+    schemas: Document = definitions["$defs"]
+    return schemas
+
+
+def _operation(route: Route) -> Document:
+    operation: Document = {
+        "summary": route.summary,
+        "operationId": f"{route.method.lower()}{re.sub(r'[^a-zA-Z0-9]+', '_', route.path).rstrip('_')}",
+        "x-hal0-access": route.access.value,
+        "responses": {
+            "2XX": {"description": "Done, or under way.", **_content(route.response)},
+            "default": {"description": "A failure.", "content": {_JSON: {"schema": _ref("Error")}}},
+        },
+    }
+    names = [match[1] for match in _PARAMETER.finditer(route.path)]
+    if names:
+        schema = {"type": "string"}
+        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
+    if route.request is not None:
+        needed = any(field.is_required() for field in route.request.model_fields.values())
+        operation["requestBody"] = {"required": needed, **_content(route.request)}
+    return operation
+
+
+def _content(view: type[View] | None) -> Document:
+    return {} if view is None else {"content": {_JSON: {"schema": _ref(view.__name__)}}}
+
+
+def _ref(name: str) -> Document:
+    return {"$ref": _REF.format(model=name)}

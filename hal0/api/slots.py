@@ -1,0 +1,105 @@
+"""`/api/slots`: what the slots are and do, and the operator's verbs."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Final
+
+from aiohttp import web
+
+from hal0.api import sse
+from hal0.api.exchange import answer, body_as, flag, number
+from hal0.api.jobs import started, waiting
+from hal0.engine.base import LogLine
+from hal0.errors import Hal0Error
+from hal0.services import SERVICES
+from hal0.vocab import Want
+from hal0.wire.base import NothingView
+from hal0.wire.slots import LoadRequest, LogLineView, LogsView, SlotsView, SwapRequest, UnloadRequest
+
+_TAIL: Final = 200
+_LONGEST_TAIL: Final = 10_000  # a screenful for people is 50 lines; a container's log is bounded anyway
+_LOGS_S: Final = 30.0
+
+
+async def list_slots(request: web.Request) -> web.Response:
+    return answer(SlotsView(items=request.app[SERVICES].supervisor.views()))
+
+
+async def get_slot(request: web.Request) -> web.Response:
+    return answer(request.app[SERVICES].supervisor.slot(request.match_info["name"]).view())
+
+
+async def load(request: web.Request) -> web.Response:
+    wait_s, body = waiting(request), await body_as(request, LoadRequest)
+    return await started(await request.app[SERVICES].supervisor.load(request.match_info["name"], body.model), wait_s)
+
+
+async def unload(request: web.Request) -> web.Response:
+    wait_s, body = waiting(request), await body_as(request, UnloadRequest)
+    supervisor, name = request.app[SERVICES].supervisor, request.match_info["name"]
+    if body.drain_s is not None:
+        raise Hal0Error(
+            "request.invalid",
+            f"cannot drain in another time than the slot's own: set slots.{name}.drain_s in the configuration",
+            param="drain_s",
+        )
+    return await started(await supervisor.unload(name), wait_s)
+
+
+async def restart(request: web.Request) -> web.Response:
+    """Another model than the present one makes it a swap."""
+    wait_s, body = waiting(request), await body_as(request, LoadRequest)
+    supervisor, name = request.app[SERVICES].supervisor, request.match_info["name"]
+    if body.model is not None and body.model != supervisor.slot(name).snapshot().model:
+        return await started(await supervisor.swap(name, body.model), wait_s)
+    return await started(await supervisor.restart(name), wait_s)
+
+
+async def swap(request: web.Request) -> web.Response:
+    wait_s, body = waiting(request), await body_as(request, SwapRequest)
+    return await started(await request.app[SERVICES].supervisor.swap(request.match_info["name"], body.model), wait_s)
+
+
+async def reset(request: web.Request) -> web.Response:
+    """Forget the failure; answers with the job of what the slot goes on to."""
+    wait_s, _ = waiting(request), await body_as(request, NothingView)
+    supervisor, name = request.app[SERVICES].supervisor, request.match_info["name"]
+    view = await supervisor.reset(name)
+    goes_on = supervisor.load if view.desired.want is Want.LOADED else supervisor.unload
+    return await started(await goes_on(name), wait_s)
+
+
+async def failure(request: web.Request) -> web.Response:
+    name = request.match_info["name"]
+    view = request.app[SERVICES].supervisor.slot(name).view().failure
+    if view is None:
+        raise Hal0Error("request.not_found", f"cannot show a failure: slot {name} has none", hint="Nothing to do.")
+    return answer(view)
+
+
+async def logs(request: web.Request) -> web.StreamResponse:
+    """The last `tail` lines; with `?follow=true` as a stream that goes on with what comes."""
+    tail, follow = int(number(request, "tail", _TAIL, most=_LONGEST_TAIL)), flag(request, "follow")
+    lines = request.app[SERVICES].supervisor.logs(request.match_info["name"], tail=tail, follow=follow)
+    if not follow:
+        return answer(LogsView(items=await _all(lines)))
+    async with aclosing(_frames(lines)) as frames:
+        return await sse.stream(request, frames)
+
+
+async def _all(lines: AsyncIterator[LogLine]) -> list[LogLineView]:
+    try:
+        async with asyncio.timeout(_LOGS_S):
+            return [_view(line) async for line in lines]
+    except TimeoutError as err:
+        raise Hal0Error("engine.timeout", f"cannot read the log: it took longer than {_LOGS_S:.0f} s") from err
+
+
+async def _frames(lines: AsyncIterator[LogLine]) -> AsyncGenerator[bytes, None]:
+    async for line in lines:
+        yield sse.frame(_view(line).json_bytes())
+
+
+def _view(line: LogLine) -> LogLineView:
+    return LogLineView(stream=line.stream, text=line.text, at=line.at)

@@ -1,0 +1,80 @@
+"""Server-sent events that last: frames as they come, heartbeats in the silence, an end when hal0 stops."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Final
+
+from aiohttp import web
+
+from hal0.errors import Hal0Error
+from hal0.lib import jsonio
+from hal0.lib.aio import cancelled
+
+_log: Final = logging.getLogger("hal0.api")
+
+HEARTBEAT_S: Final = 10.0  # clients take three missed ones for a dead server
+_STALLED_S: Final = 60.0  # a client that takes no byte for so long has left without saying so
+_HEARTBEAT: Final = b": heartbeat\n\n"
+_HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+STOPPING: Final = web.AppKey("stopping", asyncio.Event)
+
+
+def frame(data: bytes, *, event: str | None = None, event_id: str | None = None) -> bytes:
+    """One event; `data` is JSON and therefore a single line."""
+    name = b"" if event is None else b"event: %s\n" % event.encode()
+    number = b"" if event_id is None else b"id: %s\n" % event_id.encode()
+    return name + number + b"data: " + data + b"\n\n"
+
+
+async def stream(request: web.Request, frames: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Send frames until they end, the client leaves, or hal0 stops."""
+    response = web.StreamResponse(headers=_HEADERS)
+    await response.prepare(request)
+    works = (_send(response, frames), _beat(response), _until(request.app[STOPPING]))
+    tasks = [asyncio.create_task(work, name=f"sse {request.path}") for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            await cancelled(task)
+    for task in done:
+        task.result()
+    return response
+
+
+async def _send(response: web.StreamResponse, frames: AsyncIterator[bytes]) -> None:
+    try:
+        async for data in frames:
+            await _write(response, data)
+    except ConnectionError:
+        raise
+    except Exception as err:  # the outermost line of a task: headers are gone, so a failure can only be an event
+        if not isinstance(err, Hal0Error):
+            _log.exception("an event stream failed")
+            err = Hal0Error("system.internal", "cannot go on: hal0 made a mistake")
+        await _write(response, frame(jsonio.dumps(err.body()), event="error"))
+
+
+async def _beat(response: web.StreamResponse) -> None:
+    while True:
+        await asyncio.sleep(HEARTBEAT_S)
+        await _write(response, _HEARTBEAT)
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    try:
+        async with asyncio.timeout(_STALLED_S):
+            await response.write(data)
+    except TimeoutError as err:
+        raise ConnectionResetError("the client takes nothing any more") from err
+
+
+async def _until(stopping: asyncio.Event) -> None:
+    await stopping.wait()
+
+
+async def end_streams(app: web.Application) -> None:
+    """Called when the server begins to stop: streams that would last for ever end now, not after the grace time."""
+    app[STOPPING].set()

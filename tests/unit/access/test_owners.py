@@ -1,0 +1,121 @@
+"""Finding the account at the other end of a connection: in texts as the kernel writes them, and on real sockets."""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from hal0.access.guard import OWNERLESS
+from hal0.access.owners import Address, Owners, owner_of
+
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+REST = "01 00000000:00000000 00:00000000 00000000 {uid:>5}        0 {inode} 1 0000000000000000 20 4 30 10 -1\n"
+SERVER, CLIENT = ("127.0.0.1", 8080), ("127.0.0.1", 50000)
+
+
+def line(local: str, remote: str, uid: int, inode: int = 4711) -> str:
+    return f"  12: {local} {remote} " + REST.format(uid=uid, inode=inode)
+
+
+V4 = line("0100007F:1F90", "0100007F:C350", 0) + line("0100007F:C350", "0100007F:1F90", 33)
+MAPPED = "0000000000000000FFFF00000100007F"
+SIX = "00000000000000000000000001000000"
+
+
+@pytest.mark.parametrize(
+    ("table", "peer", "own", "uid"),
+    [
+        (V4, CLIENT, SERVER, 33),
+        (V4, SERVER, CLIENT, 0),
+        (V4, ("127.0.0.1", 50001), SERVER, OWNERLESS),
+        (line(f"{MAPPED}:C350", f"{MAPPED}:1F90", 1000), CLIENT, SERVER, 1000),
+        (V4, ("::ffff:127.0.0.1", 50000), ("::ffff:127.0.0.1", 8080), 33),
+        (line(f"{SIX}:C350", f"{SIX}:1F90", 101), ("::1", 50000), ("::1", 8080), 101),
+        (line("0100007F:C350", "0100007F:1F90", 0, inode=0), CLIENT, SERVER, OWNERLESS),
+        ("", CLIENT, SERVER, OWNERLESS),
+    ],
+)
+def test_the_line_of_the_other_end_names_its_account(table: str, peer: Address, own: Address, uid: int) -> None:
+    assert owner_of(HEAD + table, peer, own) == uid
+
+
+@asynccontextmanager
+async def connection() -> AsyncIterator[tuple[asyncio.StreamWriter, asyncio.StreamWriter]]:
+    """(server's end, client's end) of one connection over loopback."""
+    accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    server = await asyncio.start_server(lambda _, writer: accepted.put_nowait(writer), "127.0.0.1", 0)
+    _, client = await asyncio.open_connection(*server.sockets[0].getsockname())
+    ours = await accepted.get()
+    try:
+        yield ours, client
+    finally:
+        for writer in (client, ours):
+            writer.close()
+            await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+
+def ends(writer: asyncio.StreamWriter) -> tuple[Address, Address]:
+    return writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+
+
+async def test_a_real_connection_belongs_to_this_process() -> None:
+    async with connection() as (ours, _):
+        assert await Owners().of_peer(ours.transport, *ends(ours)) == os.geteuid()
+
+
+async def test_a_connection_is_looked_up_once() -> None:
+    reads: list[int] = []
+
+    def read() -> str:
+        reads.append(1)
+        return HEAD + V4
+
+    owners = Owners(read)
+    async with connection() as (ours, _):
+        for _ in range(3):
+            assert await owners.of_peer(ours.transport, CLIENT, SERVER) == 33
+    assert len(reads) == 1
+
+
+async def test_many_new_connections_share_reads_that_began_after_they_came() -> None:
+    go, entered = threading.Event(), threading.Event()
+    reads: list[int] = []
+
+    def read() -> str:
+        reads.append(1)
+        entered.set()
+        assert go.wait(5)
+        return HEAD + V4
+
+    owners = Owners(read)
+    async with connection() as (one, two):
+        first = asyncio.create_task(owners.of_peer(one.transport, CLIENT, SERVER))
+        await asyncio.to_thread(entered.wait, 5)
+        late = [asyncio.create_task(owners.of_peer(two.transport, CLIENT, SERVER)) for _ in range(50)]
+        await asyncio.sleep(0)
+        go.set()
+        assert await first == 33
+        assert await asyncio.gather(*late) == [33] * 50
+    assert len(reads) == 2
+
+
+async def test_a_machine_without_tables_does_not_tell() -> None:
+    async with connection() as (ours, _):
+        assert await Owners(lambda: None).of_peer(ours.transport, CLIENT, SERVER) is None
+
+
+async def test_a_table_that_never_comes_counts_as_nobody() -> None:
+    go = threading.Event()
+
+    def read() -> str:
+        assert go.wait(5)
+        return HEAD + V4
+
+    async with connection() as (ours, _):
+        assert await Owners(read, deadline_s=0.02).of_peer(ours.transport, CLIENT, SERVER) == OWNERLESS
+        go.set()
