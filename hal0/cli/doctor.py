@@ -16,6 +16,7 @@ from hal0.cli.session import Session
 from hal0.client import ClientError, Unreachable
 
 STATES: Final = ("ok", "warn", "fail", "skipped")
+PAD_UP_TO: Final = 40  # a long message must not push every fix off the screen
 _WORDS: Final = {"ok": "ok", "warn": "warning", "fail": "failure", "skipped": "skipped"}
 OLDEST_PYTHON: Final = (3, 11)
 
@@ -98,7 +99,7 @@ def _text(checks: list[Json]) -> str:
     lines = []
     for c in checks:
         fix = f"{GAP}fix: {c['fix']}" if c["fix"] else ""
-        message = c["message"].ljust(min(about, 40)) if fix else c["message"]
+        message = c["message"].ljust(min(about, PAD_UP_TO)) if fix else c["message"]
         lines.append(f"{c['state']:<7} {c['name']:<{width}}{GAP}{message}{fix}")
     counts = {state: sum(c["state"] == state for c in checks) for state in STATES}
     plural = {"warn", "fail"}

@@ -147,7 +147,8 @@ def terminal_width() -> int | None:
 def error_text(error: ClientError) -> str:
     """An error as people read it, for stderr."""
     lines = [f"error: {error.message.removesuffix('.')}.   [{error.code}]"]
-    if guess := error.details.get("did_you_mean"):
+    guess = error.details.get("did_you_mean")
+    if guess and not (error.hint or "").startswith("Did you mean"):
         names = guess if isinstance(guess, list) else [guess]
         lines.append(f"  Did you mean {' or '.join(repr(str(n)) for n in names)}?")
     if error.hint:

@@ -153,12 +153,15 @@ class Steps:
         self._display = display
         self._current: Step | None = None
         self._fresh = fresh_load
+        self._failed = False
 
     def see(self, step: Step | None, *, at: float) -> None:
         """`at`: when the new step (or rest) began, seconds since the epoch."""
         if self._current is not None and (step is None or step.label != self._current.label):
-            self._display.finish(self._current.label, "ok", units.duration(at - self._current.since))
-            self._current = None
+            # A load that turns to unloading has failed in the step before, and is being cleared away.
+            gave_up = step is not None and step.label == "Unload"
+            self._finish("fail" if gave_up else "ok", at)
+            self._failed = self._failed or gave_up
         if step is None:
             return
         if self._fresh and step.label == "Start":
@@ -172,10 +175,13 @@ class Steps:
             self._display.show(self._current)
 
     def fail(self, at: float) -> None:
-        """The work ended badly: what was going on is marked so."""
-        if self._current is not None:
-            self._display.finish(self._current.label, "fail", units.duration(at - self._current.since))
-            self._current = None
+        """The work ended badly: what was going on is marked so, unless it was only clearing away."""
+        self._finish("ok" if self._failed else "fail", at)
 
     def leave(self) -> None:
         self._display.clear()
+
+    def _finish(self, result: str, at: float) -> None:
+        if self._current is not None:
+            self._display.finish(self._current.label, result, units.duration(at - self._current.since))
+            self._current = None

@@ -63,3 +63,13 @@ def test_a_failed_step_is_marked() -> None:
     steps.see(Step("Warm", 0.0, 0.1), at=0.0)
     steps.fail(6.0)
     assert out.getvalue().splitlines()[-1] == "Warm   fail  6.0 s"
+
+
+def test_a_load_that_is_cleared_away_failed_in_the_step_before() -> None:
+    out = io.StringIO()
+    steps = Steps(Plain(out))
+    steps.see(Step("Start", 0.0), at=0.0)
+    steps.see(Step("Unload", 2.0), at=2.0)
+    steps.fail(3.0)
+    ends = [line for line in out.getvalue().splitlines() if "..." not in line]
+    assert ends == ["Start  fail  2.0 s", "Unload ok    1.0 s"]
