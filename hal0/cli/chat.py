@@ -18,6 +18,7 @@ from hal0.cli.session import Session
 from hal0.client import ApiError, Client, ClientError, Json
 
 ANSWER_TIMEOUT_S: Final = 600.0  # a large model may read a long prompt for minutes before its first word
+MEASURABLE_S: Final = 0.2  # a shorter answer says more about buffers than about speed
 DEFAULT_TARGET: Final = "primary"
 LEAVE: Final = frozenset({"/exit", "/quit", "/bye"})
 
@@ -72,7 +73,7 @@ class Conversation:
         parts = [f"first token after {units.duration(first)}", f"{units.duration(self.took_s)} in all"]
         if count is not None:
             parts.append(f"{self.usage.get('prompt_tokens', 0)} tokens read, {count} written")
-            if count > 1 and self.took_s > first:
+            if self.took_s - first >= MEASURABLE_S:
                 parts.append(f"{(count - 1) / (self.took_s - first):.1f} tok/s")
         return ", ".join(parts)
 
