@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import ClientSession, TCPConnector, web
@@ -24,9 +25,10 @@ from hal0.engine.checks import checks
 from hal0.engine.host import read_facts
 from hal0.engine.images import ImageService
 from hal0.engine.manifest import images_root, read_manifest
+from hal0.engine.place import read_place
 from hal0.engine.podman import PodmanEngine
 from hal0.engine.probe import HostProbe
-from hal0.engine.service import PodmanService, candidates
+from hal0.engine.service import PodmanService, Source, candidates
 from hal0.events.bus import Bus, Snapshot
 from hal0.hardware.gpu import dri_nodes
 from hal0.home import Home
@@ -54,7 +56,7 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
     clock = SteadyClock(asyncio.get_running_loop())
     async with AsyncExitStack() as stack:
         facts = await asyncio.to_thread(read_facts, environ, uid=os.getuid())
-        place_facts, mountinfo = await asyncio.to_thread(_where)
+        where, mountinfo = await asyncio.to_thread(read_place)
         rootless = await asyncio.to_thread(read_rootless_network)
         service = await stack.enter_async_context(
             PodmanService(
@@ -65,8 +67,8 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
                 sockets=candidates(config.engine.socket, environ),
             )
         )
-        probe = HostProbe(facts, paths.run_dir / "host.json")
-        inside = nested.inside_container(place_facts) is not None
+        probe = HostProbe(facts, paths.run_dir / "host.json", instance=home.instance)
+        inside = nested.inside_container(where) is not None
         bounds = nested.bounds_from_mountinfo(mountinfo)
         engine = PodmanEngine(
             service.socket,
@@ -83,7 +85,11 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
             # Probes are few and far between: a kept connection would only be a chance to meet a closed one.
             ClientSession(connector=TCPConnector(force_close=True))
         )
-        addressing = nested.addressing(place_facts, instance=home.instance)
+        addressing = nested.addressing(
+            # A podman that hal0 started itself publishes ports on hal0's own loopback, container or not.
+            replace(where, own_network=where.own_network and service.status.source is not Source.OWN),
+            instance=home.instance,
+        )
         nodes = await asyncio.to_thread(dri_nodes)
         place = Place(
             instance=home.instance,
@@ -151,8 +157,8 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
                     probed=probe.result,
                 ),
                 keyless_off=keyless_off(
-                    container=nested.inside_container(place_facts),
-                    own_network=place_facts.own_network,
+                    container=nested.inside_container(where),
+                    own_network=where.own_network,
                     rootless=rootless,
                 ),
             )
@@ -173,22 +179,3 @@ def _registry(paths: places.Paths, config: ModelsConfig) -> Registry:
     registry = Registry(store, tuple(Path(root) for root in config.roots), paths.registry_file)
     registry.scan()
     return registry
-
-
-def _where() -> tuple[nested.PlaceFacts, str]:
-    """What tells whether hal0 runs in a container, and its mounts."""
-    markers = frozenset(name for name in ("/run/.containerenv", "/.dockerenv") if Path(name).exists())
-    try:
-        variables = Path("/proc/1/environ").read_bytes().split(b"\0")
-    except OSError:
-        variables = []
-    kinds = [v.partition(b"=")[2].decode(errors="replace") for v in variables if v.startswith(b"container=")]
-    own_network = _link("/proc/self/ns/net") != _link("/proc/1/ns/net")
-    return nested.PlaceFacts(markers, kinds[0] if kinds else "", own_network), Path("/proc/self/mountinfo").read_text()
-
-
-def _link(path: str) -> str:
-    try:
-        return str(Path(path).readlink())
-    except OSError:
-        return ""
