@@ -11,7 +11,7 @@ from aiohttp import web
 from hal0.config.dispatch import DispatchConfig
 from hal0.dispatch.body import Body, Spool
 from hal0.dispatch.downstream import Downstream
-from hal0.dispatch.gate import Gate, hold_header
+from hal0.dispatch.gate import Admitted, Gate, hold_header
 from hal0.dispatch.peek import Peek, read_json, refuse_early
 from hal0.dispatch.proxy import Outbound, Relay
 from hal0.dispatch.resolve import Ask, Decision, Refusal, resolve
@@ -24,7 +24,7 @@ from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock
 from hal0.observe.decisions import Decisions
 from hal0.providers.base import InferRequest, Serve
-from hal0.slots.handle import Serving, SlotHandle, Slots
+from hal0.slots.handle import SlotHandle, Slots
 from hal0.vocab import OnClientGone, SlotName
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -127,14 +127,15 @@ class Dispatcher:
         with ExitStack() as stack:
             stack.callback(down.close)
             try:
-                serving, trace.queue_position = await self._gate.enter(
+                admitted = await self._gate.enter(
                     handle, stack, hold_s=self._hold_s(handle, peek, patience_s), patience_s=patience_s
                 )
                 trace.admitted_at = asyncio.get_running_loop().time()
-                if trace.queue_position is not None:
-                    down.headers["X-Hal0-Queue-Position"] = str(trace.queue_position)
+                trace.queue_position = admitted.position
+                if admitted.position is not None:
+                    down.headers["X-Hal0-Queue-Position"] = str(admitted.position)
                 return await self._send(
-                    _Admitted(request, row, body, peek, trace, outcome, handle, serving, down), stack
+                    _Sending(request, row, body, peek, trace, outcome, handle, admitted, down), stack
                 )
             except Hal0Error as error:
                 if not down.started:
@@ -156,9 +157,9 @@ class Dispatcher:
             return own
         return self._config.hold_stream_s if peek.stream else self._config.hold_s
 
-    async def _send(self, it: "_Admitted", stack: ExitStack) -> web.StreamResponse:
+    async def _send(self, it: "_Sending", stack: ExitStack) -> web.StreamResponse:
         """The request is counted in: send it the way its provider says."""
-        snapshot = it.handle.snapshot()
+        serving, snapshot = it.admitted.serving, it.admitted.snapshot
         inferred = snapshot.provider.infer(
             InferRequest(
                 path=it.row.path,
@@ -169,9 +170,9 @@ class Dispatcher:
             )
         )
         if isinstance(inferred, Serve):
-            return await ServedExchange(it.row.path, it.body, it.down, it.trace).run(inferred, it.serving)
+            return await ServedExchange(it.row.path, it.body, it.down, it.trace).run(inferred, serving)
         out = Outbound(
-            endpoint=it.serving.endpoint,
+            endpoint=serving.endpoint,
             forward=inferred,
             query=_query(it.request),
             client_headers=it.request.raw_headers,
@@ -181,7 +182,7 @@ class Dispatcher:
         )
         relay = Relay(self._pool, out, it.down, it.trace)
         stack.callback(relay.release)
-        it.serving.on_abort(relay.abort)
+        serving.on_abort(relay.abort)
         try:
             response = await relay.run()
         except asyncio.CancelledError:
@@ -214,8 +215,8 @@ class Dispatcher:
         return 0 if handle is None else handle.snapshot().in_flight
 
 
-@dataclass(frozen=True, slots=True)
-class _Admitted:
+@dataclass(slots=True)
+class _Sending:
     """A request that its slot has taken."""
 
     request: web.Request
@@ -225,7 +226,7 @@ class _Admitted:
     trace: Trace
     decision: Decision
     handle: SlotHandle
-    serving: Serving
+    admitted: Admitted
     down: Downstream
 
 

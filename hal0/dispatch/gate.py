@@ -23,6 +23,15 @@ class Place:
     position: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that is counted in; `snapshot` is the slot as it was then, `position` as in Place."""
+
+    serving: Serving
+    snapshot: SlotSnapshot
+    position: int | None = None
+
+
 def hold_header(headers: Mapping[str, str]) -> float | None:
     """The client's own limit in seconds, from `X-Hal0-Hold: 0..600`. Raises request.invalid."""
     text = headers.get("X-Hal0-Hold")
@@ -46,34 +55,33 @@ class Gate:
 
     async def enter(
         self, handle: SlotHandle, stack: ExitStack, *, hold_s: float, patience_s: float | None
-    ) -> tuple[Serving, int | None]:
+    ) -> "Admitted":
         """Wait until the slot takes the request; leaving `stack` counts it out again.
 
-        Answers the serving and the place it had in line (None: it never waited). Raises the refusal. A cancelled
-        caller leaves the line; the load it asked for goes on.
+        Raises the refusal. A cancelled caller leaves the line; the load it asked for goes on.
         """
         if handle.name not in self._lines:  # nobody waits: most requests go straight through
             snapshot = handle.snapshot()
             if snapshot.routable and (snapshot.max_inflight is None or snapshot.in_flight < snapshot.max_inflight):
-                return stack.enter_context(handle.serving()), None
+                return Admitted(stack.enter_context(handle.serving()), snapshot)
         line = self._lines.setdefault(handle.name, [])
         place = Place(Waiter(arrived=self._clock.now(), hold_s=hold_s, ahead=len(line), patience_s=patience_s))
         line.append(place)
         try:
-            await self._stand(handle, line, place)
-            return stack.enter_context(handle.serving()), place.position
+            snapshot = await self._stand(handle, line, place)
+            return Admitted(stack.enter_context(handle.serving()), snapshot, place.position)
         finally:
             line.remove(place)
             if not line:
                 del self._lines[handle.name]
 
-    async def _stand(self, handle: SlotHandle, line: list[Place], place: Place) -> None:
-        """Until the verdict is Go."""
+    async def _stand(self, handle: SlotHandle, line: list[Place], place: Place) -> SlotSnapshot:
+        """Until the verdict is Go; answers the snapshot that it rests on."""
         while True:
             snapshot = handle.snapshot()
             verdict = self._look(snapshot, line, place)
             if isinstance(verdict, Go):
-                return
+                return snapshot
             if verdict.load:
                 handle.request_load()
             if isinstance(verdict, Refuse):

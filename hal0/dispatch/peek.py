@@ -57,8 +57,8 @@ async def read_json(content: StreamReader, spool: Spool, limit: int) -> tuple[Bo
 
 
 async def _next_piece(content: StreamReader) -> bytes:
-    if content.at_eof():
-        return b""
+    if content.is_eof() and content.exception() is None:  # everything is here already, as with most requests
+        return content.read_nowait()
     try:
         async with asyncio.timeout(_SILENCE_S):
             return await content.readany()

@@ -6,7 +6,7 @@ Pure: the same ask, table and in-flight figures give the same outcome, which is 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final
+from typing import Final, NamedTuple
 
 from hal0.dispatch.surface import PathRow, answers
 from hal0.dispatch.table import PRIMARY, Busy, Table
@@ -33,8 +33,7 @@ class Ask:
     model: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(NamedTuple):
     rule: Rule
     hit: bool
     fact: str

@@ -56,7 +56,7 @@ class Trace:
             target=decision.slot if decision else None,
             model=decision.model if decision else None,
             rule=decision.rule if decision else None,
-            tried=tuple((tried.rule, tried.hit, tried.fact) for tried in self.outcome.tried) if self.outcome else (),
+            tried=self.outcome.tried if self.outcome else (),
             candidates=self.outcome.candidates if self.outcome else (),
             stream=self.stream,
             status=self.status,
