@@ -51,7 +51,10 @@ def edge(check: AccessCheck) -> Middleware:
         except Hal0Error as error:
             response = error_response(error, request.path, request_id)
         except ConnectionError:
-            raise  # the client left: nobody reads an answer
+            if request.transport is not None and not request.transport.is_closing():
+                raise
+            # The client left. Any answer meets the closed connection in silence; raising would log a traceback.
+            response = web.Response(status=499)
         except Exception:  # the outermost line of a request: whatever it is, the client gets JSON and we the traceback
             _log.exception("request %s failed", request_id)
             mistake = Hal0Error("system.internal", "cannot answer: hal0 made a mistake")

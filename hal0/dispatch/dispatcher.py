@@ -185,7 +185,7 @@ class Dispatcher:
         serving.on_abort(relay.abort)
         try:
             response = await relay.run()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConnectionError):  # the client left
             if snapshot.on_client_gone is OnClientGone.DRAIN:
                 self._drain(relay, stack.pop_all())
             raise

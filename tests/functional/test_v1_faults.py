@@ -10,14 +10,16 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from hal0.api.middleware import edge
+from hal0.api.route import Route, register
 from hal0.api.runner import serving
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 from hal0.providers.base import Endpoint
-from hal0.vocab import OnClientGone
+from hal0.vocab import Access, OnClientGone
 from tests.fakes.backend import DONE, Talk, delta
 from tests.fakes.slots import settled
-from tests.functional.dispatch_app import World, build_app, world
+from tests.functional.dispatch_app import World, build_app, everyone, world
 from tests.functional.raw_client import raw
 
 CHAT = "/v1/chat/completions"
@@ -252,6 +254,29 @@ async def test_a_client_that_leaves_frees_the_engine_at_once(
     await settled(lambda: len(list(w.decisions)) == 1)
     (record,) = w.decisions
     assert (record.status, record.code) == (499, "request.client_gone")
+
+
+async def test_writing_to_a_client_that_left_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    ended = asyncio.Event()
+
+    async def naive(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        assert request.transport is not None
+        request.transport.abort()  # what uvloop notices before it says so
+        try:
+            await response.write(b"x")
+        finally:
+            ended.set()
+        return response
+
+    app = web.Application(middlewares=[edge(everyone)])
+    register(app, [Route("POST", CHAT, naive, Access.OPEN, "")])
+    async with serving(app, tcp=[("127.0.0.1", 0)], grace_s=1) as (port,), raw(port) as client:
+        await client.post(CHAT, {})
+        await client.rest()
+        await ended.wait()
+    assert not caplog.records
 
 
 async def test_a_slot_that_drains_finishes_for_a_client_that_left(w: World) -> None:

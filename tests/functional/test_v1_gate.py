@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hal0.slots.handle import SlotFailure
 from hal0.vocab import FailureClass, Phase, SlotState, Want
 from tests.fakes.backend import Talk, delta
 from tests.fakes.slots import LOADING, READY, settled
-from tests.functional.dispatch_app import world
+from tests.functional.dispatch_app import World, world
 from tests.functional.raw_client import raw
 
 CHAT = "/v1/chat/completions"
@@ -101,6 +102,11 @@ async def test_a_client_that_leaves_leaves_the_line_and_the_load_goes_on(tmp_pat
         assert next(iter(w.decisions)).status == 499
 
 
+def _present(w: World, number: int) -> bool:
+    slot = w.slots["primary"]
+    return slot.snapshot().in_flight + w.dispatcher.waiting(slot.name) == number
+
+
 async def test_a_full_slot_takes_requests_in_order_and_refuses_beyond_its_queue(tmp_path: Path) -> None:
     release = asyncio.Event()
     served: list[int] = []
@@ -117,7 +123,7 @@ async def test_a_full_slot_takes_requests_in_order_and_refuses_beyond_its_queue(
         asking = []
         for n in range(4):
             asking.append(asyncio.ensure_future(w.http.post(w.url + CHAT, json=w.chat(n=n))))
-            await settled(lambda n=n: slot.snapshot().in_flight + w.dispatcher.waiting(slot.name) == n + 1)
+            await settled(partial(_present, w, n + 1))
         async with w.http.post(w.url + CHAT, json=w.chat(n=9)) as answer:
             assert (answer.status, (await answer.json())["error"]["code"]) == (429, "slot.queue_full")
         release.set()

@@ -1,0 +1,154 @@
+"""The rules as a table: asked model and path in, slot and rule out."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hal0.dispatch.resolve import Ask, Decision, Refusal, resolve
+from hal0.dispatch.surface import PathRow
+from hal0.dispatch.table import TableSource, build
+from hal0.providers.base import Endpoint
+from hal0.slots.handle import Serves, SlotSnapshot
+from hal0.vocab import Capability, Rule, SlotName
+from tests.fakes.slots import LOADING, READY, FakeEntry, FakeRegistry, FakeSlots, snapshot
+
+UP = {**READY, "endpoint": Endpoint("127.0.0.1", 20000, "s")}
+ROWS = {capability: PathRow(f"/{capability}", capability, "") for capability in Capability}
+
+
+def slot(name: str, model: str | None, capability: Capability = Capability.CHAT, **changes: object) -> SlotSnapshot:
+    serves = () if model is None else (Serves(model, capability),)
+    return snapshot(name, model=model, serves=serves, **changes)
+
+
+FLEET = (
+    slot("primary", "big", **UP),
+    slot("second", "small", aliases=("helper",), **UP),
+    slot("twin", "small", priority=90, **UP),
+    slot("cold", "frozen"),
+    slot("embed", "vectors", Capability.EMBED, **UP),
+    slot("tts", "voice", Capability.TTS),
+    slot("img", None),
+)
+TABLE = build(FLEET, [FakeEntry("shelf")])
+
+
+def ask(model: str | None, capability: Capability = Capability.CHAT) -> Ask:
+    return Ask(ROWS[capability], model, model and model.lower())
+
+
+def outcome(model: str | None, capability: Capability = Capability.CHAT, *, strict: bool = False) -> Decision | Refusal:
+    return resolve(ask(model, capability), TABLE, lambda _slot: 0, strict=strict)
+
+
+@pytest.mark.parametrize(
+    ("model", "capability", "target", "rule"),
+    [
+        ("primary", Capability.CHAT, "primary", Rule.ADDRESS),
+        ("hal0/second", Capability.CHAT, "second", Rule.ADDRESS),
+        ("helper", Capability.COMPLETION, "second", Rule.ADDRESS),
+        ("chat", Capability.CHAT, "primary", Rule.ADDRESS),
+        ("agent", Capability.CHAT, "primary", Rule.ADDRESS),
+        ("img", Capability.IMAGE, "img", Rule.ADDRESS),  # without a model: the gate says so
+        ("big", Capability.CHAT, "primary", Rule.PREEMPTION),
+        ("BIG", Capability.CHAT, "primary", Rule.PREEMPTION),
+        ("small", Capability.CHAT, "twin", Rule.PREEMPTION),
+        ("vectors", Capability.EMBED, "embed", Rule.PREEMPTION),
+        ("frozen", Capability.CHAT, "cold", Rule.REGISTRY),
+        ("shelf", Capability.CHAT, "primary", Rule.CAPABILITY),
+        ("gpt-4", Capability.CHAT, "primary", Rule.CAPABILITY),
+        ("gpt-4", Capability.VISION, "primary", Rule.CAPABILITY),
+        (None, Capability.EMBED, "embed", Rule.CAPABILITY),
+        ("tts-1", Capability.TTS, "tts", Rule.CAPABILITY),
+    ],
+)
+def test_each_request_finds_its_slot(model: str | None, capability: Capability, target: str, rule: Rule) -> None:
+    decision = outcome(model, capability)
+    assert isinstance(decision, Decision)
+    assert (decision.slot, decision.rule) == (target, rule)
+    assert [tried.rule for tried in decision.tried] == list(Rule)[: list(Rule).index(rule) + 1]
+    assert [tried.hit for tried in decision.tried] == [False] * (len(decision.tried) - 1) + [True]
+    assert all(tried.fact for tried in decision.tried)
+
+
+@pytest.mark.parametrize(
+    ("model", "capability", "strict", "code"),
+    [
+        ("big", Capability.EMBED, False, "dispatch.capability_mismatch"),
+        ("embed", Capability.CHAT, False, "dispatch.capability_mismatch"),
+        (None, Capability.RERANK, False, "dispatch.capability_mismatch"),  # embed takes it, and cannot
+        (None, Capability.STT, False, "request.missing_model"),  # no stt slot here
+        ("whisper", Capability.STT, False, "dispatch.no_route"),
+        ("bigg", Capability.CHAT, True, "dispatch.no_route"),
+        (None, Capability.CHAT, True, "request.missing_model"),
+    ],
+)
+def test_what_finds_none_is_one_typed_error(model: str | None, capability: Capability, strict: bool, code: str) -> None:
+    refusal = outcome(model, capability, strict=strict)
+    assert isinstance(refusal, Refusal)
+    assert refusal.error.code == code
+
+
+def test_a_near_miss_is_named() -> None:
+    refusal = outcome("bigg", strict=True)
+    assert isinstance(refusal, Refusal)
+    assert "did you mean 'big'" in refusal.error.message
+
+
+def test_rules_without_anything_to_look_at_say_so() -> None:
+    facts = {tried.rule: tried.fact for tried in outcome("gpt-4").tried}
+    assert facts[Rule.PASSTHROUGH] == "skipped: no upstreams are configured"
+    assert facts[Rule.REGISTRY] == "'gpt-4' is not on disk"
+    assert {tried.rule: tried.fact for tried in outcome("shelf").tried}[Rule.REGISTRY].startswith("'shelf' is on disk")
+
+
+def test_of_several_slots_the_one_with_less_to_do_answers() -> None:
+    busy = {SlotName("twin"): 3, SlotName("second"): 1}
+    decision = resolve(ask("small"), TABLE, lambda name: busy.get(name, 0), strict=False)
+    assert isinstance(decision, Decision)
+    assert decision.slot == "second"
+    assert set(decision.candidates) == {"second", "twin"}
+
+
+def test_a_routable_slot_comes_before_a_loading_one() -> None:
+    table = build([slot("primary", "m", **LOADING), slot("other", "m", priority=1, **UP)])
+    decision = resolve(ask("m"), table, lambda _slot: 0, strict=False)
+    assert isinstance(decision, Decision)
+    assert decision.slot == "other"
+
+
+def test_a_name_beats_an_alias_and_an_alias_beats_a_word() -> None:
+    table = build([slot("primary", "a"), slot("x", "b", aliases=("primary", "chat"))])
+    assert table.addresses["primary"] == "primary"
+    assert table.addresses["chat"] == "x"
+    assert table.addresses["agent"] == "primary"
+
+
+@given(
+    st.none() | st.sampled_from(["primary", "big", "small", "frozen", "shelf", "embed", "hal0/x", ""]) | st.text(),
+    st.sampled_from(list(Capability)),
+    st.booleans(),
+)
+def test_every_request_has_exactly_one_outcome_and_always_the_same(
+    model: str | None, capability: Capability, strict: bool
+) -> None:
+    first, second = (outcome(model or None, capability, strict=strict) for _ in range(2))
+    assert first.tried == second.tried
+    if isinstance(first, Decision):
+        assert first == second
+        assert first.slot in TABLE.slots
+        assert sum(tried.hit for tried in first.tried) == 1
+    else:
+        assert isinstance(second, Refusal)
+        assert first.error.code == second.error.code
+
+
+def test_the_table_is_built_again_only_after_a_change() -> None:
+    slots = FakeSlots(slot("primary", "a"))
+    source = TableSource(slots, FakeRegistry())
+    before = source.current()
+    assert source.current() is before
+    slots["primary"].become(in_flight=1)
+    assert source.current() is before
+    slots["primary"].become(**UP)
+    assert source.current() is not before
