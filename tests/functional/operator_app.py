@@ -1,0 +1,149 @@
+"""The whole HTTP surface over real sockets: hal0's own runner, the real supervisor, a fake engine, models on disk."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from hal0.api.build import build_app
+from hal0.api.runner import serving
+from hal0.config.root import RootConfig
+from hal0.dispatch.dispatcher import Dispatcher
+from hal0.engine.checks import Check, CheckState
+from hal0.engine.images import ImageService
+from hal0.engine.manifest import ImageEntry
+from hal0.engine.service import ServiceStatus, Source
+from hal0.models import demo
+from hal0.models.registry import Registry
+from hal0.observe.decisions import Decisions
+from hal0.paths import Paths
+from hal0.services import About, Services
+from hal0.vocab import Device
+from tests.factories import INSTANCE
+from tests.fakes.engine import FakeEngine
+from tests.fakes.world import Running, World
+
+BOOT = "b007"
+IMAGES = {
+    "vulkan": ImageEntry(
+        key="vulkan",
+        ref="r.example/vulkan",
+        digest="sha256:" + "d" * 64,
+        containerfile=None,
+        target=None,
+        devices=(Device.VULKAN,),
+    ),
+    "rocm": ImageEntry(
+        key="rocm", ref="r.example/rocm", digest=None, containerfile=None, target=None, devices=(Device.ROCM,)
+    ),
+}
+
+
+@cache
+def demo_bytes() -> bytes:
+    return demo.build()
+
+
+class DiskModels(Registry):
+    """A real registry; every model that a World asks for is the demonstration model under another name."""
+
+    def __init__(self, folder: Path, *, empty: bool) -> None:
+        super().__init__(folder / "models", (), folder / "registry.toml")
+        self._empty = empty
+
+    def add(self, folder: Path, *names: str) -> None:
+        for name in () if self._empty else names:
+            path = folder / f"{name}.gguf"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(demo_bytes())
+        self.scan()
+
+
+@dataclass
+class Operator:
+    """A served hal0. `api` speaks over the Unix socket, `tcp` over loopback."""
+
+    running: Running
+    services: Services
+    port: int
+    socket: Path
+    api: aiohttp.ClientSession
+    tcp: aiohttp.ClientSession
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def engine(self) -> FakeEngine:
+        return self.running.world.engine
+
+    async def call(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, Any]:
+        """Status and JSON of a call over the Unix socket."""
+        async with self.api.request(method, path, json=body, **options) as response:
+            return response.status, await response.json()
+
+    async def over_tcp(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, Any]:
+        async with self.tcp.request(method, path, json=body, **options) as response:
+            return response.status, await response.json(content_type=None)
+
+
+@asynccontextmanager
+async def operator(
+    paths: Paths,
+    ports: range,
+    *,
+    engine: FakeEngine | None = None,
+    config: dict[str, Any] | None = None,
+    empty: bool = False,
+    change: Callable[[Services], Services] = lambda services: services,
+) -> AsyncIterator[Operator]:
+    """`config` is hal0.toml beside the slots; `empty`: no model is installed; `change` replaces services."""
+    folder = paths.state_dir
+    folder.mkdir(parents=True)
+    models = DiskModels(folder, empty=empty)
+    world = await asyncio.to_thread(World, folder, ports[:19], engine or FakeEngine(), models)  # type: ignore[arg-type]
+    root = RootConfig.model_validate(config or {})
+    async with world.hal0(**({"primary": {}} if empty else {})) as running:
+        checks: list[Check] = [Check("podman", CheckState.OK, "podman 4.3.1 answers")]
+        services = change(_services(running, models, paths, root, checks))
+        async with (
+            serving(
+                build_app(services), tcp=[("127.0.0.1", ports[20])], unix=paths.run_dir / "hal0.sock", grace_s=1
+            ) as (port,),
+            aiohttp.ClientSession("http://hal0", connector=aiohttp.UnixConnector(str(services.about.socket))) as api,
+            aiohttp.ClientSession(f"http://127.0.0.1:{port}") as tcp,
+        ):
+            yield Operator(running, services, port, services.about.socket, api, tcp, checks)
+        await services.dispatcher.close()
+
+
+def _services(running: Running, models: Registry, paths: Paths, root: RootConfig, checks: list[Check]) -> Services:
+    tools, supervisor = running.tools, running.supervisor
+    clock = tools.clock
+    return Services(
+        about=About(
+            version="0.1.0",
+            instance=INSTANCE,
+            boot=BOOT,
+            pid=4711,
+            started_at=clock.now() - 5,
+            url="http://127.0.0.1:8080",
+            socket=paths.run_dir / "hal0.sock",
+            paths=paths,
+        ),
+        config=lambda: root,
+        clock=clock,
+        supervisor=supervisor,
+        dispatcher=Dispatcher(supervisor, models, Decisions(), clock, root.dispatch, paths.spool_dir),
+        registry=models,
+        jobs=tools.jobs,
+        bus=supervisor._bus,
+        images=ImageService(
+            running.world.engine, IMAGES, root=paths.state_dir, record_file=paths.state_dir / "images.json", clock=clock
+        ),
+        service=lambda: ServiceStatus(Path("/run/podman/podman.sock"), Source.ROOTFUL, "4.3.1", None, 0, None),
+        checks=lambda: checks,
+    )
