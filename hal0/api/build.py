@@ -1,6 +1,5 @@
 """Makes the web application of the services: the route table behind the one middleware."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -16,15 +15,15 @@ from hal0.api.routes import ROUTES
 from hal0.services import SERVICES, Services
 
 
-def build_app(services: Services) -> web.Application:
+def build_app(services: Services, *, heartbeat_s: float = sse.HEARTBEAT_S) -> web.Application:
     """The whole HTTP surface. The services stay the caller's: they are to be closed after the server has stopped."""
     door = Door(lambda: services.config().access, keyless_off=services.keyless_off, owners=Owners())
     app = web.Application(middlewares=[edge(door)])
     app[SERVICES] = services
     app[DISPATCHER] = services.dispatcher
     app[IMAGE_WORK] = ImageWork(services.images, services.jobs, services.bus)
-    app[sse.STOPPING] = asyncio.Event()
-    app.on_shutdown.append(sse.end_streams)
+    streams = app[sse.STREAMS] = sse.Streams(heartbeat_s=heartbeat_s)
+    app.on_shutdown.append(streams.stop)
     app.cleanup_ctx.append(_image_work)
     register(app, ROUTES)
     return app

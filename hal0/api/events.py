@@ -18,7 +18,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     asked = request.headers.get("Last-Event-ID") or request.query.get("after")
     async with aclosing(_frames(services.bus, services.about.boot, place(asked, services.about.boot))) as frames:
-        return await sse.stream(request, frames)
+        return await request.app[sse.STREAMS].send(request, frames)
 
 
 def place(asked: str | None, boot: str) -> int | None:

@@ -85,7 +85,7 @@ async def logs(request: web.Request) -> web.StreamResponse:
     if not follow:
         return answer(LogsView(items=await _all(lines)))
     async with aclosing(_frames(lines)) as frames:
-        return await sse.stream(request, frames)
+        return await request.app[sse.STREAMS].send(request, frames)
 
 
 async def _all(lines: AsyncIterator[LogLine]) -> list[LogLineView]:

@@ -18,8 +18,6 @@ _STALLED_S: Final = 60.0  # a client that takes no byte for so long has left wit
 _HEARTBEAT: Final = b": heartbeat\n\n"
 _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
-STOPPING: Final = web.AppKey("stopping", asyncio.Event)
-
 
 def frame(data: bytes, *, event: str | None = None, event_id: str | None = None) -> bytes:
     """One event; `data` is JSON and therefore a single line."""
@@ -28,20 +26,42 @@ def frame(data: bytes, *, event: str | None = None, event_id: str | None = None)
     return name + number + b"data: " + data + b"\n\n"
 
 
-async def stream(request: web.Request, frames: AsyncIterator[bytes]) -> web.StreamResponse:
-    """Send frames until they end, the client leaves, or hal0 stops."""
-    response = web.StreamResponse(headers=_HEADERS)
-    await response.prepare(request)
-    works = (_send(response, frames), _beat(response), _until(request.app[STOPPING]))
-    tasks = [asyncio.create_task(work, name=f"sse {request.path}") for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            await cancelled(task)
-    for task in done:
-        task.result()
-    return response
+class Streams:
+    """The open streams of one application."""
+
+    def __init__(self, *, heartbeat_s: float = HEARTBEAT_S) -> None:
+        self._heartbeat_s = heartbeat_s
+        self._stopping = asyncio.Event()
+
+    async def send(self, request: web.Request, frames: AsyncIterator[bytes]) -> web.StreamResponse:
+        """Send frames until they end, the client leaves, or hal0 stops."""
+        response = web.StreamResponse(headers=_HEADERS)
+        await response.prepare(request)
+        works = (_send(response, frames), self._beat(response), self._end())
+        tasks = [asyncio.create_task(work, name=f"sse {request.path}") for work in works]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                await cancelled(task)
+        for task in done:
+            task.result()
+        return response
+
+    async def stop(self, _: web.Application) -> None:
+        """When the server begins to stop: streams that would last for ever end now, not after the grace time."""
+        self._stopping.set()
+
+    async def _beat(self, response: web.StreamResponse) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat_s)
+            await _write(response, _HEARTBEAT)
+
+    async def _end(self) -> None:
+        await self._stopping.wait()
+
+
+STREAMS: Final = web.AppKey("streams", Streams)
 
 
 async def _send(response: web.StreamResponse, frames: AsyncIterator[bytes]) -> None:
@@ -57,24 +77,9 @@ async def _send(response: web.StreamResponse, frames: AsyncIterator[bytes]) -> N
         await _write(response, frame(jsonio.dumps(err.body()), event="error"))
 
 
-async def _beat(response: web.StreamResponse) -> None:
-    while True:
-        await asyncio.sleep(HEARTBEAT_S)
-        await _write(response, _HEARTBEAT)
-
-
 async def _write(response: web.StreamResponse, data: bytes) -> None:
     try:
         async with asyncio.timeout(_STALLED_S):
             await response.write(data)
     except TimeoutError as err:
         raise ConnectionResetError("the client takes nothing any more") from err
-
-
-async def _until(stopping: asyncio.Event) -> None:
-    await stopping.wait()
-
-
-async def end_streams(app: web.Application) -> None:
-    """Called when the server begins to stop: streams that would last for ever end now, not after the grace time."""
-    app[STOPPING].set()

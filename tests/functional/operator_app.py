@@ -98,6 +98,7 @@ async def operator(
     engine: FakeEngine | None = None,
     config: dict[str, Any] | None = None,
     empty: bool = False,
+    heartbeat_s: float = 10.0,
     change: Callable[[Services], Services] = lambda services: services,
 ) -> AsyncIterator[Operator]:
     """`config` is hal0.toml beside the slots; `empty`: no model is installed; `change` replaces services."""
@@ -111,7 +112,10 @@ async def operator(
         services = change(_services(running, models, paths, root, checks))
         async with (
             serving(
-                build_app(services), tcp=[("127.0.0.1", ports[20])], unix=paths.run_dir / "hal0.sock", grace_s=1
+                build_app(services, heartbeat_s=heartbeat_s),
+                tcp=[("127.0.0.1", ports[20])],
+                unix=paths.run_dir / "hal0.sock",
+                grace_s=1,
             ) as (port,),
             aiohttp.ClientSession("http://hal0", connector=aiohttp.UnixConnector(str(services.about.socket))) as api,
             aiohttp.ClientSession(f"http://127.0.0.1:{port}") as tcp,

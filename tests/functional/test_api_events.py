@@ -9,7 +9,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from hal0.api import sse
 from hal0.events.bus import RING_CAPACITY, Topic
 from hal0.lib import jsonio
 from hal0.paths import Paths
@@ -105,12 +104,10 @@ async def test_who_was_away_for_too_long_gets_everything_anew(hal0: Operator) ->
         assert await listener.topics(7) == ["hello", "reset", *["slot"] * 5]
 
 
-async def test_silence_is_filled_with_heartbeats(hal0: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "HEARTBEAT_S", 0.02)
-    async with listening(hal0) as listener:
-        async with asyncio.timeout(5):
-            while await listener.response.content.readuntil(b"\n\n") != b": heartbeat\n\n":
-                continue
+async def test_silence_is_filled_with_heartbeats(paths: Paths, port_block: range) -> None:
+    async with operator(paths, port_block, heartbeat_s=0.02) as hal0, listening(hal0) as listener, asyncio.timeout(5):
+        while await listener.response.content.readuntil(b"\n\n") != b": heartbeat\n\n":
+            continue
 
 
 async def test_listeners_that_leave_are_forgotten(hal0: Operator) -> None:

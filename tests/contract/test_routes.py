@@ -1,0 +1,126 @@
+"""The route table: every route has its class, and the two descriptions generated from it are whole."""
+
+import re
+from typing import Any, Final
+
+import pytest
+from aiohttp import web
+
+from hal0.api.openapi import document
+from hal0.api.page import HEADERS, page
+from hal0.api.route import Route, register, routes_of
+from hal0.api.routes import ROUTES
+from hal0.vocab import Access
+
+# What anybody on the network may ask; whatever joins this list is a decision, not an accident.
+OPEN: Final = {("GET", "/"), ("GET", "/api/health"), ("GET", "/v1/models"), ("GET", "/v1/models/{id:.+}")}
+# The paths that clients and hal0ctl rely on.
+PROMISED: Final = """
+GET /api/health
+GET /api/status
+GET /api/events
+GET /api/slots
+GET /api/slots/{name}
+GET /api/slots/{name}/logs
+GET /api/slots/{name}/failure
+POST /api/slots/{name}/load
+POST /api/slots/{name}/unload
+POST /api/slots/{name}/restart
+POST /api/slots/{name}/swap
+POST /api/slots/{name}/reset
+GET /api/jobs
+GET /api/jobs/{id}
+DELETE /api/jobs/{id}
+GET /api/images
+POST /api/images/{key}/build
+POST /api/images/{key}/pull
+POST /api/images/{key}/verify
+GET /api/models
+POST /api/models/scan
+POST /api/models/demo
+GET /api/openapi.json
+GET /v1/models
+POST /v1/chat/completions
+POST /v1/completions
+POST /v1/embeddings
+GET /
+"""
+
+each_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, Any]:
+    return document(ROUTES)
+
+
+def test_only_the_listed_routes_are_open() -> None:
+    assert {(route.method, route.path) for route in ROUTES if route.access is Access.OPEN} == OPEN
+
+
+@each_route
+def test_what_changes_something_is_the_operators_alone(route: Route) -> None:
+    under_api = route.path.startswith("/api/")
+    if route.method != "GET":
+        assert route.access is (Access.ADMIN if under_api else Access.INFERENCE)
+    elif under_api and (route.method, route.path) not in OPEN:
+        assert route.access is Access.READ
+
+
+def test_what_was_promised_is_there_and_once() -> None:
+    names = [f"{route.method} {route.path}" for route in ROUTES]
+    assert set(PROMISED.strip().splitlines()) <= set(names)
+    assert len(names) == len(set(names))
+
+
+def test_a_route_without_a_class_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="access"):
+        Route("GET", "/api/new", ROUTES[0].handler, summary="No class.")  # type: ignore[call-arg]
+
+
+def test_an_application_answers_the_table_and_nothing_else() -> None:
+    app = web.Application()
+    register(app, ROUTES)
+    assert routes_of(app) == ROUTES
+    registered = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
+    extra = {path for method, path in registered if method not in ("HEAD", *(r.method for r in ROUTES))}
+    assert not extra
+    assert len([1 for method, _ in registered if method != "HEAD"]) == len(ROUTES)
+
+
+@each_route
+def test_every_route_is_described(route: Route, described: dict[str, Any]) -> None:
+    operation = described["paths"][re.sub(r":[^{}]*}", "}", route.path)][route.method.lower()]
+    assert operation["x-hal0-access"] == route.access
+    assert operation["summary"].endswith(".")
+    assert [p["name"] for p in operation.get("parameters", [])] == re.findall(r"\{(\w+)", route.path)
+
+
+def test_every_reference_of_the_description_leads_somewhere(described: dict[str, Any]) -> None:
+    schemas = described["components"]["schemas"]
+    found = set(re.findall(r"'#/components/schemas/([^']+)'", repr(described)))
+    assert found <= schemas.keys()
+    assert {"JobView", "SlotView", "LoadRequest", "SwapRequest", "HealthView", "Error"} <= found
+    ids = [op["operationId"] for path in described["paths"].values() for op in path.values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_body_is_required_only_where_a_member_is(described: dict[str, Any]) -> None:
+    def required(verb: str) -> bool:
+        body: dict[str, Any] = described["paths"][f"/api/slots/{{name}}/{verb}"]["post"]["requestBody"]
+        return bool(body["required"])
+
+    assert {verb for verb in ("load", "unload", "restart", "swap", "reset") if required(verb)} == {"swap"}
+
+
+def test_the_page_names_every_path_and_fetches_nothing() -> None:
+    text = page(ROUTES)
+    for route in ROUTES:
+        assert f"{route.method} {route.path}<" in text
+    assert "src=" not in text
+    assert "href=" not in text
+    assert "<script" not in text
+    policy = HEADERS["Content-Security-Policy"]
+    assert policy.startswith("default-src 'self'")
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
