@@ -7,6 +7,7 @@ smells of one (its headers, its account, a foreign host name or page) takes that
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ _FORWARDING: Final = frozenset({"forwarded", "via", "x-real-ip"})
 _FORWARDING_PREFIX: Final = "x-forwarded-"
 _FIRST_PERSON: Final = 1000  # below are system accounts, which is where proxies run
 _UNMAPPED: Final = 65534  # "nobody": a proxy's account on some systems, and anybody from outside a user namespace
+_REMEMBERED: Final = 256  # these are asked for every request, mostly about the same few texts
 
 _USE_THE_SOCKET: Final = "On the machine itself use hal0ctl: it goes through hal0's own socket."
 _COME_CLOSER: Final = "Call from a program on the machine itself, for example through: ssh -L 8080:localhost:8080 HOST"
@@ -79,6 +81,7 @@ def _speaks_for_itself(uid: int, own_uid: int) -> bool:
     return uid in (0, own_uid) or (uid >= _FIRST_PERSON and uid != _UNMAPPED)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def is_loopback(address: str | None) -> bool:
     try:
         parsed = ip_address(address or "")
@@ -89,6 +92,7 @@ def is_loopback(address: str | None) -> bool:
     return parsed.is_loopback
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def is_local_host(host: str) -> bool:
     """Whether a Host header's value names loopback; the port may be any: an SSH tunnel has its own."""
     name = _authority(host)
