@@ -13,13 +13,13 @@ from hal0.dispatch.body import Body, Spool
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.gate import Admitted, Gate, hold_header
 from hal0.dispatch.peek import Peek, read_json, refuse_early
+from hal0.dispatch.pool import Pool
 from hal0.dispatch.proxy import Outbound, Relay
 from hal0.dispatch.resolve import Ask, Decision, Refusal, resolve
 from hal0.dispatch.serve import ServedExchange
 from hal0.dispatch.surface import PathRow
 from hal0.dispatch.table import Registry, Table, TableSource
 from hal0.dispatch.trace import Trace
-from hal0.dispatch.upstream_http import Pool
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock
 from hal0.observe.decisions import Decisions

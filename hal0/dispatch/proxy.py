@@ -11,9 +11,10 @@ from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.headers import RawHeaders, answer_headers, request_head
 from hal0.dispatch.members import Members, NotJson
+from hal0.dispatch.pool import Pool
 from hal0.dispatch.rewrite import Splice, growth, splices
 from hal0.dispatch.trace import Trace
-from hal0.dispatch.upstream_http import Connection, Head, Pool, Stale
+from hal0.dispatch.upstream_http import Connection, Head, Stale
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 from hal0.providers.base import AnswerMode, Endpoint, Forward

@@ -1,4 +1,4 @@
-"""A lean HTTP/1.1 client for slots: one request at a time per connection, a small pool, bytes in and out.
+"""A lean HTTP/1.1 client for slots: one request at a time per connection, bytes in and out.
 
 The general client spends more on a small request than the engine does. Slots speak plain HTTP/1.1 on loopback, so
 this one leaves out everything else: no redirects, cookies, TLS, decompression.
@@ -14,10 +14,6 @@ import httptools
 
 from hal0.errors import Hal0Error
 
-Address = tuple[str, int]
-
-# llama-server closes idle connections at 5 s; a request must never race with that.
-IDLE_LIMIT_S: Final = 3.0
 # Read-ahead from a slot whose client reads slowly: enough to keep a fast client busy, little enough times 1000.
 _HIGH_WATER_BYTES: Final = 64 * 1024
 _LOW_WATER_BYTES: Final = 16 * 1024
@@ -294,68 +290,3 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-class Pool:
-    """Connections to slots; idle ones are reused for at most IDLE_LIMIT_S."""
-
-    def __init__(self, *, connect_s: float) -> None:
-        self._connect_s = connect_s
-        self._idle: dict[Address, list[Connection]] = {}
-        self._sweeper: asyncio.TimerHandle | None = None
-
-    def take(self, address: Address) -> Connection | None:
-        """The freshest idle connection, if any."""
-        idle = self._idle.get(address)
-        oldest = asyncio.get_running_loop().time() - IDLE_LIMIT_S
-        while idle:
-            connection = idle.pop()
-            if connection.usable and connection.idle_since >= oldest:
-                connection.reused = True
-                return connection
-            connection.close()
-        return None
-
-    async def connect(self, address: Address) -> Connection:
-        """A new connection. Raises upstream.unreachable."""
-        loop = asyncio.get_running_loop()
-        host, port = address
-        try:
-            async with asyncio.timeout(self._connect_s):
-                _, connection = await loop.create_connection(lambda: Connection(loop), host, port)
-        except OSError as error:
-            why = "it did not answer in time" if isinstance(error, TimeoutError) else error.strerror or "refused"
-            raise Hal0Error("upstream.unreachable", f"cannot connect to the engine: {why}") from error
-        return connection
-
-    def give_back(self, address: Address, connection: Connection) -> None:
-        """After an exchange; kept only when it ended cleanly."""
-        if not connection.finish():
-            return
-        self._idle.setdefault(address, []).append(connection)
-        if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(IDLE_LIMIT_S, self._sweep)
-
-    def close(self) -> None:
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
-        for idle in self._idle.values():
-            for connection in idle:
-                connection.close()
-        self._idle.clear()
-
-    def _sweep(self) -> None:
-        """Close what nobody took; runs only while there is something idle."""
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - IDLE_LIMIT_S
-        for address, idle in list(self._idle.items()):
-            young = [connection for connection in idle if connection.usable and connection.idle_since >= oldest]
-            for connection in idle:
-                if connection not in young:
-                    connection.close()
-            if young:
-                self._idle[address] = young
-            else:
-                del self._idle[address]
-        self._sweeper = loop.call_later(IDLE_LIMIT_S / 4, self._sweep) if self._idle else None
