@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hal0.engine.base import LABEL_PREFIX, ContainerInfo, ContainerStatus
-from hal0.slots.happenings import Life
-from hal0.slots.record import Attempts, Container, Desired, Failure, SlotRecord, Swap
-from hal0.slots.state import NEVER, Facts
+from hal0.slots.happenings import Life, waits_for_engine
+from hal0.slots.record import Container, Desired, Failure, SlotRecord, Swap
+from hal0.slots.state import NEVER, NO_ATTEMPTS, Facts
 from hal0.vocab import By, FailureClass, Phase, Role, Want
 
 LABEL_SLOT: Final = f"{LABEL_PREFIX}slot"
@@ -72,65 +72,79 @@ class Adoption:
     """Where the slot stands, and the containers to remove because they never ran."""
 
     life: Life
-    remove: tuple[str, ...]
+    remove: tuple[Container, ...]
 
 
 def adopt(record: SlotRecord | None, found: Sequence[Found], configured: Configured, now: float) -> Adoption:
-    """Place a slot at boot. `record` is None when there is none or it was damaged."""
+    """Place a slot at boot. `record` is None when there is none or it was damaged. Deadlines are the caller's."""
     known = {c.name: c for c in record.containers} if record else {}
     running = sorted((f for f in found if f.runs), key=lambda f: f.generation)
     ended = sorted((f for f in found if f.info.status is ContainerStatus.EXITED), key=lambda f: f.generation)
-    never_ran = tuple(f.info.name for f in found if not f.runs and f.info.status is not ContainerStatus.EXITED)
-    generation = max([record.generation if record else 0, *(f.generation for f in found)])
+    never_ran = [f for f in found if not f.runs and f.info.status is not ContainerStatus.EXITED]
 
     desired = _desired(record, running, configured, now)
     swap = record.swap if record else None
-    keep = _keep(record, running, swap)
     if swap is not None:
         # Continued once (a failure rolls it back), and a rollback goes on as a rollback.
         desired = replace(desired, model=swap.to_model if swap.step == "forward" else swap.from_model)
-    leaving = [f.container(Role.LEAVING, known) for f in running if f is not keep]
-    body = keep
-    if body is None and ended:
-        body, older = ended[-1], ended[:-1]
-    else:
-        older = ended
-    leaving += [f.container(Role.LEAVING, known) for f in older]
+    keep = _keep(record, running, swap)
+    dead = ended[-1] if keep is None and ended and _is_a_loss(record) else None
+    body = keep or dead
     facts = Facts(
-        generation=generation,
+        generation=max([record.generation if record else 0, *(f.generation for f in found)]),
         current=body.container(Role.CURRENT, known) if body else None,
-        leaving=tuple(leaving),
+        leaving=tuple(f.container(Role.LEAVING, known) for f in (*running, *ended) if f is not body),
         swap=swap,
         fetched=keep is not None,
         launched=keep is not None,
-        attempts=record.attempts if record else Attempts(),
+        attempts=record.attempts if record else NO_ATTEMPTS,
         deadline=NEVER,
     )
-    return Adoption(_place(record, desired, facts, keep, now), never_ran)
+    return Adoption(
+        _place(record, desired, facts, keep, now), tuple(f.container(Role.LEAVING, known) for f in never_ran)
+    )
+
+
+def _is_a_loss(record: SlotRecord | None) -> bool:
+    """Nobody asked for the end of the container that is found dead; while unloading, hal0 had."""
+    return record is None or record.phase is not Phase.UNLOADING
 
 
 def _place(record: SlotRecord | None, desired: Desired, facts: Facts, keep: Found | None, now: float) -> Life:
     wanted = desired.want is Want.LOADED and desired.model is not None
     if keep is not None:
-        if not wanted:
-            return Life(desired=desired, phase=Phase.UNLOADING, facts=facts)
-        if keep.answers:
-            return Life(desired=desired, phase=Phase.READY, facts=replace(facts, ready=True))
-        return Life(desired=desired, phase=Phase.WARMING, facts=facts)
+        return _beside(keep, desired, facts, wanted=wanted)
     if facts.current is not None:
         # It ended while nobody looked: the burial reads why.
         fault = Failure(FailureClass.TRANSIENT, "slot.exited", "it ended while hal0 was away", now, settled=False)
         return Life(desired=desired, phase=Phase.ERROR, facts=replace(facts, fault=fault))
-    if wanted and record is not None and record.phase is Phase.ERROR and record.failure is not None:
-        next_at = record.attempts.next_at
-        facts = replace(
-            facts,
-            fault=record.failure,
-            failure=record.failure,
-            retry_at=next_at if next_at is not None else NEVER,
-        )
-        return Life(desired=desired, phase=Phase.ERROR, facts=facts)
+    if wanted and record is not None and record.phase is Phase.ERROR and record.swap is None:
+        return _resting(record, desired, facts)
     return Life(desired=desired, phase=Phase.OFFLINE, facts=facts)
+
+
+def _beside(keep: Found, desired: Desired, facts: Facts, *, wanted: bool) -> Life:
+    """A container runs. One that no longer answers because its stop had begun is not waited for."""
+    if not wanted or (keep.info.status is ContainerStatus.STOPPING and not keep.answers):
+        return Life(desired=desired, phase=Phase.UNLOADING, facts=facts)
+    if not keep.answers:
+        return Life(desired=desired, phase=Phase.WARMING, facts=facts)
+    swap = None if keep.model == desired.model else facts.swap  # it has arrived, or is still to come
+    return Life(desired=desired, phase=Phase.READY, facts=replace(facts, ready=True, swap=swap))
+
+
+def _resting(record: SlotRecord, desired: Desired, facts: Facts) -> Life:
+    """It was in error. What failed on the engine alone is tried at once: the engine has just answered."""
+    failure, next_at = record.failure, record.attempts.next_at
+    if failure is None or waits_for_engine(failure):
+        return Life(desired=desired, phase=Phase.OFFLINE, facts=facts)
+    retry_at = next_at if next_at is not None else 0.0
+    if failure.failure_class is FailureClass.PERMANENT:
+        retry_at = NEVER
+    # What the burial had not read yet is gone with the container.
+    failure = replace(failure, settled=True)
+    facts = replace(facts, fault=failure, failure=failure, retry_at=retry_at)
+    return Life(desired=desired, phase=Phase.ERROR, facts=facts)
 
 
 def _desired(record: SlotRecord | None, running: Sequence[Found], configured: Configured, now: float) -> Desired:

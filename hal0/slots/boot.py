@@ -70,7 +70,7 @@ def on_the_records_word(record: SlotRecord | None, config: Configured, *, serves
         )
         return Life(desired=record.desired, phase=Phase.READY, facts=facts)
     desired = record.desired if record else Desired(Want.UNLOADED, config.seed_model, By.CONFIG, now)
-    fault = Failure(FailureClass.TRANSIENT, "engine.unreachable", _WAITING, now)
+    fault = Failure(FailureClass.TRANSIENT, "engine.unreachable", _WAITING, now, settled=False)
     return Life(desired=desired, phase=Phase.ERROR, facts=Facts(fault=fault, retry_at=NEVER, deadline=NEVER))
 
 

@@ -1,4 +1,4 @@
-"""The slow work a slot asks for: fetch, launch, retire, bury. Thin: one door to engine, images and files.
+"""What is done to the world for a slot: one thin door to engine, images, models and files.
 
 Every method ends by itself within the deadlines of what it calls, may be cancelled at any await, and leaves nothing
 that the record does not name: the container's name is on disk before `launch` is called.
@@ -9,28 +9,22 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, assert_never
+from typing import Final, Protocol
 
 from hal0.config.slots import SlotConfig
 from hal0.engine.base import ContainerInfo, ContainerStatus, Engine, ImageProgress
 from hal0.engine.errors import NameTaken, PortTaken
 from hal0.errors import Hal0Error
-from hal0.lib.clock import Clock
 from hal0.providers.base import Exit, Provider
 from hal0.slots import failure as failures
-from hal0.slots import happenings as h
 from hal0.slots.adopt import LABEL_SPEC
 from hal0.slots.plan import Model, Place, launch_of, resolve_device, spec_of
-from hal0.slots.record import Container, Failure, Progress
-from hal0.slots.serving import InFlight
-from hal0.slots.state import Effect
+from hal0.slots.record import Container, Failure
 from hal0.slots.store import SlotStore
-from hal0.slots.warmup import PULL_STALL_S, STOP_S, jitter
-from hal0.vocab import Role, SlotName
+from hal0.vocab import SlotName
 
 log = logging.getLogger(__name__)
 
-_ABORT_GRACE_S: Final = 5.0  # for streams that were told to end
 LOG_TAIL: Final = 50  # lines kept of a start: the first error line of every engine seen is within them
 _LOG_DEADLINE_S: Final = 5.0
 # Two seconds for podman to record an exit that hal0 saw first; usually it takes 20 ms.
@@ -191,127 +185,6 @@ class Effects:
                 async for line in self._engine.logs(container.id or container.name, tail=LOG_TAIL):
                     lines.append(line.text)  # noqa: PERF401  a partial tail is kept when time runs out
         return tuple(lines)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One effect to carry out, with everything it may look at: a value, taken when the effect starts."""
-
-    effect: Effect
-    subject: Subject
-    model: str
-    container: Container | None
-    fault: Failure | None
-    drain_s: float
-    warmed: bool
-    requests: InFlight
-
-    def the_container(self) -> Container:
-        assert self.container is not None, "decide() asks for this only while there is a container"
-        return self.container
-
-
-async def carry_out(effects: Effects, order: Order, clock: Clock, report: Callable[[h.Happening], None]) -> h.Happening:
-    """Carry out one effect and say how it ended; what goes wrong is an answer too. `report` gets progress."""
-    try:
-        return await _work(effects, order, clock, report)
-    except Hal0Error as err:
-        return _trouble(order, failures.of_error(err, clock.now()))
-    except Exception as err:  # the task's outermost line: an unforeseen error must not leave the slot waiting
-        log.exception("slot %s: %s failed unexpectedly", order.subject.slot, order.effect)
-        error = Hal0Error("system.internal", f"cannot {order.effect}: {err!r}")
-        return _trouble(order, failures.of_error(error, clock.now()))
-
-
-def _trouble(order: Order, failure: Failure) -> h.Happening:
-    if order.effect in (Effect.RETIRE, Effect.BURY):
-        log.warning("slot %s: cannot %s (%s); trying again", order.subject.slot, order.effect, failure.message)
-        return h.EngineTrouble()
-    return h.Failed(failure, jitter())
-
-
-async def _work(effects: Effects, order: Order, clock: Clock, report: Callable[[h.Happening], None]) -> h.Happening:
-    match order.effect:
-        case Effect.FETCH:
-            return await _fetch(effects, order, clock, report)
-        case Effect.LAUNCH:
-            return await _launch(effects, order)
-        case Effect.DRAIN:
-            return await _drain(order)
-        case Effect.RETIRE:
-            return await _retire(effects, order)
-        case Effect.BURY:
-            return await _bury(effects, order, clock)
-        case _:
-            assert_never(order.effect)
-
-
-async def _fetch(effects: Effects, order: Order, clock: Clock, report: Callable[[h.Happening], None]) -> h.Happening:
-    def on_progress(text: str, fraction: float | None) -> None:
-        report(h.Advanced(Progress("pulling", fraction, text), clock.now() + PULL_STALL_S))
-
-    await effects.fetch(order.subject, order.model, on_progress)
-    return h.Fetched()
-
-
-async def _launch(effects: Effects, order: Order) -> h.Happening:
-    try:
-        started, secret = await effects.launch(order.subject, order.the_container())
-    except Clash as err:
-        log.warning("slot %s: %s; taking the next port and generation", order.subject.slot, err)
-        return h.Clashed()
-    return h.Launched(started, secret)
-
-
-async def _drain(order: Order) -> h.Happening:
-    """Let requests finish, then end them with a reason: their upstream side is closed first."""
-    slot, requests = order.subject.slot, order.requests
-    try:
-        async with asyncio.timeout(order.drain_s):
-            await requests.wait_empty()
-    except TimeoutError:
-        requests.abort_all(Hal0Error("slot.draining", f"slot {slot} is being unloaded: this answer was ended early"))
-        try:
-            async with asyncio.timeout(_ABORT_GRACE_S):
-                await requests.wait_empty()
-        except TimeoutError:
-            log.warning("slot %s: %d requests did not end when told to", slot, requests.count)
-    return h.Drained()
-
-
-async def _retire(effects: Effects, order: Order) -> h.Happening:
-    container = order.the_container()
-    tail: tuple[str, ...] = ()
-    if order.fault is not None and not order.fault.log_tail:
-        tail = await effects.log_tail(container)
-    try:
-        await effects.retire(container, stop_s=STOP_S)
-    except Stuck as err:
-        log.warning("slot %s: %s will not go (%s); quarantined", order.subject.slot, container.name, err)
-        return h.Retired(replace(container, role=Role.LEAVING), tail)
-    return h.Retired(log_tail=tail)
-
-
-async def _bury(effects: Effects, order: Order, clock: Clock) -> h.Happening:
-    container = order.the_container()
-    failure = await effects.bury(order.subject, container, warmed=order.warmed, now=clock.now())
-    try:
-        await effects.remove(container)
-    except Stuck as err:
-        log.warning("slot %s: %s will not go (%s); quarantined", order.subject.slot, container.name, err)
-        return h.Buried(failure, jitter(), replace(container, role=Role.LEAVING))
-    return h.Buried(failure, jitter())
-
-
-async def sweep(effects: Effects, leaving: tuple[Container, ...], report: Callable[[h.Happening], None]) -> None:
-    """Try once more to be rid of containers that would not go."""
-    for container in leaving:
-        try:
-            await effects.retire(container, stop_s=STOP_S)
-        except (Stuck, Hal0Error) as err:
-            log.warning("%s is still there (%s)", container.name, err)
-        else:
-            report(h.Left(container.name))
 
 
 def located(container: Container, info: ContainerInfo | None, provider: Provider, place: Place) -> Container:

@@ -10,7 +10,7 @@ from hal0.slots.happenings import Life
 from hal0.slots.jobs import Job, Jobs
 from hal0.slots.record import Desired, Failure
 from hal0.slots.verbs import Asked, Goal
-from hal0.vocab import SlotName
+from hal0.vocab import Phase, SlotName
 from hal0.wire.jobs import JobState
 
 
@@ -20,8 +20,8 @@ class Errands:
         self._jobs = jobs
         self._pending: list[tuple[Job, Goal]] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._pending)
+    def waits(self, job: Job) -> bool:
+        return any(job is other for other, _goal in self._pending)
 
     def running(self, goal: Goal) -> Job | None:
         """A job that goes to the same place already."""
@@ -30,9 +30,11 @@ class Errands:
                 return job
         return None
 
-    def begin(self, asked: Asked, goal: Goal, on_cancel: Callable[[], None]) -> Job:
+    def begin(self, asked: Asked, goal: Goal, on_cancel: Callable[[Job], None]) -> Job:
+        """A new job; only what leads to a loaded model can be cancelled."""
         job = self._jobs.start(asked.kind, self._slot, asked.by)
-        job.on_cancel = on_cancel
+        if goal.phase is Phase.READY:
+            job.on_cancel = lambda: on_cancel(job)
         self._pending.append((job, goal))
         return job
 
@@ -66,6 +68,13 @@ class Errands:
             back = f"{life.desired.model} serves again" if goal.rolled_back is not None else None
             self._jobs.finish(job, state, error=error, note=back)
         self._pending = kept
+
+    def cancelled(self) -> None:
+        """The load under way is given up: every job that waited for it ends."""
+        error = Hal0Error("slot.load_cancelled", f"slot {self._slot}: the load was cancelled")
+        for job, _goal in self._pending:
+            self._jobs.finish(job, JobState.CANCELLED, error=error)
+        self._pending.clear()
 
     def fail(self, error: Hal0Error) -> None:
         for job, _goal in self._pending:

@@ -13,8 +13,9 @@ from hal0.vocab import Phase, SlotName
 
 log = logging.getLogger(__name__)
 
-# A message about a container that is not the current one any more is dropped by the receiver.
-Report = Callable[[Container, Happening], None]
+# What is said of a container that is not the current one any more, or of a phase that is over, is dropped by the
+# receiver: a watcher may have spoken just before it was cancelled. A death has no phase.
+Report = Callable[[Container, Phase | None, Happening], None]
 
 
 class Eyes:
@@ -38,9 +39,9 @@ class Eyes:
                 self._tasks.pop(role).cancel()
         if container is None or endpoint is None:
             return
-        post = self._poster(container)
         if "end" not in self._tasks:
-            self.start("end", self._watchers.end(container, post))
+            self.start("end", self._watchers.end(container, self._poster(container, None)))
+        post = self._poster(container, phase)
         if phase is Phase.WARMING:
             self.start("health", self._watchers.warm(container, provider, endpoint, post))
         else:
@@ -49,7 +50,7 @@ class Eyes:
     def confirm(self, container: Container) -> None:
         """Something looked wrong: have a look, once at a time."""
         if "confirm" not in self._tasks:
-            self.start("confirm", self._watchers.confirm(container, self._poster(container)))
+            self.start("confirm", self._watchers.confirm(container, self._poster(container, None)))
 
     def busy(self, role: str) -> bool:
         return role in self._tasks
@@ -66,10 +67,11 @@ class Eyes:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("slot %s: watcher %s ended unexpectedly", self._slot, role, exc_info=error)
 
-    def _poster(self, container: Container) -> Callable[[Happening], None]:
-        return lambda happening: self._report(container, happening)
+    def _poster(self, container: Container, phase: Phase | None) -> Callable[[Happening], None]:
+        return lambda happening: self._report(container, phase, happening)
 
     async def close(self) -> None:
+        self._on = None
         tasks, self._tasks = list(self._tasks.values()), {}
         for task in tasks:
             await cancelled(task)

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from hal0.lib.aio import cancelled
 from hal0.lib.clock import Clock
-from hal0.slots.effects import Effects, Order, carry_out
+from hal0.slots.effects import Effects
 from hal0.slots.happenings import Happening
+from hal0.slots.orders import Order, carry_out
 
 
 class Hands:

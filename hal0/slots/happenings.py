@@ -114,12 +114,21 @@ class Retired:
 
 @dataclass(frozen=True, slots=True)
 class EngineTrouble:
-    """A retire or burial could not be carried out; it will be tried again."""
+    """A drain, retire or burial could not be carried out; it will be tried again. `message` says why."""
+
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class EngineBack:
     """The engine answers again: what waited for it need not wait longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strayed:
+    """A container of this slot that the slot does not know: a create whose answer was lost, or somebody's copy."""
+
+    container: Container
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +158,7 @@ Happening: TypeAlias = (
     | Retired
     | EngineTrouble
     | EngineBack
+    | Strayed
     | Left
     | StayedHealthy
 )
@@ -161,7 +171,11 @@ def fold(life: Life, happening: Happening, now: float) -> Life:
         case Wished():
             return _wished(life, happening)
         case Failed(failure, jitter):
+            if life.phase is Phase.STARTING:  # what was fetched may be what is missing now: look again
+                life = replace(life, facts=replace(facts, fetched=False))
             return _failed(life, failure, now, jitter)
+        case Died(failure):
+            return _died(life, failure)
         case Buried(failure, jitter, stuck):
             leaving = facts.leaving if stuck is None else (*facts.leaving, stuck)
             gone = replace(life, facts=replace(facts, current=None, leaving=leaving, busy=None, again_at=0.0))
@@ -184,9 +198,6 @@ def _learn(facts: Facts, happening: Happening, now: float) -> Facts:  # noqa: C9
             return replace(facts, progress=progress, deadline=facts.deadline if extend_to is None else extend_to)
         case BecameReady():
             return replace(facts, ready=True)
-        case Died(failure):
-            # A death while we stop it is what we asked for.
-            return replace(facts, launched=False, ready=False, fault=facts.fault or failure)
         case Drained():
             return replace(facts, drained=True, busy=None)
         case Retired(stuck, log_tail):
@@ -195,15 +206,18 @@ def _learn(facts: Facts, happening: Happening, now: float) -> Facts:  # noqa: C9
             if fault is not None and log_tail:
                 fault = replace(fault, log_tail=log_tail)
             return replace(facts, current=None, leaving=leaving, fault=fault, busy=None, launched=False, restart=False)
-        case EngineTrouble():
-            return replace(facts, busy=None, again_at=now + ENGINE_RETRY_S)
+        case EngineTrouble(message):
+            waiting = Progress("waiting", None, f"{message}; trying again")
+            return replace(facts, busy=None, again_at=now + ENGINE_RETRY_S, progress=waiting)
         case EngineBack():
             return _engine_back(facts, now)
+        case Strayed(container):
+            return _strayed(facts, container)
         case Left(name):
             return replace(facts, leaving=tuple(c for c in facts.leaving if c.name != name))
         case StayedHealthy():
             return replace(facts, attempts=NO_ATTEMPTS)
-        case Wished() | Failed() | Buried():
+        case Wished() | Failed() | Died() | Buried():
             raise AssertionError("folded by its own function")
         case _:
             assert_never(happening)
@@ -238,11 +252,34 @@ def _failed(life: Life, failure: Failure, now: float, jitter: float) -> Life:
     return replace(life, facts=replace(facts, swap=None, attempts=attempts, retry_at=retry_at))
 
 
+def _died(life: Life, failure: Failure) -> Life:
+    facts = life.facts
+    if not facts.launched:
+        return life  # a second witness of the same death
+    facts = replace(facts, launched=False, ready=False)
+    if life.phase is not Phase.UNLOADING:  # there it was about to end anyway: a death is no fault
+        facts = replace(facts, fault=facts.fault or failure)
+    return replace(life, facts=facts)
+
+
+def waits_for_engine(failure: Failure | None) -> bool:
+    """The attempt failed on the engine alone: its return is reason enough to try again."""
+    if failure is None or failure.failure_class is FailureClass.PERMANENT:
+        return False
+    return failure.code.startswith("engine.")
+
+
 def _engine_back(facts: Facts, now: float) -> Facts:
-    waits = facts.fault is not None and facts.fault.code.startswith("engine.")
-    if waits and facts.fault is not None and facts.fault.failure_class is FailureClass.TRANSIENT:
-        facts = replace(facts, retry_at=now)
+    if waits_for_engine(facts.fault):
+        facts = replace(facts, retry_at=now, attempts=replace(facts.attempts, next_at=now))
     return replace(facts, again_at=0.0)
+
+
+def _strayed(facts: Facts, stray: Container) -> Facts:
+    known = [c.name for c in (facts.current, *facts.leaving) if c is not None]
+    if stray.name in known:  # seen before the slot learned that it is its own
+        return facts
+    return replace(facts, leaving=(*facts.leaving, stray), generation=max(facts.generation, stray.generation))
 
 
 def enter(life: Life, phase: Phase, deadline: float) -> Life:

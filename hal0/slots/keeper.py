@@ -4,7 +4,8 @@ import logging
 from typing import Final
 
 from hal0.errors import Hal0Error
-from hal0.slots.record import SCHEMA, Desired, SlotRecord
+from hal0.slots.happenings import Life
+from hal0.slots.record import SCHEMA, SlotRecord
 from hal0.slots.state import NEVER
 from hal0.slots.store import SlotStore
 from hal0.slots.view import Shown
@@ -18,9 +19,9 @@ _USE_EVERY_S: Final = 5.0  # the time of last use is written this often at most
 class Keeper:
     """`due`: when the record wants to be written even if nothing happens; `unsaved`: memory is ahead of the disk."""
 
-    def __init__(self, store: SlotStore, desired: Desired) -> None:
+    def __init__(self, store: SlotStore, life: Life) -> None:
         self._store = store
-        self.saved_desired = desired
+        self.saved = life  # what the disk says
         self.unsaved = False
         self.due = NEVER
 
@@ -33,8 +34,12 @@ class Keeper:
                 log.error("slot %s: %s", shown.name, err.message)  # noqa: TRY400  the message says it all
             self.unsaved, self.due = True, shown.now + _RETRY_S
             return False
-        self.unsaved, self.due, self.saved_desired = False, NEVER, shown.life.desired
+        self.unsaved, self.due, self.saved = False, NEVER, shown.life
         return True
+
+    def behind(self, life: Life) -> bool:
+        """Something changed that the next boot must know, and its writing has not failed just now."""
+        return not self.unsaved and _lasting(self.saved) != _lasting(life)
 
     def used(self, now: float) -> None:
         """The slot was used: worth writing down, but not at once."""
@@ -47,6 +52,14 @@ class Keeper:
             await self._store.write_override(slot, model)
         except Hal0Error as err:
             log.warning("slot %s: %s", slot, err.message)
+
+
+def _lasting(life: Life) -> tuple[object, ...]:
+    """What a boot decides by; progress and last use may be written later."""
+    facts = life.facts
+    failure = facts.fault or facts.failure
+    containers = (facts.current, facts.leaving)
+    return life.desired, life.phase, facts.generation, containers, facts.swap, facts.attempts, failure
 
 
 def record_of(shown: Shown) -> SlotRecord:

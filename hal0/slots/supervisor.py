@@ -6,13 +6,14 @@ look sooner than the tick would.
 
 import asyncio
 import difflib
+import functools
 import logging
-from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from typing import Final, TypeAlias
 
-from hal0.config.diff import Effect, diff
 from hal0.config.root import RootConfig
-from hal0.engine.base import ContainerInfo, ContainerStatus, Engine, EventKind, LogLine
+from hal0.engine.base import ContainerInfo, Engine, LogLine
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus, Event, Topic
 from hal0.lib.aio import backoff_s, cancelled
@@ -20,22 +21,25 @@ from hal0.models.registry import Registry
 from hal0.providers.base import Provider
 from hal0.slots import boot
 from hal0.slots.adopt import LABEL_INSTANCE, LABEL_SLOT, adopt
+from hal0.slots.effects import Stuck
 from hal0.slots.happenings import EngineBack
 from hal0.slots.jobs import Job
+from hal0.slots.lookout import Lookout
 from hal0.slots.slot import Slot
 from hal0.slots.store import Remembered
 from hal0.slots.tools import Tools
 from hal0.slots.verbs import Asked
 from hal0.slots.view import ModelFacts
-from hal0.vocab import By, ProviderName, SlotName, Want
+from hal0.slots.warmup import STOP_S
+from hal0.vocab import By, Phase, ProviderName, SlotName
 from hal0.wire.jobs import JobKind
 from hal0.wire.slots import SlotView
 
 log = logging.getLogger(__name__)
 
-TICK_S: Final = 3.0  # every event may be lost: this is how long that can go unnoticed
 _FIRST_LIST_S: Final = 2.0  # at boot; after that slots stand on their records' word
-_LIST_S: Final = 5.0
+
+Work: TypeAlias = Callable[[], Coroutine[None, None, None]]
 
 
 class Supervisor:
@@ -58,11 +62,15 @@ class Supervisor:
         self._bus = bus
         self._slots: dict[SlotName, Slot] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._labels = {LABEL_INSTANCE: tools.place.instance}
+        self._lookout = Lookout(engine, {LABEL_INSTANCE: tools.place.instance}, self)
         self._version = 0
         self._facts: dict[str | None, ModelFacts] = {}
         self._facts_version = -1
-        self.engine_up = False
+
+    @property
+    def engine_up(self) -> bool:
+        """Podman answered when it was asked last."""
+        return self._lookout.up
 
     # -- what dispatch sees -----------------------------------------------------------------------------------------
 
@@ -159,15 +167,15 @@ class Supervisor:
     async def start(self) -> None:
         """Boot: place every slot, then run its actor. Returns when requests may be routed."""
         past = await self._tools.store.read(self._config.slots)
-        infos = await self._list(_FIRST_LIST_S)
+        infos = await self._lookout.containers(_FIRST_LIST_S)
         slots = await asyncio.gather(*(self._construct(n, r, alone=infos is None) for n, r in past.items()))
         self._slots.update((slot.name, slot) for slot in slots)
         if infos is not None:
-            await self._adopt(infos, past)
+            await self._adopt(slots, infos, past)
         else:
-            self._run("late-adoption", self._adopt_later(past))
-        self._run("events", self._follow_events())
-        self._run("tick", self._tick())
+            self._keep("late-adoption", lambda: self._adopt_later(slots), once=True)
+        self._keep("events", self._lookout.follow)
+        self._keep("tick", self._lookout.tick)
 
     async def close(self) -> None:
         """End all actors. Containers stay as they are."""
@@ -176,38 +184,43 @@ class Supervisor:
         self._tasks.clear()
 
     async def apply(self, config: RootConfig) -> None:
-        """A new valid configuration: only the slots that changed notice; a loaded one is replaced if it must be."""
+        """A new valid configuration: only the slots that changed notice."""
         old, self._config = self._config, config
-        changes = diff(old, config)
-        reloads = {change.slot for change in changes if change.effect is Effect.RELOAD}
-        for name in dict.fromkeys(change.slot for change in changes if change.slot is not None):
+        for name in map(SlotName, config.slots):
             slot = self.get(name)
-            if name not in config.slots:
-                await self._drop(name)
-            elif slot is None:
+            if (drop := self._tasks.pop(_dropping(name), None)) is not None:
+                await cancelled(drop)  # it was on its way out, and is configured again
+            if slot is None:
                 await self._add(name)
-            else:
+            elif name not in old.slots or old.effective(name) != config.effective(name):
                 effective = config.effective(name)
                 await slot.reconfigure(effective, self._providers[effective.provider])
-                if name in reloads and slot.life.desired.want is Want.LOADED:
-                    await slot.ask(Asked(JobKind.RESTART, None, By.CONFIG))
+        for name in self._slots:
+            if name not in config.slots and _dropping(name) not in self._tasks:
+                self._keep(_dropping(name), functools.partial(self._drop, name), once=True)
 
     async def _add(self, name: SlotName) -> None:
-        remembered = (await self._tools.store.read([name]))[name]
-        slot = self._slots[name] = await self._construct(name, remembered, alone=False)
-        infos = boot.by_slot(await self._list(_LIST_S) or []).get(name, [])
-        await self._place(slot, infos, remembered)
-        self._run(name, slot.run())
+        past = await self._tools.store.read([name])
+        infos = await self._lookout.containers()
+        slot = self._slots[name] = await self._construct(name, past[name], alone=infos is None)
+        if infos is not None:
+            await self._adopt([slot], infos, past)
+        else:
+            self._keep(f"late-{name}", lambda: self._adopt_later([slot]), once=True)
 
     async def _drop(self, name: SlotName) -> None:
-        """A slot that is configured no more: unload it, then forget it."""
+        """A slot that is configured no more: unload it, however long that takes, then forget it."""
         slot = self._slots[name]
-        job = await slot.ask(Asked(JobKind.UNLOAD, None, By.CONFIG))
-        await job.wait()
+        while slot.life.phase is not Phase.OFFLINE:
+            job = await slot.ask(Asked(JobKind.UNLOAD, None, By.CONFIG))
+            await job.wait()
         await cancelled(self._tasks.pop(name))
         del self._slots[name]
+        del self._tasks[_dropping(name)]
         self._version += 1
         self._bus.publish(Topic.SLOT, name, None)
+
+    # -- boot and adoption ------------------------------------------------------------------------------------------
 
     async def _construct(self, name: SlotName, past: Remembered, *, alone: bool) -> Slot:
         """A slot as its record has it; `alone`: podman is silent, so its engine is asked whether it still serves."""
@@ -218,88 +231,93 @@ class Supervisor:
         life = boot.on_the_records_word(past.record, configured, serves=serves, now=tools.clock.now())
         return Slot(name, config, provider, tools, self, life, record=past.record, secret=past.secret)
 
+    async def _adopt(
+        self, slots: Iterable[Slot], infos: list[ContainerInfo], past: Mapping[SlotName, Remembered]
+    ) -> None:
+        """Place these slots beside what runs, and let their actors begin."""
+        found = boot.by_slot(infos)
+        await asyncio.gather(*(self._place(slot, found.get(slot.name, []), past[slot.name]) for slot in slots))
+        for slot in slots:
+            self._keep(slot.name, slot.run, again=functools.partial(self._place_anew, slot))
+
+    async def _adopt_later(self, slots: Collection[Slot]) -> None:
+        infos = await self._lookout.patiently()
+        await self._adopt(slots, infos, await self._tools.store.read([slot.name for slot in slots]))
+
+    async def _place_anew(self, slot: Slot) -> None:
+        """A slot whose actor failed stands where a boot would place it."""
+        infos = boot.by_slot(await self._lookout.patiently()).get(slot.name, [])
+        past = await self._tools.store.read([slot.name])
+        await self._place(slot, infos, past[slot.name])
+
     async def _place(self, slot: Slot, infos: list[ContainerInfo], past: Remembered) -> None:
         tools, provider = self._tools, self._providers[slot.config.provider]
         found = await boot.ask_engines(infos, provider, past.secret, tools.watchers, tools.place)
         adoption = adopt(past.record, found, boot.configured(slot.config, past.model), tools.clock.now())
-        for name in adoption.remove:
-            log.info("slot %s: removing %s, which never ran", slot.name, name)
-            await self._engine.remove(name)
-        slot.adopt(adoption.life, past.record)
-        log.info("slot %s: %s at boot (%d containers found)", slot.name, adoption.life.phase, len(infos))
+        life = adoption.life
+        for container in adoption.remove:
+            log.info("slot %s: removing %s, which never ran", slot.name, container.name)
+            try:
+                await tools.effects.remove(container)
+            except (Hal0Error, Stuck) as err:
+                log.warning("slot %s: %s will not go (%s); quarantined", slot.name, container.name, err)
+                life = replace(life, facts=replace(life.facts, leaving=(*life.facts.leaving, container)))
+        slot.adopt(life, past.record)
+        log.info("slot %s: %s at boot (%d containers found)", slot.name, life.phase, len(infos))
 
-    async def _adopt(self, infos: list[ContainerInfo], past: Mapping[SlotName, Remembered]) -> None:
-        found = boot.by_slot(infos)
-        await asyncio.gather(
-            *(self._place(slot, found.pop(slot.name, []), past[slot.name]) for slot in self._slots.values())
-        )
+    # -- what the lookout tells (`lookout.Watch`) ---------------------------------------------------------------------
+
+    def engine_back(self) -> None:
         for slot in self._slots.values():
-            self._run(slot.name, slot.run())
-        strays = [info for infos_left in found.values() for info in infos_left]
-        if strays:
-            self._run("strays", self._retire_strays(strays))
+            slot.post(EngineBack())
 
-    async def _adopt_later(self, past: Mapping[SlotName, Remembered]) -> None:
-        for delay_s in backoff_s(0.2, 2.0):
-            infos = await self._list(_LIST_S)
-            if infos is not None:
-                await self._adopt(infos, past)
-                return
-            await asyncio.sleep(delay_s)
+    def seen(self, infos: list[ContainerInfo]) -> None:
+        found = boot.by_slot(infos)
+        for slot in self._slots.values():
+            slot.observe(found.pop(slot.name, []))
+        strays = [info for infos_left in found.values() for info in infos_left]
+        if strays and "strays" not in self._tasks:
+            self._keep("strays", lambda: self._retire_strays(strays), once=True)
+
+    def ended(self, labels: Mapping[str, str]) -> None:
+        slot = self.get(labels.get(LABEL_SLOT, ""))
+        if slot is not None:
+            slot.suspect()
 
     async def _retire_strays(self, strays: list[ContainerInfo]) -> None:
-        """Containers of ours whose slot is configured no more."""
+        """Containers of ours whose slot is configured no more. What will not go is met again at the next look."""
         for info in strays:
             log.warning("removing %s: no slot %r is configured", info.name, info.labels.get(LABEL_SLOT))
             try:
-                await self._engine.stop(info.id, timeout_s=20)
+                await self._engine.stop(info.id, timeout_s=STOP_S)
                 await self._engine.remove(info.id)
             except Hal0Error as err:
                 log.warning("cannot remove %s: %s", info.name, err.message)
 
-    def _run(self, name: str, coroutine: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(coroutine, name=f"supervisor-{name}")
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def _keep(self, name: str, work: Work, *, again: Work | None = None, once: bool = False) -> None:
+        """Have `work` done in a task of its own; one that fails by our own mistake begins again, after `again`."""
+        task = asyncio.create_task(self._kept(name, work, again, once=once), name=f"supervisor-{name}")
         self._tasks[name] = task
-        task.add_done_callback(_report)
 
-    async def _list(self, deadline_s: float) -> list[ContainerInfo] | None:
-        """All containers of this instance; None when the engine does not say in time."""
-        try:
-            async with asyncio.timeout(deadline_s):
-                infos = await self._engine.containers(self._labels)
-        except (Hal0Error, TimeoutError) as err:
-            if self.engine_up:
-                log.warning("podman does not answer: %s", err)
-            self.engine_up = False
-            return None
-        if not self.engine_up:
-            self.engine_up = True
-            for slot in self._slots.values():
-                slot.post(EngineBack())
-        return infos
-
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_S)
-            await self._look()
-
-    async def _look(self) -> None:
-        infos = await self._list(_LIST_S)
-        if infos is not None:
-            running = frozenset(info.name for info in infos if info.status is ContainerStatus.RUNNING)
-            for slot in self._slots.values():
-                slot.observe(running)
-
-    async def _follow_events(self) -> None:
-        async for event in self._engine.events(self._labels):
-            if event.kind is EventKind.RESYNC:
-                await self._look()
-            elif event.kind in (EventKind.DIED, EventKind.REMOVED):
-                slot = self.get(event.labels.get(LABEL_SLOT, ""))
-                if slot is not None:
-                    slot.suspect()
+    async def _kept(self, name: str, work: Work, again: Work | None, *, once: bool) -> None:
+        failed = False
+        for delay_s in backoff_s(1.0, 60.0):
+            try:
+                if failed and again is not None:
+                    await again()
+                failed = False
+                await work()
+                if once:
+                    break
+            except Exception:  # the task's outermost line: nothing that hal0 keeps alive may end by a mistake
+                log.exception("%s failed by a mistake of hal0's; it begins again in %.0f s", name, delay_s)
+            failed = True
+            await asyncio.sleep(delay_s)
+        if self._tasks.get(name) is asyncio.current_task():
+            del self._tasks[name]
 
 
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("%s ended unexpectedly", task.get_name(), exc_info=error)
+def _dropping(name: SlotName) -> str:
+    return f"drop-{name}"

@@ -20,7 +20,9 @@ def deadline(phase: Phase, now: float, config: SlotConfig, size_bytes: int, book
             return now + warmup.warm_deadline_s(config.readiness_timeout_s, size_bytes, book.history)
         case Phase.UNLOADING:
             return now + config.drain_s + warmup.STOP_S + warmup.UNLOADING_GRACE_S
-        case Phase.OFFLINE | Phase.READY | Phase.ERROR:
+        case Phase.ERROR:  # of the burial; without a dead container nothing is under way
+            return now + warmup.STOP_S + warmup.UNLOADING_GRACE_S
+        case Phase.OFFLINE | Phase.READY:
             return NEVER
         case _:
             assert_never(phase)

@@ -67,8 +67,10 @@ def _load(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
 
 
 def _has_or_gets(life: Life, model: str) -> bool:
+    """It serves `model`, or will by itself: a swap or restart that is still unloading counts."""
     active = life.phase is Phase.READY or life.phase in _LOADING
-    return active and life.desired.want is Want.LOADED and life.desired.model == model
+    on_its_way = life.phase is Phase.UNLOADING and life.facts.fault is None
+    return (active or on_its_way) and life.desired.want is Want.LOADED and life.desired.model == model
 
 
 def _unload(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:

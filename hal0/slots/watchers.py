@@ -73,12 +73,12 @@ class Watchers:
         for delay in backoff_s(0.2, 5.0):
             try:
                 info = await self._engine.inspect(container.id or container.name)
+                if info is not None and info.status in _RUNNING:
+                    await self._engine.watch_exit(info)
             except Hal0Error as err:
-                log.debug("cannot look at %s (%s); trying again", container.name, err.message)
+                log.debug("cannot watch %s (%s); trying again", container.name, err.message)
                 await asyncio.sleep(delay)
                 continue
-            if info is not None and info.status in _RUNNING:
-                await self._engine.watch_exit(info)
             post(Died(failures.provisional(self._clock.now())))
             return
 

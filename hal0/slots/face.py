@@ -1,0 +1,84 @@
+"""What others see of one slot: snapshots, announcements, and the requests under way; it decides nothing."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final
+
+from hal0.errors import Hal0Error
+from hal0.lib.aio import Signal
+from hal0.slots.handle import SlotSnapshot
+from hal0.slots.serving import InFlight, Request
+from hal0.slots.tools import Owner
+from hal0.slots.view import ModelFacts, Shown, snapshot_of
+
+_FLIP_ANNOUNCE_S: Final = 0.05  # ready <-> serving flips with every request: they are announced together
+
+
+class Face:
+    """`look` gives the slot as it is now; `used` is told of every request that comes or goes, `flipped` soon after."""
+
+    def __init__(
+        self, look: Callable[[], Shown], owner: Owner, *, used: Callable[[], None], flipped: Callable[[], None]
+    ) -> None:
+        self._look = look
+        self._owner = owner
+        self._used = used
+        self._flipped = flipped
+        self._changed = Signal()
+        self._snapshot: SlotSnapshot | None = None
+        self._model: ModelFacts | None = None
+        self._flip: asyncio.TimerHandle | None = None
+        self._announced: tuple[object, ...] = ()
+        self._routed: tuple[object, ...] = ()
+        self.in_flight = InFlight(self._count)
+
+    def snapshot(self, model: ModelFacts) -> SlotSnapshot:
+        """The same object until something changes; what the registry knows of the model may change by itself."""
+        if self._snapshot is None or self._model is not model:
+            self._model = model
+            self._snapshot = snapshot_of(self._look())
+        return self._snapshot
+
+    async def changed(self) -> None:
+        await self._changed.wait()
+
+    def serving(self) -> AbstractContextManager[Request]:
+        it = self._look()
+        if it.endpoint is None:
+            raise Hal0Error("slot.loading", f"slot {it.name} cannot take a request: it is {it.life.phase}")
+        return self.in_flight.enter(it.endpoint)
+
+    def outdated(self) -> None:
+        """Something has changed; it will be announced when it is settled."""
+        self._snapshot = None
+
+    def announce(self) -> None:
+        """Tell everyone what is new, if anything is."""
+        it = self._look()
+        seen = (it.life, it.state, it.unsaved, id(it.config), it.in_flight, it.book)
+        if seen == self._announced:
+            return
+        facts = it.life.facts
+        routed = (it.life.desired, it.life.phase, facts.current, facts.launched, facts.fault, id(it.config))
+        news, self._announced, self._routed = routed != self._routed, seen, routed
+        self.outdated()
+        self._changed.notify()
+        self._owner.announce(it.name, routing=news)
+
+    def _count(self, _count: int) -> None:
+        self._used()
+        self.outdated()
+        self._changed.notify()
+        if self._flip is None:
+            self._flip = asyncio.get_running_loop().call_later(_FLIP_ANNOUNCE_S, self._flip_now)
+
+    def _flip_now(self) -> None:
+        self._flip = None
+        self.announce()
+        self._flipped()
+
+    def close(self) -> None:
+        if self._flip is not None:
+            self._flip.cancel()
+            self._flip = None
