@@ -17,11 +17,13 @@ _BODY_S: Final = 30.0
 _TRUE: Final = frozenset({"true", "1", "yes", ""})
 _FALSE: Final = frozenset({"false", "0", "no"})
 
+_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+
 V = TypeVar("V", bound=View)
 
 
 def answer(view: View, status: int = 200) -> web.Response:
-    return web.Response(body=view.json_bytes(), status=status, content_type="application/json")
+    return web.Response(body=view.json_bytes(), status=status, content_type="application/json", headers=_HEADERS)
 
 
 async def body_as(request: web.Request, kind: type[V]) -> V:

@@ -29,6 +29,7 @@ class ImageWork:
         self._jobs = jobs
         self._bus = bus
         self._under_way: dict[tuple[JobKind, str], tuple[Job, asyncio.Task[None]]] = {}
+        self._closing = False
 
     def start(self, kind: JobKind, key: str, *, force: bool) -> Job:
         """Raises image.not_found. `kind` is IMAGE_BUILD or IMAGE_PULL."""
@@ -48,6 +49,7 @@ class ImageWork:
 
     async def aclose(self) -> None:
         """End what is under way and wait for it."""
+        self._closing = True
         for _, task in list(self._under_way.values()):
             await cancelled(task)
 
@@ -62,7 +64,7 @@ class ImageWork:
         try:
             await work
         except asyncio.CancelledError:
-            self._jobs.finish(job, JobState.CANCELLED)
+            self._jobs.finish(job, JobState.INTERRUPTED if self._closing else JobState.CANCELLED)
             raise
         except Hal0Error as err:
             self._jobs.finish(job, JobState.FAILED, error=err)

@@ -12,6 +12,7 @@ from hal0.wire.jobs import JobsView
 
 _WAIT_S: Final = 600.0
 _LONGEST_WAIT_S: Final = 3600.0
+_LETTING_GO_S: Final = 2.0
 
 
 async def list_jobs(request: web.Request) -> web.Response:
@@ -27,7 +28,10 @@ async def get_job(request: web.Request) -> web.Response:
 
 
 async def cancel_job(request: web.Request) -> web.Response:
-    return answer(request.app[SERVICES].jobs.cancel(request.match_info["id"]).view)
+    """The job as it is when it has ended; one that takes longer to let go is shown as it is."""
+    job = request.app[SERVICES].jobs.cancel(request.match_info["id"])
+    await _ended(job, _LETTING_GO_S)
+    return answer(job.view)
 
 
 def waiting(request: web.Request) -> float | None:

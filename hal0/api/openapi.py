@@ -11,6 +11,7 @@ from hal0 import __version__
 from hal0.api.route import Route, routes_of
 from hal0.lib import jsonio
 from hal0.wire.base import View
+from hal0.wire.events import EventView
 
 _PARAMETER: Final = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
 _REF: Final = "#/components/schemas/{model}"
@@ -33,6 +34,14 @@ _ERROR: Final = {
             },
         }
     },
+}
+
+_QUERY: Final = {
+    "wait": ("boolean", "Answer when the job has ended (200), or after timeout_s (202)."),
+    "timeout_s": ("number", "How long to wait, in seconds; 600 unless told, at most 3600."),
+    "tail": ("integer", "How many lines back to begin; 200 unless told."),
+    "follow": ("boolean", "Go on with what comes, as server-sent events."),
+    "after": ("string", "The id of the last event seen; the header Last-Event-ID says the same."),
 }
 
 Document = dict[str, Any]
@@ -81,18 +90,24 @@ def _operation(route: Route) -> Document:
             "default": {"description": "A failure.", "content": {_JSON: {"schema": _ref("Error")}}},
         },
     }
-    names = [match[1] for match in _PARAMETER.finditer(route.path)]
-    if names:
-        schema = {"type": "string"}
-        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
+    path = [_parameter(match[1], "path", "string") for match in _PARAMETER.finditer(route.path)]
+    query = [_parameter(name, "query", *_QUERY[name]) for name in route.query]
+    if path or query:
+        operation["parameters"] = path + query
     if route.request is not None:
         needed = any(field.is_required() for field in route.request.model_fields.values())
         operation["requestBody"] = {"required": needed, **_content(route.request)}
     return operation
 
 
+def _parameter(name: str, where: str, kind: str, description: str = "") -> Document:
+    told = {"description": description} if description else {}
+    return {"name": name, "in": where, "required": where == "path", "schema": {"type": kind}, **told}
+
+
 def _content(view: type[View] | None) -> Document:
-    return {} if view is None else {"content": {_JSON: {"schema": _ref(view.__name__)}}}
+    media = "text/event-stream" if view is EventView else _JSON
+    return {} if view is None else {"content": {media: {"schema": _ref(view.__name__)}}}
 
 
 def _ref(name: str) -> Document:

@@ -17,7 +17,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Route:
     """`path` is in aiohttp's spelling ({name}). `request` and `response` are the JSON bodies, for OpenAPI.
 
-    `own_continue`: the handler itself answers `Expect: 100-continue`, after it has looked at the headers.
+    `query` names the query parameters, which `api.openapi` describes. `own_continue`: the handler itself answers
+    `Expect: 100-continue`, after it has looked at the headers.
     """
 
     method: str
@@ -28,6 +29,7 @@ class Route:
     request: type[View] | None = None
     response: type[View] | None = None
     own_continue: bool = False
+    query: tuple[str, ...] = ()
 
 
 _ROUTES: Final = web.AppKey("routes", dict[object, Route])

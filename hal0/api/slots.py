@@ -1,7 +1,7 @@
 """`/api/slots`: what the slots are and do, and the operator's verbs."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -13,6 +13,7 @@ from hal0.api.jobs import started, waiting
 from hal0.engine.base import LogLine
 from hal0.errors import Hal0Error
 from hal0.services import SERVICES
+from hal0.slots.supervisor import Supervisor
 from hal0.vocab import Want
 from hal0.wire.base import NothingView
 from hal0.wire.slots import LoadRequest, LogLineView, LogsView, SlotsView, SwapRequest, UnloadRequest
@@ -81,11 +82,27 @@ async def failure(request: web.Request) -> web.Response:
 async def logs(request: web.Request) -> web.StreamResponse:
     """The last `tail` lines; with `?follow=true` as a stream that goes on with what comes."""
     tail, follow = int(number(request, "tail", _TAIL, most=_LONGEST_TAIL)), flag(request, "follow")
-    lines = request.app[SERVICES].supervisor.logs(request.match_info["name"], tail=tail, follow=follow)
+    lines = _lines(request.app[SERVICES].supervisor, request.match_info["name"], tail=tail, follow=follow)
     if not follow:
         return answer(LogsView(items=await _all(lines)))
     async with aclosing(_frames(lines)) as frames:
         return await request.app[sse.STREAMS].send(request, frames)
+
+
+def _lines(supervisor: Supervisor, name: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
+    """Of the container; when that is gone because it failed, the last words that were kept of it."""
+    try:
+        return supervisor.logs(name, tail=tail, follow=follow)
+    except Hal0Error as err:
+        failure = supervisor.slot(name).view().failure
+        if err.code != "slot.offline" or failure is None or not failure.log_tail:
+            raise
+        return _kept(failure.log_tail[max(len(failure.log_tail) - tail, 0) :], failure.at)
+
+
+async def _kept(texts: Sequence[str], at: float) -> AsyncIterator[LogLine]:
+    for text in texts:
+        yield LogLine("stderr", text, at)
 
 
 async def _all(lines: AsyncIterator[LogLine]) -> list[LogLineView]:

@@ -93,7 +93,9 @@ def test_every_route_is_described(route: Route, described: dict[str, Any]) -> No
     operation = described["paths"][re.sub(r":[^{}]*}", "}", route.path)][route.method.lower()]
     assert operation["x-hal0-access"] == route.access
     assert operation["summary"].endswith(".")
-    assert [p["name"] for p in operation.get("parameters", [])] == re.findall(r"\{(\w+)", route.path)
+    parameters = [(p["in"], p["name"]) for p in operation.get("parameters", [])]
+    in_path = [("path", name) for name in re.findall(r"\{(\w+)", route.path)]
+    assert parameters == in_path + [("query", name) for name in route.query]
 
 
 def test_every_reference_of_the_description_leads_somewhere(described: dict[str, Any]) -> None:

@@ -96,6 +96,10 @@ async def test_a_failed_load_shows_why_and_can_be_reset(paths: Paths, port_block
         status, failure = await hal0.call("GET", "/api/slots/primary/failure")
         assert (status, failure["code"], failure["failure_class"]) == (200, "slot.load_failed", "permanent")
         assert (await hal0.call("GET", "/api/health"))[1]["status"] == "degraded"
+        status, body = await hal0.call("GET", "/api/slots/primary/logs")
+        assert (status, [line["text"] for line in body["items"]]) == (200, failure["log_tail"])
+        async with hal0.api.get("/api/slots/primary/logs?follow=true&tail=1") as response:
+            assert (await response.text()).count("data: ") == 1
         engine.program = Program()
         status, job = await hal0.call("POST", "/api/slots/primary/reset?wait=true")
         assert (status, job["kind"], job["state"]) == (200, "load", "done")

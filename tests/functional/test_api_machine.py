@@ -1,13 +1,15 @@
-"""Images and models through the operator API: jobs for the slow work, the demo model only where nothing is."""
+"""The machine through the operator API: images as jobs, models on disk, the demo where nothing is, what needs attention."""
 
 import asyncio
 from pathlib import Path
 from typing import Any
 
 from hal0.engine.base import ImageInfo
+from hal0.errors import Hal0Error
 from hal0.models.demo import DEMO_MODEL_ID
 from hal0.paths import Paths
 from hal0.vocab import Phase
+from hal0.wire.jobs import JobState
 from tests.fakes.engine import Delays, FakeEngine, FlakyEngine
 from tests.functional.operator_app import IMAGES, operator
 
@@ -53,8 +55,7 @@ async def test_who_asks_again_gets_the_pull_under_way_and_may_end_it(paths: Path
         _, job = await hal0.call("POST", "/api/images/vulkan/pull")
         _, again = await hal0.call("POST", "/api/images/vulkan/pull", {"force": True})
         assert (again["id"], again["state"]) == (job["id"], "running")
-        await hal0.call("DELETE", f"/api/jobs/{job['id']}")
-        status, ended = await hal0.call("GET", f"/api/jobs/{job['id']}?wait=true")
+        status, ended = await hal0.call("DELETE", f"/api/jobs/{job['id']}")
         assert (status, ended["state"]) == (200, "cancelled")
         _, anew = await hal0.call("POST", "/api/images/vulkan/pull")
         assert anew["id"] != job["id"]
@@ -80,9 +81,10 @@ async def test_an_image_that_cannot_be_had_says_why(paths: Paths, port_block: ra
 async def test_a_pull_ends_with_hal0(paths: Paths, port_block: range) -> None:
     loop = asyncio.get_running_loop()
     async with operator(paths, port_block, engine=engine_with_registry(pull_s=600)) as hal0:
-        await hal0.call("POST", "/api/images/vulkan/pull")
+        _, job = await hal0.call("POST", "/api/images/vulkan/pull")
         began = loop.time()
     assert loop.time() - began < 5
+    assert hal0.services.jobs.get(job["id"]).view.state is JobState.INTERRUPTED
 
 
 async def test_the_demo_model_is_written_and_loaded_where_nothing_is_installed(paths: Paths, port_block: range) -> None:
@@ -137,3 +139,14 @@ async def test_status_counts_slots_and_memory(paths: Paths, port_block: range) -
         assert 0 < body["memory_available_bytes"] < body["memory_total_bytes"]
         assert body["attention"] == []
         assert body["socket"] == str(hal0.socket)
+
+
+async def test_a_silent_podman_is_what_needs_attention(paths: Paths, port_block: range) -> None:
+    engine = FlakyEngine()
+    engine.fail("containers", *[Hal0Error("engine.unreachable", "cannot reach podman")] * 100)
+    async with operator(paths, port_block, engine=engine) as hal0:
+        _, health = await hal0.call("GET", "/api/health")
+        assert (health["status"], health["engine"]["reachable"]) == ("degraded", False)
+        _, status = await hal0.call("GET", "/api/status")
+        assert status["attention"] == ["podman: it does not answer"]
+        assert (await hal0.call("GET", "/api/slots"))[0] == 200
