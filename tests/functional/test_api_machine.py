@@ -1,4 +1,4 @@
-"""The machine through the operator API: images as jobs, models on disk, the demo where nothing is, what needs attention."""
+"""The machine through the operator API: images as jobs, models on disk, the demo model, what needs attention."""
 
 import asyncio
 from pathlib import Path
