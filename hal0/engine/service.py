@@ -27,6 +27,8 @@ _POLL_S: Final = 0.01
 _SETTLE_S: Final = 0.1  # a service of a hal0 that was killed is still ending: the kernel told it to
 _STEADY_S: Final = 60.0  # after this long the restart delays begin anew
 _SAID_BYTES: Final = 2000
+# They make podman the client of another one, which has no `system service`.
+_REMOTE: Final = ("CONTAINER_HOST", "CONTAINER_CONNECTION", "CONTAINER_SSHKEY")
 _SYSTEM_CONF: Final = ("/etc/containers/containers.conf", "/usr/share/containers/containers.conf")
 
 log = logging.getLogger(__name__)
@@ -263,12 +265,13 @@ def _prepare(run_dir: Path, socket: Path) -> None:
 
 def _child_environ(facts: HostFacts, environ: Mapping[str, str], run_dir: Path) -> dict[str, str]:
     """The child's environment; with a containers.conf of hal0's own only where the host needs one."""
+    environ = {name: value for name, value in environ.items() if name not in _REMOTE}
     named = environ.get("CONTAINERS_CONF")
     texts = (Path(path) for path in ((named,) if named else _SYSTEM_CONF))
     base = next((path.read_text() for path in texts if path.is_file()), "")
     conf = containers_conf(facts, base)
     if conf is None:
-        return dict(environ)
+        return environ
     path = run_dir / "containers.conf"
     write_atomic(path, conf.encode())
     return {**environ, "CONTAINERS_CONF": str(path)}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hal0.engine.podman import PodmanEngine
+from tests.podman.daemon import Daemon, installed
 from tests.podman.store import CPU_IMAGE, SHELL_IMAGE, Podman, running_podman
 from tests.tiny import gguf_models
 
@@ -81,3 +82,16 @@ def _processes_of(token: str) -> list[str]:
         except OSError:  # it ended meanwhile, or is not ours to look at
             continue
     return found
+
+
+@pytest.fixture
+def daemon(podman: Podman, home: Path, port_block: range, cpu_image: str) -> Iterator[Daemon]:
+    """An installation with a chat and an embedding model; its process is not started yet."""
+    # Ten streams at once that go on for as long as a test needs them.
+    config = "[slots.primary]\nparallel = 10\ncontext_size = 65536\n"
+    made = Daemon(home, port_block[-1], port_block[:-1], podman, config)
+    with installed(made):
+        gguf_models.write_chat(made.models / "tiny-chat.gguf", ctx=65536, dim=128, eos_bias=gguf_models.NEVER_ENDS)
+        gguf_models.write_chat(made.models / "other-chat.gguf", seed=2)
+        gguf_models.write_embed(made.models / "tiny-embed.gguf")
+        yield made

@@ -19,6 +19,7 @@ from tests.podman.store import Podman
 
 START_S = 20.0
 STOP_S = 60.0
+CALL_S = 150.0  # above every `timeout_s` that a test asks for
 
 
 @dataclass
@@ -124,7 +125,7 @@ class Daemon:
     def ctl(self, *words: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run hal0ctl as a user would."""
         return subprocess.run(
-            [sys.executable, "-m", "hal0.cli.main", *words],
+            [sys.executable, "-m", "hal0.cli", *words],
             env=self.variables(),
             capture_output=True,
             text=True,
@@ -136,7 +137,7 @@ class Daemon:
     async def operator(self) -> AsyncIterator["Operator"]:
         """The operator API over the Unix socket."""
         connector = aiohttp.UnixConnector(path=str(self.socket))
-        async with aiohttp.ClientSession(connector=connector, base_url="http://hal0") as session:
+        async with aiohttp.ClientSession(connector=connector, base_url="http://hal0", timeout=aiohttp.ClientTimeout(total=CALL_S)) as session:
             yield Operator(session)
 
     def end(self) -> None:
