@@ -115,7 +115,7 @@ async def operator(
                 build_app(services, heartbeat_s=heartbeat_s),
                 tcp=[("127.0.0.1", ports[20])],
                 unix=paths.run_dir / "hal0.sock",
-                grace_s=1,
+                grace_s=5,
             ) as (port,),
             aiohttp.ClientSession("http://hal0", connector=aiohttp.UnixConnector(str(services.about.socket))) as api,
             aiohttp.ClientSession(f"http://127.0.0.1:{port}") as tcp,

@@ -128,5 +128,5 @@ async def test_an_open_stream_does_not_delay_the_end_of_hal0(paths: Paths, port_
             response = await patient.get("/api/events")
             await Listener(response).topics(6)
             began = loop.time()
-        assert loop.time() - began < 0.9  # the grace time is 1 s
+        assert loop.time() - began < 4  # the grace time is 5 s
         response.close()

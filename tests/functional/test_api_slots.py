@@ -182,5 +182,5 @@ async def test_a_follower_does_not_delay_the_end_of_hal0(paths: Paths, port_bloc
             response = await patient.get("/api/slots/primary/logs?follow=true")
             await response.content.readuntil(b"\n\n")
             began = loop.time()
-        assert loop.time() - began < 0.9  # the grace time is 1 s
+        assert loop.time() - began < 4  # the grace time is 5 s
         response.close()
