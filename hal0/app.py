@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aiohttp import ClientSession, TCPConnector, web
@@ -17,12 +17,13 @@ from hal0 import __version__
 from hal0 import paths as places
 from hal0.access.place import keyless_off, read_rootless_network
 from hal0.api.build import build_app
+from hal0.config.engine import EngineConfig
 from hal0.config.live import LiveConfig
 from hal0.config.models import ModelsConfig
 from hal0.dispatch.dispatcher import Dispatcher
 from hal0.engine import nested
-from hal0.engine.checks import checks
-from hal0.engine.host import read_facts
+from hal0.engine.checks import Check, checks
+from hal0.engine.host import HostFacts, read_facts
 from hal0.engine.images import ImageService
 from hal0.engine.manifest import images_root, read_manifest
 from hal0.engine.place import read_place
@@ -33,7 +34,7 @@ from hal0.events.bus import Bus, Snapshot
 from hal0.hardware.gpu import dri_nodes
 from hal0.home import Home
 from hal0.lib.aio import cancelled
-from hal0.lib.clock import SteadyClock
+from hal0.lib.clock import Clock, SteadyClock
 from hal0.models.registry import Registry
 from hal0.observe.decisions import Decisions
 from hal0.providers.catalog import PROVIDERS
@@ -49,120 +50,147 @@ from hal0.slots.watchers import Watchers
 from hal0.vocab import SLOT_PORTS, Device
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What stands before any slot: this host, podman, and where slots live."""
+
+    facts: HostFacts
+    service: PodmanService
+    probe: HostProbe
+    engine: PodmanEngine
+    place: Place
+    keyless_off: str | None
+
+    def checks(self) -> list[Check]:
+        status = self.service.status
+        return checks(
+            self.facts,
+            version=status.version,
+            source=status.source,
+            problem=status.problem,
+            probed=self.probe.result,
+        )
+
+
 @asynccontextmanager
 async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -> AsyncIterator[web.Application]:
     """The application, ready to be served: podman found, slots adopted. Leaving stops hal0, not its containers."""
-    config, paths = live.root, home.paths
+    paths = home.paths
     clock = SteadyClock(asyncio.get_running_loop())
     async with AsyncExitStack() as stack:
-        facts = await asyncio.to_thread(read_facts, environ, uid=os.getuid())
-        where, mountinfo = await asyncio.to_thread(read_place)
-        rootless = await asyncio.to_thread(read_rootless_network)
-        service = await stack.enter_async_context(
-            PodmanService(
-                facts,
-                environ,
-                run_dir=paths.run_dir,
-                own_socket=places.socket_path(paths.run_dir, "engine.sock", instance=home.instance),
-                sockets=candidates(config.engine.socket, environ),
-            )
-        )
-        probe = HostProbe(facts, paths.run_dir / "host.json", instance=home.instance)
-        inside = nested.inside_container(where) is not None
-        bounds = nested.bounds_from_mountinfo(mountinfo)
-        engine = PodmanEngine(
-            service.socket,
-            profiles=probe,
-            clock=clock,
-            translate=(lambda path: nested.translate(path, bounds)) if inside else (lambda path: path),
-            hint=service.hint,
-        )
-        stack.push_async_callback(engine.aclose)
-        registry = await asyncio.to_thread(_registry, paths, config.models)
-        store = SlotStore(paths.slots_dir)
-        stack.push_async_callback(store.aclose)
-        session = await stack.enter_async_context(
-            # Probes are few and far between: a kept connection would only be a chance to meet a closed one.
-            ClientSession(connector=TCPConnector(force_close=True))
-        )
-        addressing = nested.addressing(
-            # A podman that hal0 started itself publishes ports on hal0's own loopback, container or not.
-            replace(where, own_network=where.own_network and service.status.source is not Source.OWN),
-            instance=home.instance,
-        )
-        nodes = await asyncio.to_thread(dri_nodes)
-        place = Place(
-            instance=home.instance,
-            network=None if addressing.published else addressing.network,
-            devices={Device.VULKAN: nodes.paths} if nodes.renders else {},
-            groups=nodes.groups,
-        )
+        ground = await _ground(stack, home, live.root.engine, environ, clock)
+        registry = await asyncio.to_thread(_registry, paths, live.root.models)
+        images = await _images(stack, ground.engine, paths, clock)
         sources: list[Snapshot] = []
         bus = Bus(lambda: [event for source in sources for event in source()])
         jobs = Jobs(paths.jobs_file, bus, clock)
         await asyncio.to_thread(jobs.load)
-        root = images_root()
-        images = ImageService(
-            engine,
-            await asyncio.to_thread(read_manifest, root),
-            root=root,
-            record_file=paths.state_dir / "images.json",
-            clock=clock,
-        )
+        store = SlotStore(paths.slots_dir)
+        stack.push_async_callback(store.aclose)
         tools = Tools(
-            effects=Effects(engine, images, registry, store, place),
+            effects=Effects(ground.engine, images, registry, store, ground.place),
             store=store,
             ports=PortLeases(slot_ports(environ)),
             jobs=jobs,
-            watchers=Watchers(engine, session, clock),
+            watchers=Watchers(ground.engine, await _probe_session(stack), clock),
             clock=clock,
-            place=place,
+            place=ground.place,
         )
-        supervisor = Supervisor(config, engine, registry, PROVIDERS, tools, bus)
+        supervisor = Supervisor(live.root, ground.engine, registry, PROVIDERS, tools, bus)
         sources += [supervisor.snapshot_events, jobs.snapshot_events]
-        decisions = Decisions()
-        dispatcher = Dispatcher(supervisor, registry, decisions, clock, config.dispatch, paths.spool_dir)
+        dispatcher = Dispatcher(supervisor, registry, Decisions(), clock, live.root.dispatch, paths.spool_dir)
         stack.push_async_callback(dispatcher.close)
         await supervisor.start()
         stack.push_async_callback(supervisor.close)
-        for name, work in (("config", live.follow(supervisor.apply)), ("jobs", jobs.keep_saving())):
-            stack.push_async_callback(cancelled, asyncio.create_task(work, name=name))
-        about = About(
-            version=__version__,
-            instance=home.instance,
-            boot=secrets.token_hex(4),
-            pid=os.getpid(),
-            started_at=clock.now(),
-            url=f"http://127.0.0.1:{config.server.port}",
-            socket=places.socket_path(paths.run_dir, "hal0.sock", instance=home.instance),
-            paths=paths,
+        for work in (
+            live.follow(supervisor.apply),
+            jobs.keep_saving(),
+            ground.probe.warm(ground.engine.transport),  # now, so that the first load need not
+        ):
+            stack.push_async_callback(cancelled, asyncio.create_task(work))
+        services = Services(
+            about=_about(home, live.root.server.port, clock),
+            config=lambda: live.root,
+            clock=clock,
+            supervisor=supervisor,
+            dispatcher=dispatcher,
+            registry=registry,
+            jobs=jobs,
+            bus=bus,
+            images=images,
+            service=lambda: ground.service.status,
+            checks=ground.checks,
+            keyless_off=ground.keyless_off,
         )
-        yield build_app(
-            Services(
-                about=about,
-                config=lambda: live.root,
-                clock=clock,
-                supervisor=supervisor,
-                dispatcher=dispatcher,
-                registry=registry,
-                jobs=jobs,
-                bus=bus,
-                images=images,
-                service=lambda: service.status,
-                checks=lambda: checks(
-                    facts,
-                    version=service.status.version,
-                    source=service.status.source,
-                    problem=service.status.problem,
-                    probed=probe.result,
-                ),
-                keyless_off=keyless_off(
-                    container=nested.inside_container(where),
-                    own_network=where.own_network,
-                    rootless=rootless,
-                ),
-            )
+        yield build_app(services)
+
+
+async def _ground(
+    stack: AsyncExitStack, home: Home, config: EngineConfig, environ: Mapping[str, str], clock: Clock
+) -> Ground:
+    run_dir = home.paths.run_dir
+    facts = await asyncio.to_thread(read_facts, environ, uid=os.getuid())
+    where, mountinfo = await asyncio.to_thread(read_place)
+    service = await stack.enter_async_context(
+        PodmanService(
+            facts,
+            environ,
+            run_dir=run_dir,
+            own_socket=places.socket_path(run_dir, "engine.sock", instance=home.instance),
+            sockets=candidates(config.socket, environ),
         )
+    )
+    # A podman that hal0 started itself shares hal0's files and its loopback, container or not.
+    container = nested.inside_container(where)
+    beside = container is not None and service.status.source is not Source.OWN
+    bounds = nested.bounds_from_mountinfo(mountinfo)
+    probe = HostProbe(facts, run_dir / "host.json", instance=home.instance)
+    engine = PodmanEngine(
+        service.socket,
+        profiles=probe,
+        clock=clock,
+        translate=(lambda path: nested.translate(path, bounds)) if beside else (lambda path: path),
+        hint=service.hint,
+    )
+    stack.push_async_callback(engine.aclose)
+    addressing = nested.addressing(replace(where, own_network=where.own_network and beside), instance=home.instance)
+    nodes = await asyncio.to_thread(dri_nodes)
+    place = Place(
+        instance=home.instance,
+        network=None if addressing.published else addressing.network,
+        devices={Device.VULKAN: nodes.paths} if nodes.renders else {},
+        groups=nodes.groups,
+    )
+    rootless = await asyncio.to_thread(read_rootless_network)
+    closed = keyless_off(container=container, own_network=where.own_network, rootless=rootless)
+    return Ground(facts=facts, service=service, probe=probe, engine=engine, place=place, keyless_off=closed)
+
+
+async def _images(stack: AsyncExitStack, engine: PodmanEngine, paths: places.Paths, clock: Clock) -> ImageService:
+    root = images_root()
+    manifest = await asyncio.to_thread(read_manifest, root)
+    images = ImageService(engine, manifest, root=root, record_file=paths.state_dir / "images.json", clock=clock)
+    stack.push_async_callback(images.aclose)
+    return images
+
+
+async def _probe_session(stack: AsyncExitStack) -> ClientSession:
+    """For health probes: few and far between, so a kept connection would only be a chance to meet a closed one."""
+    connector = TCPConnector(force_close=True, ssl=False)
+    return await stack.enter_async_context(ClientSession(connector=connector))
+
+
+def _about(home: Home, port: int, clock: Clock) -> About:
+    return About(
+        version=__version__,
+        instance=home.instance,
+        boot=secrets.token_hex(4),
+        pid=os.getpid(),
+        started_at=clock.now(),
+        url=f"http://127.0.0.1:{port}",
+        socket=places.socket_path(home.paths.run_dir, "hal0.sock", instance=home.instance),
+        paths=home.paths,
+    )
 
 
 def slot_ports(environ: Mapping[str, str]) -> range:
