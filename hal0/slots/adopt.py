@@ -43,15 +43,16 @@ class Found:
         return self.info.status in (ContainerStatus.RUNNING, ContainerStatus.STOPPING)
 
     def container(self, role: Role, known: Mapping[str, Container]) -> Container:
-        """In the slot's words; what only the record knew (the leased port) is kept."""
+        """In the slot's words; what only the record knew (the leased port) is kept. What does not run has no port."""
         info, old = self.info, known.get(self.info.name)
+        port = info.host_port if info.host_port is not None else (old.port if old else None)
         return Container(
             role=role,
             name=info.name,
             generation=self.generation,
             model=self.model,
             id=info.id,
-            port=info.host_port if info.host_port is not None else (old.port if old else None),
+            port=port if self.runs else None,
             image_id=info.image_id or (old.image_id if old else None),
             spec_hash=info.labels.get(LABEL_SPEC),
             pid=info.pid or None,
@@ -67,16 +68,11 @@ class Configured:
     seed_model: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Adoption:
-    """Where the slot stands, and the containers to remove because they never ran."""
+def adopt(record: SlotRecord | None, found: Sequence[Found], configured: Configured, now: float) -> Life:
+    """Place a slot at boot. `record` is None when there is none or it was damaged. Deadlines are the caller's.
 
-    life: Life
-    remove: tuple[Container, ...]
-
-
-def adopt(record: SlotRecord | None, found: Sequence[Found], configured: Configured, now: float) -> Adoption:
-    """Place a slot at boot. `record` is None when there is none or it was damaged. Deadlines are the caller's."""
+    Nothing is removed here: what never ran, and what nobody needs any more, is `leaving`, and goes while slots serve.
+    """
     known = {c.name: c for c in record.containers} if record else {}
     running = sorted((f for f in found if f.runs), key=lambda f: f.generation)
     ended = sorted((f for f in found if f.info.status is ContainerStatus.EXITED), key=lambda f: f.generation)
@@ -93,16 +89,14 @@ def adopt(record: SlotRecord | None, found: Sequence[Found], configured: Configu
     facts = Facts(
         generation=max([record.generation if record else 0, *(f.generation for f in found)]),
         current=body.container(Role.CURRENT, known) if body else None,
-        leaving=tuple(f.container(Role.LEAVING, known) for f in (*running, *ended) if f is not body),
+        leaving=tuple(f.container(Role.LEAVING, known) for f in (*running, *ended, *never_ran) if f is not body),
         swap=swap,
         fetched=keep is not None,
         launched=keep is not None,
         attempts=record.attempts if record else NO_ATTEMPTS,
         deadline=NEVER,
     )
-    return Adoption(
-        _place(record, desired, facts, keep, now), tuple(f.container(Role.LEAVING, known) for f in never_ran)
-    )
+    return _place(record, desired, facts, keep, now)
 
 
 def _is_a_loss(record: SlotRecord | None) -> bool:

@@ -25,6 +25,7 @@ class Eyes:
         self._report = report
         self._is_quiet = is_quiet
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()  # told to end, not ended yet
         self._on: tuple[str, Phase] | None = None
 
     def look_at(self, container: Container | None, phase: Phase, provider: Provider, endpoint: Endpoint | None) -> None:
@@ -36,7 +37,7 @@ class Eyes:
         self._on = wanted
         for role in [role for role in self._tasks if role in ("end", "health")]:
             if not (same and role == "end"):
-                self._tasks.pop(role).cancel()
+                self._end(self._tasks.pop(role))
         if container is None or endpoint is None:
             return
         if "end" not in self._tasks:
@@ -61,6 +62,12 @@ class Eyes:
         self._tasks[role] = task
         task.add_done_callback(lambda done: self._ended(role, done))
 
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """Without waiting: what it still says is stale."""
+        task.cancel()
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
     def _ended(self, role: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(role) is task and role not in ("end", "health"):
             del self._tasks[role]
@@ -72,6 +79,6 @@ class Eyes:
 
     async def close(self) -> None:
         self._on = None
-        tasks, self._tasks = list(self._tasks.values()), {}
+        tasks, self._tasks = [*self._tasks.values(), *self._closing], {}
         for task in tasks:
             await cancelled(task)

@@ -159,10 +159,13 @@ class Slot:
 
         def take() -> None:
             self._config, self._provider = config, provider
-            if self._life.phase is Phase.ERROR and self._life.desired.want is Want.LOADED:
+            if self._absent is None and self._life.phase is Phase.ERROR and self._life.desired.want is Want.LOADED:
                 self._fold(h.Wished(self._life.desired, self._life.facts.swap))
 
-        await self._in_turn(take)
+        if self._absent is not None:
+            take()
+        else:
+            await self._in_turn(take)
 
     async def _in_turn(self, action: Callable[[], T]) -> T:
         if self._absent is not None:
@@ -171,10 +174,11 @@ class Slot:
 
     def adopt(self, life: h.Life, record: SlotRecord | None) -> None:
         """Where the slot really stands, now that the engine was asked. Before `run`."""
-        now = self._tools.clock.now()
+        now, before = self._tools.clock.now(), self._life
         self._life, self._absent = life, None
         self._book = logbook.opened(record, life.phase, now)
         self._life = replace(life, facts=replace(life.facts, deadline=self._deadline(life.phase, now)))
+        self._berths.give_back(before, self._life)
         self._keeper.saved = self._life
         self._sweep_due = 0.0
         self._berths.hold(self._life)

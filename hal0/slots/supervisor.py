@@ -9,7 +9,6 @@ import difflib
 import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
-from dataclasses import replace
 from typing import Final, TypeAlias
 
 from hal0.config.root import RootConfig
@@ -21,10 +20,9 @@ from hal0.models.registry import Registry
 from hal0.providers.base import Provider
 from hal0.slots import boot
 from hal0.slots.adopt import LABEL_INSTANCE, LABEL_SLOT, adopt
-from hal0.slots.effects import Stuck
 from hal0.slots.happenings import EngineBack
 from hal0.slots.jobs import Job
-from hal0.slots.lookout import Lookout
+from hal0.slots.lookout import TICK_S, Lookout
 from hal0.slots.slot import Slot
 from hal0.slots.store import Remembered
 from hal0.slots.tools import Tools
@@ -212,8 +210,13 @@ class Supervisor:
         """A slot that is configured no more: unload it, however long that takes, then forget it."""
         slot = self._slots[name]
         while slot.life.phase is not Phase.OFFLINE:
-            job = await slot.ask(Asked(JobKind.UNLOAD, None, By.CONFIG))
-            await job.wait()
+            try:
+                job = await slot.ask(Asked(JobKind.UNLOAD, None, By.CONFIG))
+            except Hal0Error as err:
+                log.info("slot %s cannot be unloaded yet: %s", name, err.message)
+                await asyncio.sleep(TICK_S)
+            else:
+                await job.wait()
         await cancelled(self._tasks.pop(name))
         del self._slots[name]
         del self._tasks[_dropping(name)]
@@ -253,15 +256,7 @@ class Supervisor:
     async def _place(self, slot: Slot, infos: list[ContainerInfo], past: Remembered) -> None:
         tools, provider = self._tools, self._providers[slot.config.provider]
         found = await boot.ask_engines(infos, provider, past.secret, tools.watchers, tools.place)
-        adoption = adopt(past.record, found, boot.configured(slot.config, past.model), tools.clock.now())
-        life = adoption.life
-        for container in adoption.remove:
-            log.info("slot %s: removing %s, which never ran", slot.name, container.name)
-            try:
-                await tools.effects.remove(container)
-            except (Hal0Error, Stuck) as err:
-                log.warning("slot %s: %s will not go (%s); quarantined", slot.name, container.name, err)
-                life = replace(life, facts=replace(life.facts, leaving=(*life.facts.leaving, container)))
+        life = adopt(past.record, found, boot.configured(slot.config, past.model), tools.clock.now())
         slot.adopt(life, past.record)
         log.info("slot %s: %s at boot (%d containers found)", slot.name, life.phase, len(infos))
 
