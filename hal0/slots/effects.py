@@ -51,7 +51,11 @@ class Models(Protocol):
 
 
 class Clash(Exception):
-    """The port or the name was taken; the container is removed, another generation may try."""
+    """The port or the name was taken; another generation may try. `stuck`: the container could not be removed."""
+
+    def __init__(self, message: str, *, stuck: bool = False) -> None:
+        super().__init__(message)
+        self.stuck = stuck
 
 
 class Stuck(Exception):
@@ -110,10 +114,14 @@ class Effects:
         try:
             created = await self._engine.create(spec)
             await self._engine.start(created)
-        except (PortTaken, NameTaken) as err:
-            if isinstance(err, PortTaken):
+        except NameTaken as err:
+            raise Clash(err.message) from err
+        except PortTaken as err:
+            try:
                 await self.remove(container)
-            raise Clash(str(err)) from err
+            except Stuck:
+                raise Clash(err.message, stuck=True) from err
+            raise Clash(err.message) from err
         info = await self._engine.inspect(created)
         started = replace(container, id=created, image_id=image_id, spec_hash=spec.labels[LABEL_SPEC])
         return located(started, info, subject.provider, self._place), secret

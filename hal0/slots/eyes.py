@@ -72,7 +72,7 @@ class Eyes:
         if self._tasks.get(role) is task and role not in ("end", "health"):
             del self._tasks[role]
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("slot %s: watcher %s ended unexpectedly", self._slot, role, exc_info=error)
+            log.error("slot %s: watcher %s ended by a mistake of hal0's", self._slot, role, exc_info=error)
 
     def _poster(self, container: Container, phase: Phase | None) -> Callable[[Happening], None]:
         return lambda happening: self._report(container, phase, happening)

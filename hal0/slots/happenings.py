@@ -56,7 +56,9 @@ class Launched:
 
 @dataclass(frozen=True, slots=True)
 class Clashed:
-    """Somebody else took the port (or the name) between lease and start; the container was removed again."""
+    """Somebody else took the port (or the name) between lease and start; the container is gone again, or `stuck`."""
+
+    stuck: Container | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +179,7 @@ def fold(life: Life, happening: Happening, now: float) -> Life:
         case Died(failure):
             return _died(life, failure)
         case Buried(failure, jitter, stuck):
-            leaving = facts.leaving if stuck is None else (*facts.leaving, stuck)
-            gone = replace(life, facts=replace(facts, current=None, leaving=leaving, busy=None, again_at=0.0))
+            gone = replace(life, facts=replace(_without_current(facts, stuck), again_at=0.0))
             return _failed(gone, failure, now, jitter)
         case _:
             return replace(life, facts=_learn(facts, happening, now))
@@ -192,8 +193,9 @@ def _learn(facts: Facts, happening: Happening, now: float) -> Facts:  # noqa: C9
             return replace(facts, current=container, generation=container.generation, launched=False)
         case Launched(container, _secret):
             return replace(facts, current=container, launched=True, busy=None)
-        case Clashed():
-            return replace(facts, current=None, busy=None, port_tries=facts.port_tries + 1)
+        case Clashed(stuck):
+            facts = _without_current(facts, stuck)
+            return replace(facts, port_tries=facts.port_tries + 1)
         case Advanced(progress, extend_to):
             return replace(facts, progress=progress, deadline=facts.deadline if extend_to is None else extend_to)
         case BecameReady():
@@ -201,11 +203,10 @@ def _learn(facts: Facts, happening: Happening, now: float) -> Facts:  # noqa: C9
         case Drained():
             return replace(facts, drained=True, busy=None)
         case Retired(stuck, log_tail):
-            leaving = facts.leaving if stuck is None else (*facts.leaving, stuck)
             fault = facts.fault
             if fault is not None and log_tail:
                 fault = replace(fault, log_tail=log_tail)
-            return replace(facts, current=None, leaving=leaving, fault=fault, busy=None, launched=False, restart=False)
+            return replace(_without_current(facts, stuck), fault=fault, launched=False, restart=False)
         case EngineTrouble(message):
             waiting = Progress("waiting", None, f"{message}; trying again")
             return replace(facts, busy=None, again_at=now + ENGINE_RETRY_S, progress=waiting)
@@ -252,6 +253,12 @@ def _failed(life: Life, failure: Failure, now: float, jitter: float) -> Life:
     return replace(life, facts=replace(facts, swap=None, attempts=attempts, retry_at=retry_at))
 
 
+def _without_current(facts: Facts, stuck: Container | None) -> Facts:
+    """The effect that ended it is over; what podman would not remove is quarantined."""
+    leaving = facts.leaving if stuck is None else (*facts.leaving, stuck)
+    return replace(facts, current=None, leaving=leaving, busy=None)
+
+
 def _died(life: Life, failure: Failure) -> Life:
     facts = life.facts
     if not facts.launched:
@@ -296,7 +303,7 @@ def enter(life: Life, phase: Phase, deadline: float) -> Life:
         case Phase.READY:
             facts = replace(facts, fault=None, failure=None, swap=None)
         case Phase.UNLOADING:
-            facts = replace(facts, ready=False, drained=False)
+            facts = replace(facts, ready=False, drained=False, again_at=0.0)
         case Phase.OFFLINE:
             facts = replace(
                 facts, fault=None, failure=None, swap=None, restart=False, fetched=False, attempts=NO_ATTEMPTS

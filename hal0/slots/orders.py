@@ -47,7 +47,7 @@ async def carry_out(effects: Effects, order: Order, clock: Clock, report: Callab
     except Hal0Error as err:
         return _trouble(order, failures.of_error(err, clock.now()))
     except Exception as err:  # the task's outermost line: an unforeseen error must not leave the slot waiting
-        log.exception("slot %s: %s failed unexpectedly", order.subject.slot, order.effect)
+        log.exception("slot %s: %s failed by a mistake of hal0's", order.subject.slot, order.effect)
         error = Hal0Error("system.internal", f"cannot {order.effect}: {err!r}")
         return _trouble(order, failures.of_error(error, clock.now()))
 
@@ -84,11 +84,12 @@ async def _fetch(effects: Effects, order: Order, clock: Clock, report: Callable[
 
 
 async def _launch(effects: Effects, order: Order) -> h.Happening:
+    container = order.the_container()
     try:
-        started, secret = await effects.launch(order.subject, order.the_container())
+        started, secret = await effects.launch(order.subject, container)
     except Clash as err:
         log.warning("slot %s: %s; taking the next port and generation", order.subject.slot, err)
-        return h.Clashed()
+        return h.Clashed(replace(container, role=Role.LEAVING, port=None) if err.stuck else None)
     return h.Launched(started, secret)
 
 

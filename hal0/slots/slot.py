@@ -252,7 +252,7 @@ class Slot:
             else:
                 break
         else:
-            log.error("slot %s does not settle in phase %s: %s", self.name, self._life.phase, self._life.facts)
+            log.error("slot %s does not settle by a mistake of hal0's: %s", self.name, self._life)
         if self._keeper.behind(self._life):
             await self._save()
         self._watch()
@@ -300,7 +300,7 @@ class Slot:
             text = f"cannot unload slot {self.name}: its record cannot be written"
             self._errands.fail(Hal0Error("state.write_failed", text))
             saved = self._keeper.saved
-            facts = replace(old.facts, restart=False, swap=saved.facts.swap)
+            facts = replace(old.facts, restart=False, swap=saved.facts.swap, again_at=self._keeper.due)
             self._life, self._book = replace(old, desired=saved.desired, facts=facts), book
             return True
         return False

@@ -43,7 +43,7 @@ class Facts:
 
     `fault` is set while the attempt under way has failed; the next attempt clears it. `failure` is what is shown
     until the slot is ready again. `retry_at` is when an error ends by itself (NEVER: when somebody changes something);
-    `again_at` is when an effect that failed on the engine may be tried once more.
+    `again_at` is when an effect that failed on the engine, or a stop that could not be recorded, may be tried again.
     """
 
     generation: int = 0
@@ -90,11 +90,11 @@ def decide(desired: Desired, phase: Phase, facts: Facts, now: float) -> Decision
         case Phase.PULLING:
             return _pulling(desired, facts)
         case Phase.STARTING:
-            return _starting(desired, facts)
+            return _starting(desired, facts, now)
         case Phase.WARMING:
-            return _running(Phase.WARMING, desired, facts)
+            return _running(Phase.WARMING, desired, facts, now)
         case Phase.READY:
-            return _running(Phase.READY, desired, facts)
+            return _running(Phase.READY, desired, facts, now)
         case Phase.UNLOADING:
             return _unloading(desired, facts, now)
         case Phase.ERROR:
@@ -121,21 +121,24 @@ def _pulling(desired: Desired, facts: Facts) -> Decision:
     return Decision(Phase.PULLING, None if facts.busy else Effect.FETCH)
 
 
-def _starting(desired: Desired, facts: Facts) -> Decision:
-    if not _wanted(desired) or superseded(desired, facts):
+def _starting(desired: Desired, facts: Facts, now: float) -> Decision:
+    if now >= facts.again_at and (not _wanted(desired) or superseded(desired, facts)):
         return Decision(Phase.UNLOADING)
     if facts.fault is not None:
         # A container that may run has to be stopped first: in error nothing of the slot runs.
         return Decision(Phase.UNLOADING if facts.current is not None else Phase.ERROR)
     if facts.launched:
         return Decision(Phase.WARMING)
-    return Decision(Phase.STARTING, None if facts.busy else Effect.LAUNCH)
+    if facts.busy is not None:
+        return Decision(Phase.STARTING)
+    # A launch that ended without a word may have left its container: never a second one beside it.
+    return Decision(Phase.STARTING, Effect.LAUNCH) if facts.current is None else Decision(Phase.UNLOADING)
 
 
-def _running(phase: Phase, desired: Desired, facts: Facts) -> Decision:
+def _running(phase: Phase, desired: Desired, facts: Facts, now: float) -> Decision:
     if facts.fault is not None:
         return Decision(Phase.UNLOADING if facts.launched else Phase.ERROR)
-    if superseded(desired, facts):
+    if now >= facts.again_at and superseded(desired, facts):
         return Decision(Phase.UNLOADING)
     if phase is Phase.WARMING and facts.ready:
         return Decision(Phase.READY)

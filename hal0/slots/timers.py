@@ -33,6 +33,8 @@ def wake_at(phase: Phase, facts: Facts, book: Logbook, config: SlotConfig, *, qu
     due = [facts.deadline]
     if facts.busy is None and phase in (Phase.ERROR, Phase.UNLOADING):
         due.append(facts.retry_at if facts.current is None else facts.again_at)
+    if facts.again_at > looked_at and phase in (Phase.STARTING, Phase.WARMING, Phase.READY):
+        due.append(facts.again_at)
     if phase is Phase.READY:
         if book.ready_at is not None and facts.attempts.count:
             due.append(book.ready_at + HEALTHY_RESETS_S)

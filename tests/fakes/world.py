@@ -1,5 +1,6 @@
 """The real supervisor on a fake engine: everything a slot's life needs, in one place, on the loop's time."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,8 +16,9 @@ from hal0.slots.effects import Effects
 from hal0.slots.jobs import Job, Jobs
 from hal0.slots.plan import Place
 from hal0.slots.ports import PortLeases
+from hal0.slots.record import load
 from hal0.slots.slot import Slot
-from hal0.slots.store import SlotStore
+from hal0.slots.store import Remembered, SlotStore
 from hal0.slots.supervisor import Supervisor
 from hal0.slots.tools import Tools
 from hal0.slots.watchers import Watchers
@@ -78,9 +80,72 @@ class FakeImages:
         return FAKE_IMAGE.id
 
 
+class MortalStore(SlotStore):
+    """Files on the real disk until the process is killed: then nothing is written any more."""
+
+    alive = True
+
+    def kill(self) -> None:
+        self.alive = False
+
+    async def _write(self, path: Path, data: bytes) -> None:
+        if not self.alive:
+            raise asyncio.CancelledError
+        await super()._write(path, data)
+
+
+@dataclass
+class Disk:
+    """A disk in memory that outlives processes. Only what has landed is there; `full` refuses, `slow_s` delays."""
+
+    files: dict[Path, bytes] = field(default_factory=dict)
+    full: bool = False
+    slow_s: float = 0.002
+    seen: Callable[[Path, bytes], None] = lambda _path, _data: None
+
+
+class DiskStore(MortalStore):
+    """The slots' files on a `Disk`, in the order asked for, as the one writer thread has it."""
+
+    def __init__(self, slots_dir: Path, disk: Disk) -> None:
+        super().__init__(slots_dir)
+        self.disk = disk
+        self._free_at = 0.0
+
+    async def _write(self, path: Path, data: bytes) -> None:
+        if not self.alive:
+            raise asyncio.CancelledError
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._free_at = max(self._free_at, loop.time()) + self.disk.slow_s
+        loop.call_at(self._free_at, self._land, path, data, done)  # also when the caller leaves
+        await done
+
+    def _land(self, path: Path, data: bytes, done: "asyncio.Future[None]") -> None:
+        full = self.disk.full
+        if self.alive and not full:
+            self.disk.files[path] = data
+            self.disk.seen(path, data)
+        if done.done():
+            return
+        if not self.alive:
+            done.cancel()
+        elif full:
+            done.set_exception(Hal0Error("state.write_failed", f"cannot write {path}: no space left on device"))
+        else:
+            done.set_result(None)
+
+    def _read(self, slot: str) -> Remembered:
+        def text(name: str) -> str:
+            return self.disk.files.get(self.directory(slot) / name, b"").decode().strip()
+
+        data = self.disk.files.get(self.directory(slot) / "state.json")
+        return Remembered(load(data) if data else None, text("secret"), text("override.env").partition("=")[2] or None)
+
+
 @dataclass
 class World:
-    """A supervisor and its surroundings. `restart` is a new hal0 process on the same disk and engine."""
+    """A supervisor and its surroundings. Entering `hal0` again is a new process on the same disk and engine."""
 
     folder: Path
     ports: range
@@ -88,18 +153,24 @@ class World:
     models: FakeModels = field(default_factory=FakeModels)
     images: FakeImages = field(default_factory=FakeImages)
     slots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    disk: Disk | None = None  # None: real files below `folder`
+    polite: bool = False  # leave as SIGTERM does: what is due is still written
 
     def __post_init__(self) -> None:
         self.models.add(self.folder / "models", "one", "two", "bad")
 
+    def config(self, **slots: Mapping[str, Any]) -> RootConfig:
+        return RootConfig.model_validate({"slots": {"primary": {"model": "one"}, **self.slots, **slots}})
+
     @contextlib.asynccontextmanager
     async def hal0(self, **slots: Mapping[str, Any]) -> AsyncIterator["Running"]:
-        """One process of hal0, from boot to its end; leaving kills it as SIGKILL would (nothing is said goodbye to)."""
-        config = RootConfig.model_validate({"slots": {"primary": {"model": "one"}, **self.slots, **slots}})
+        """One process of hal0, from boot to its end; leaving kills it: the disk keeps what has landed."""
+        config = self.config(**slots)
         clock = LoopClock()
-        store = SlotStore(self.folder / "slots")
+        slots_dir = self.folder / "slots"
+        store = MortalStore(slots_dir) if self.disk is None else DiskStore(slots_dir, self.disk)
         supervisor: Supervisor
-        bus = Bus(lambda: supervisor.snapshot_events())
+        bus = Bus(lambda: supervisor.snapshot_events())  # noqa: PLW0108  bound later
         provider = FakeHealth(self.engine)
         providers: dict[ProviderName, Provider] = dict.fromkeys(ProviderName, provider)
         place = Place(INSTANCE)
@@ -114,10 +185,12 @@ class World:
             place=place,
         )
         supervisor = Supervisor(config, self.engine, self.models, providers, tools, bus)  # type: ignore[arg-type]
-        await supervisor.start()
         try:
+            await supervisor.start()
             yield Running(self, supervisor, tools, provider)
         finally:
+            if not self.polite:
+                store.kill()
             await supervisor.close()
             await store.aclose()
 

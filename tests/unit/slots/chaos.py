@@ -1,0 +1,464 @@
+"""One random life of slots: operators, requests, faults and kills in any order, and what must hold whatever happens."""
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+from hal0.engine.base import ContainerInfo, ContainerSpec, EngineEvent
+from hal0.errors import Hal0Error
+from hal0.slots.jobs import Job
+from hal0.slots.record import SlotRecord, load
+from hal0.slots.slot import Slot
+from hal0.slots.state import TRANSITIONS
+from hal0.vocab import FailureClass, Phase, Role, SlotName, Want
+from tests.factories import container_spec
+from tests.fakes.engine import AmnesiacEngine, FlakyEngine, Program, StalledEngine
+from tests.fakes.memory_engine import FakeEngine
+from tests.fakes.world import Disk, Running, World
+from tests.vloop import until
+
+SLOTS: Final = ("primary", "embed")
+MODELS: Final = (None, "one", "two", "bad")
+# What a verb may be told; anything else is a mistake.
+REFUSALS: Final = {
+    "slot.not_found",
+    "slot.illegal_transition",
+    "slot.no_model",
+    "engine.unreachable",
+    "server.stopping",
+}
+ANSWER_S: Final = 20.0  # an actor does no slow work in a turn: even with a slow disk an answer comes soon
+VERBS: Final = ("create", "start", "stop", "remove", "inspect", "containers", "logs")
+
+
+class ChaosEngine(AmnesiacEngine, StalledEngine, FlakyEngine):
+    """Stalls, refuses, forgets and falls silent when told to; every verb is first shown to `witness`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deaf = False
+        self.witness: Callable[[str, str], None] = lambda _verb, _target: None
+        self.starting: Callable[[ContainerSpec], None] = lambda _spec: None
+
+    def _deliver(self, event: EngineEvent) -> None:
+        if not self.deaf:
+            super()._deliver(event)
+
+    async def watch_exit(self, info: ContainerInfo) -> None:
+        if self.deaf:
+            await asyncio.get_running_loop().create_future()
+        await super().watch_exit(info)
+
+    async def _fault(self, verb: str, target: str) -> None:
+        self.witness(verb, target)
+        await StalledEngine._fault(self, verb, target)
+        await FlakyEngine._fault(self, verb, target)
+
+    def _next_program(self, spec: ContainerSpec) -> Program:
+        self.starting(spec)
+        return super()._next_program(spec)
+
+    def calm(self) -> None:
+        """Every fault is over, except that events may still be lost."""
+        self.release()
+        self._before.clear()
+        self._after.clear()
+        self._planned.clear()
+        self.program = Program()
+        self.busy_ports.clear()
+
+
+class Chaos:
+    def __init__(self, folder: Path, ports: range, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.engine = ChaosEngine()
+        self.disk = Disk(seen=self._written)
+        self.world = World(folder, ports, self.engine, disk=self.disk)
+        self.wrong: list[str] = []
+        self.trace: list[str] = []
+        self.jobs: list[Job] = []
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.held: Counter[str] = Counter()  # container name -> requests in it
+        self.phases: dict[str, Phase] = {}  # last written by this process
+        self.configuring = asyncio.Lock()
+        self.hal0: Running | None = None
+        self.engine.witness = self._asked
+        self.engine.starting = self._starting
+
+    # -- what must hold at every moment -------------------------------------------------------------------------------
+
+    def record(self, slot: str) -> SlotRecord | None:
+        data = self.disk.files.get(self.world.folder / "slots" / slot / "state.json")
+        return load(data) if data else None
+
+    def _written(self, path: Path, data: bytes) -> None:
+        if path.name != "state.json":
+            return
+        record = load(data)
+        before = self.phases.get(record.name)
+        reachable = {record.phase, *TRANSITIONS[before]} if before else set(Phase)
+        # A phase whose own writing failed is missing on disk: one step may be skipped then.
+        steps = reachable | {later for phase in reachable for later in TRANSITIONS[phase]}
+        if record.phase not in (steps if self.disk.full else reachable | self._skipped(before)):
+            self.wrong.append(f"{record.name}: {before} -> {record.phase} on disk")
+        self.phases[record.name] = record.phase
+
+    def _skipped(self, before: Phase | None) -> set[Phase]:
+        """A start that got no port never reaches the disk as `starting`; it is an error next."""
+        return {Phase.ERROR} if before else set()
+
+    def _asked(self, verb: str, target: str) -> None:
+        if verb == "create":
+            slot = next(s for s in SLOTS if f"-{s}-" in target)
+            record = self.record(slot)
+            if record is None or target not in [c.name for c in record.containers]:
+                self.wrong.append(f"{target} is created and no record names it")
+        if verb in ("stop", "remove"):
+            found = self.engine._find(target)
+            if found is not None and found.running and self.held[found.spec.name]:
+                self.wrong.append(f"{verb} of {found.spec.name} under {self.held[found.spec.name]} requests")
+
+    def _starting(self, spec: ContainerSpec) -> None:
+        slot = next(s for s in SLOTS if f"-{s}-" in spec.name)
+        record = self.record(slot)
+        leaving = [c.name for c in record.containers if c.role is Role.LEAVING] if record else []
+        if self.hal0 and (mine := self.hal0.supervisor.get(slot)) is not None:
+            leaving += [c.name for c in mine.life.facts.leaving]
+        others = [c for c in self.engine.of_slot(slot) if c.running and c.spec.name not in leaving]
+        if others:
+            self.wrong.append(f"{spec.name} starts beside {[c.spec.name for c in others]}")
+
+    # -- what happens -------------------------------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        self.trace.append(f"{asyncio.get_running_loop().time():9.3f} {text}")
+
+    def spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self.tasks.add(task)
+
+        def ended(done: "asyncio.Task[None]") -> None:
+            self.tasks.discard(done)
+            if not done.cancelled() and (error := done.exception()) is not None:
+                self.wrong.append(repr(error))
+
+        task.add_done_callback(ended)
+
+    async def ask(self, verb: Awaitable[Any]) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                answer = await verb
+        except Hal0Error as err:
+            if err.code not in REFUSALS:
+                self.wrong.append(f"refused with {err.code}: {err.message}")
+        except TimeoutError:
+            self.wrong.append(f"no answer within {ANSWER_S} s")
+        else:
+            if isinstance(answer, Job):
+                self.jobs.append(answer)
+
+    async def request(self, slot: Slot, hold_s: float) -> None:
+        """What the gate does: ask for a load, wait, go in, stay a while."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(60):
+                while not (snapshot := slot.snapshot()).routable:
+                    if snapshot.phase is Phase.OFFLINE:
+                        slot.request_load()
+                    if slot.snapshot() is snapshot:
+                        await slot.changed()
+        if not slot.snapshot().routable:
+            return
+        with slot.serving() as serving:
+            current = slot.life.facts.current
+            assert current is not None
+            ended = asyncio.Event()
+
+            def aborted(error: Hal0Error) -> None:
+                if slot.life.facts.fault is None:
+                    self.wrong.append(f"a request in {current.name} was ended by hal0: {error.message}")
+                ended.set()
+
+            serving.on_abort(aborted)
+            self.held[current.name] += 1
+            try:
+                for _ in range(int(hold_s * 10)):
+                    found = self.engine._find(current.name)
+                    if ended.is_set() or found is None or not found.running:
+                        return  # cut: by a fault
+                    await asyncio.sleep(0.1)
+            finally:
+                self.held[current.name] -= 1
+
+    async def step(self, hal0: Running) -> None:  # noqa: C901, PLR0912  one case per kind of step
+        dice, engine = self.dice, self.engine
+        name = dice.choice([slot for slot in SLOTS if hal0.supervisor.get(slot)])
+        slot = hal0.supervisor.slot(name)
+        match dice.choices(STEPS, WEIGHTS)[0]:
+            case "load":
+                model = dice.choice(MODELS)
+                self.note(f"load {name} {model}")
+                self.spawn(self.ask(hal0.supervisor.load(name, model)))
+            case "swap":
+                model = dice.choice(MODELS[1:])
+                self.note(f"swap {name} {model}")
+                self.spawn(self.ask(hal0.supervisor.swap(name, model or "one")))
+            case "unload":
+                self.note(f"unload {name}")
+                self.spawn(self.ask(hal0.supervisor.unload(name)))
+            case "restart":
+                self.note(f"restart {name}")
+                self.spawn(self.ask(hal0.supervisor.restart(name)))
+            case "reset":
+                self.note(f"reset {name}")
+                self.spawn(self.ask(hal0.supervisor.reset(name)))
+            case "request":
+                hold_s = dice.uniform(0, 20)
+                self.note(f"request {name} for {hold_s:.1f}")
+                self.spawn(self.request(slot, hold_s))
+            case "cancel":
+                running = [job for job in self.jobs if not job.ended and job.on_cancel is not None]
+                if running:
+                    self.note("cancel")
+                    hal0.tools.jobs.cancel(dice.choice(running).view.id)
+            case "crash":
+                if engine.running:
+                    victim = dice.choice(engine.running)
+                    self.note(f"crash {victim.spec.name}")
+                    victim.end(dice.choice((1, 137, 139)), oom=dice.random() < 0.2)
+            case "forget":
+                if engine.all:
+                    victim = dice.choice(engine.all)
+                    self.note(f"forget {victim.spec.name}")
+                    engine.forget(victim)
+            case "deaf":
+                engine.deaf = not engine.deaf
+                self.note(f"deaf {engine.deaf}")
+            case "stall":
+                verbs = dice.sample(VERBS, dice.randint(1, len(VERBS)))
+                self.note(f"stall {verbs}")
+                engine.stall(*verbs)
+            case "release":
+                self.note("release")
+                engine.release()
+            case "flake":
+                verb = dice.choice(VERBS)
+                code = dice.choice(("engine.failed", "engine.unreachable", "engine.timeout"))
+                after = dice.random() < 0.4
+                count = dice.randint(1, 3)
+                self.note(f"flake {verb} {code} x{count} {after=}")
+                engine.fail(verb, *(Hal0Error(code, "cannot: chaos") for _ in range(count)), after=after)
+            case "full":
+                self.disk.full = dice.random() < 0.5
+                self.note(f"disk full {self.disk.full}")
+            case "slow":
+                self.disk.slow_s = dice.choice((0.0, 0.002, 0.05, 0.5))
+                self.note(f"disk slow {self.disk.slow_s}")
+            case "program":
+                program = dice.choice(PROGRAMS)
+                self.note(f"next program {program}")
+                engine.plan(program)
+            case "port":
+                engine.busy_ports = set(dice.sample(self.world.ports, dice.randint(0, 3)))
+                self.note(f"busy ports {engine.busy_ports}")
+            case "stray":
+                spec = self.stray(name)
+                self.note(f"stray {spec.name}")
+                engine.place(spec, running=False)
+            case "config":
+                self.spawn(self.configure(hal0))
+            case _:
+                await self.tick()
+
+    async def configure(self, hal0: Running) -> None:
+        """A slot comes, goes, or changes; one configuration at a time, as the daemon applies them."""
+        tables: dict[str, Any] = {"primary": {"model": "one", "unload_after_s": self.dice.choice((0, 0, 30))}}
+        tables |= (
+            {"embed": {"model": "two", "drain_s": self.dice.choice((60, 120))}} if self.dice.random() < 0.6 else {}
+        )
+        async with self.configuring:
+            self.note(f"configure {tables}")
+            await hal0.supervisor.apply(hal0.world.config(**tables))
+
+    def stray(self, slot: str) -> ContainerSpec:
+        """A create that landed after everybody had forgotten it."""
+        generation = max((c.spec.name.rpartition("-")[2] for c in self.engine.of_slot(slot)), default="1", key=int)
+        record = self.record(slot)
+        number = max(int(generation), record.generation if record else 0) + 1
+        return container_spec(slot, generation=number, port=None)
+
+    async def tick(self) -> None:
+        await asyncio.sleep(self.dice.choice((0.0, 0.001, 0.01, 0.1, 0.5, 2.0, 5.0, 40.0)) * self.dice.random())
+
+    # -- lives --------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        for _ in range(self.dice.randint(0, 3)):
+            await self.killed_life()
+        await self.last_life()
+
+    async def killed_life(self) -> None:
+        """Steps until SIGKILL, at any await: during the boot as well."""
+        life = asyncio.create_task(self.live(self.dice.randint(1, 40)))
+        await asyncio.wait([life], timeout=self.dice.choice((0.0, 0.01, 0.2, 2.0, 30.0)) * self.dice.random())
+        self.note("kill")
+        running = self.hal0
+        steady = self.steady(running) if running is not None else {}
+        await self.end_tasks()
+        life.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await life
+        self.hal0, self.phases = None, {}
+        self.jobs.clear()
+        self.kept = steady
+
+    def steady(self, hal0: Running) -> dict[str, str]:
+        """Slots that serve, and on which nobody wants anything else: the next process must leave them alone."""
+        steady = {}
+        for slot in hal0.supervisor.all():
+            life, record = slot.life, self.record(slot.name)
+            current = life.facts.current
+            if life.phase is Phase.READY and current and record and record.phase is Phase.READY:
+                found = self.engine._find(current.name)
+                if found and found.running and record.desired == life.desired:
+                    steady[str(slot.name)] = current.name
+        return steady
+
+    kept: dict[str, str] = {}  # noqa: RUF012
+
+    async def live(self, steps: int) -> None:
+        async with self.world.hal0(embed={"model": "two"}) as self.hal0:
+            await self.check_kept(self.hal0)
+            for _ in range(steps):
+                await self.step(self.hal0)
+            await asyncio.Event().wait()  # it ends by the kill alone
+
+    async def check_kept(self, hal0: Running) -> None:
+        """What served when the process before was killed serves now, in the same container."""
+        for name, container in self.kept.items():
+            found = self.engine._find(container)
+            facts = hal0.supervisor.slot(name).life.facts
+            if found and found.running and (facts.current is None or facts.current.name != container):
+                self.wrong.append(f"{container} served, and was not adopted: {hal0.supervisor.slot(name).life}")
+        self.kept = {}
+
+    async def end_tasks(self) -> None:
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await asyncio.sleep(0)
+
+    async def last_life(self) -> None:
+        """Steps, then peace: everything must come to rest where it is wanted."""
+        async with self.world.hal0(embed={"model": "two"}) as self.hal0:
+            await self.check_kept(self.hal0)
+            for _ in range(self.dice.randint(5, 60)):
+                await self.step(self.hal0)
+            self.note("peace")
+            self.engine.calm()
+            async with self.configuring:
+                pass  # whatever was being applied is
+            self.disk.full, self.disk.slow_s = False, 0.002
+            try:
+                await asyncio.sleep(4)  # a look at everything is due within the tick, whatever was not told
+                await until(self.at_rest, within_s=1500, every_s=0.5)
+                await asyncio.sleep(1)  # what was just decided is on disk as well
+            except AssertionError:
+                self.wrong.append(
+                    f"no rest: {[(s.name, s.life) for s in self.hal0.supervisor.all()]} jobs "
+                    f"{[j.view for j in self.jobs if not j.ended]} held {self.held} tasks {self.tasks}"
+                )
+                await self.end_tasks()
+            self.check_rest(self.hal0)
+
+    def at_rest(self) -> bool:
+        assert self.hal0 is not None
+        slots = [slot.life for slot in self.hal0.supervisor.all() if slot.name in SLOTS]
+        return (
+            all(life.facts.busy is None and not life.facts.leaving and is_where_it_should_be(life) for life in slots)
+            and not any(slot.view().unsaved for slot in self.hal0.supervisor.all())
+            and not self.tasks
+            and all(job.ended for job in self.jobs)
+        )
+
+    def check_rest(self, hal0: Running) -> None:
+        for name in SLOTS:
+            slot = hal0.supervisor.get(name)
+            if slot is None:
+                if left := self.engine.of_slot(name):
+                    self.wrong.append(f"{name} is configured no more, and podman has {left}")
+                continue
+            life, record = slot.life, self.record(name)
+            facts = life.facts
+            there = [c.spec.name for c in self.engine.of_slot(name)]
+            if there != ([facts.current.name] if facts.current else []):
+                self.wrong.append(f"{name}: podman has {there}, memory has {facts.current}")
+            if record is None:
+                self.wrong.append(f"{name}: no record")
+                continue
+            current = (facts.current,) if facts.current else ()
+            pairs = [
+                (record.desired, life.desired),
+                (record.phase, life.phase),
+                (record.containers, current + facts.leaving),
+                (record.generation, facts.generation),
+                (record.swap, facts.swap),
+                (record.attempts, facts.attempts),
+                (record.failure, facts.fault or facts.failure),
+            ]
+            self.wrong += [f"{name}: disk has {disk}, memory {memory}" for disk, memory in pairs if disk != memory]
+            if slot.snapshot().in_flight:
+                self.wrong.append(f"{name}: {slot.snapshot().in_flight} requests for ever")
+        ports = sorted(hal0.tools.ports.holders())
+        used = sorted(c.host_port for c in self.engine.all if c.host_port is not None)
+        if ports != used or len(set(used)) != len(used):
+            self.wrong.append(f"ports leased {ports}, used {used}")
+
+
+def is_where_it_should_be(life: Any) -> bool:
+    if life.desired.want is Want.UNLOADED:
+        return life.phase is Phase.OFFLINE
+    if life.phase is Phase.ERROR:
+        return life.facts.fault is not None and life.facts.fault.failure_class is FailureClass.PERMANENT
+    return life.phase is Phase.READY and life.facts.current.model == life.desired.model
+
+
+PROGRAMS: Final = (
+    Program(ready_after_s=5),
+    Program(ready_after_s=None),
+    Program(ready_after_s=None, dies_after_s=0.05, exit_code=137),
+    Program(ready_after_s=None, dies_after_s=0.2, last_words=("cannot load model: junk",)),
+    Program(dies_after_s=3),
+    Program(ignores_sigterm=True),
+    Program(stops_after_s=5),
+    Program(broken="it lists no model"),
+)
+STEPS, WEIGHTS = zip(
+    ("load", 6),
+    ("unload", 4),
+    ("swap", 5),
+    ("restart", 3),
+    ("reset", 2),
+    ("request", 8),
+    ("cancel", 3),
+    ("crash", 5),
+    ("forget", 2),
+    ("deaf", 1),
+    ("stall", 1),
+    ("release", 2),
+    ("flake", 4),
+    ("full", 2),
+    ("slow", 1),
+    ("program", 3),
+    ("port", 1),
+    ("stray", 1),
+    ("config", 1),
+    ("tick", 40),
+    strict=True,
+)
+_ = (FakeEngine, SlotName)
