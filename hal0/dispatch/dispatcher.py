@@ -70,6 +70,7 @@ class Dispatcher:
         await asyncio.gather(*self._draining, return_exceptions=True)
         self._pool.close()
         self._spool.close()
+        await self._decisions.close()
 
     async def handle(
         self, request: web.Request, row: PathRow, *, request_id: str, key_id: str | None = None
@@ -167,6 +168,7 @@ class Dispatcher:
                 model=it.decision.model or snapshot.model or "",
                 stream=it.peek.stream,
                 encoding_format=it.peek.encoding_format,
+                demo=snapshot.demo,
             )
         )
         if isinstance(inferred, Serve):

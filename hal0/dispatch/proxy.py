@@ -1,7 +1,7 @@
 """Moves one request to a slot and its answer back: bytes in, bytes out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from aiohttp import web
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.headers import RawHeaders, answer_headers, request_head
+from hal0.dispatch.mark import Mark
 from hal0.dispatch.members import Members, NotJson
 from hal0.dispatch.pool import Pool
 from hal0.dispatch.rewrite import Splice, growth, splices
@@ -79,7 +80,7 @@ class Relay:
         assert self._connection is not None
         if self._connection.complete and not _is_events(head):
             return await self._whole(head)
-        await self._down.start(head.status, head.reason, answer_headers(head.headers))
+        await self._down.start(head.status, head.reason, self._headers(head))
         return await self._stream()
 
     def release(self) -> None:
@@ -127,7 +128,7 @@ class Relay:
             port=out.endpoint.port,
             secret=out.endpoint.secret,
             length=out.body.size + growth(cuts),
-            identity=out.forward.answer is AnswerMode.INSPECT,
+            identity=out.forward.answer is AnswerMode.INSPECT or out.forward.fingerprint is not None,
         )
         if not cuts and out.body.in_memory and out.body.size <= _ONE_WRITE_BYTES:
             connection.send_whole(head + out.body.data, out.first_byte_s)
@@ -152,17 +153,39 @@ class Relay:
     # Towards the client.
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        assert self._connection is not None
-        while chunk := await self._connection.chunk(self._out.between_bytes_s):
+        read = self._source()
+        while chunk := await read(self._out.between_bytes_s):
             yield chunk
+
+    def _source(self) -> Callable[[float], Awaitable[bytes]]:
+        """What answers the next bytes for the client: the connection itself, unless the answer is marked."""
+        assert self._connection is not None
+        read, word = self._connection.chunk, self._out.forward.fingerprint
+        if word is None:
+            return read
+        mark = Mark(word)
+
+        async def marked(between_s: float) -> bytes:
+            while chunk := await read(between_s):
+                if ready := mark.feed(chunk):
+                    return ready
+            return mark.end()
+
+        return marked
+
+    def _headers(self, head: Head) -> list[tuple[str, str]]:
+        """The slot's headers for a relayed answer; a marked one becomes longer than its slot said."""
+        headers = answer_headers(head.headers)
+        if self._out.forward.fingerprint is None:
+            return headers
+        return [header for header in headers if header[0].lower() != "content-length"]
 
     async def _stream(self) -> web.StreamResponse:
         """Relay until the end; a break after the head cannot be raised any more, so it ends the stream instead."""
-        assert self._connection is not None
-        connection, between_s = self._connection, self._out.between_bytes_s
+        read, between_s = self._source(), self._out.between_bytes_s
         write, saw = self._down.write, self._trace.meter.saw
         try:
-            while chunk := await connection.chunk(between_s):
+            while chunk := await read(between_s):
                 await write(chunk)
                 saw(chunk)
         except Hal0Error as error:

@@ -84,13 +84,15 @@ class Forward:
 
     `path` is the engine's own path with the query string left to the caller. `edits` replaces or adds top-level
     members of a JSON body, in place; None forwards it byte for byte. `convert(request, answer)` gets both JSON
-    bodies of a complete 200 answer when `answer` is INSPECT, and returns the body to send.
+    bodies of a complete 200 answer when `answer` is INSPECT, and returns the body to send. `fingerprint` is a word put
+    in front of the answer's `system_fingerprint` (the demonstration model says there, too, what it is).
     """
 
     path: str
     edits: Mapping[str, Any] | None = None
     answer: AnswerMode = AnswerMode.RAW
     convert: Callable[[Mapping[str, Any], bytes], bytes] | None = None
+    fingerprint: str | None = None
 
 
 class Exchange(Protocol):
@@ -115,7 +117,8 @@ class Serve:
 class InferRequest:
     """What `infer` may look at: the path below `/v1` (such as `/chat/completions`) and the capability it needs.
 
-    `encoding_format` is the request's own member (embeddings), None when it has none.
+    `encoding_format` is the request's own member (embeddings), None when it has none. `demo`: the model is the
+    demonstration model.
     """
 
     path: str
@@ -123,6 +126,7 @@ class InferRequest:
     model: str
     stream: bool
     encoding_format: str | None = None
+    demo: bool = False
 
 
 @dataclass(frozen=True, slots=True)

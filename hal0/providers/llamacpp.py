@@ -27,6 +27,7 @@ from hal0.providers.base import (
 from hal0.vocab import Capability, Device, ProviderName
 
 _PROBE_S: Final = 2.0
+_DEMO_WORD: Final = "hal0-demo"
 # Host memory for the states of earlier prompts. The server's own default is 8 GiB, which small hosts do not have;
 # 1 GiB holds some tens of conversations of a mid-sized model.
 _PROMPT_CACHE_MIB: Final = 1024
@@ -143,7 +144,7 @@ class LlamaCpp:
                 f"cannot answer {request.path} with {request.model}: llama.cpp has no such path",
                 details={"path": request.path, "provider": self.name.value},
             )
-        return Forward(path)
+        return Forward(path, fingerprint=_DEMO_WORD if request.demo else None)
 
     def classify(self, ended: Exit) -> Verdict:
         return llamacpp_failures.verdict(ended)
