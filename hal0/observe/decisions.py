@@ -1,21 +1,24 @@
-"""The decision log: one record per request in memory, and one structured line in the log.
+"""The decision log: one record per request in memory, and one structured line in the log, written off its way.
 
 Never in it: prompts, outputs, bodies, file names, query strings, keys.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from hal0.lib import jsonio
+from hal0.lib.aio import cancelled
 from hal0.lib.clock import iso
 from hal0.lib.ring import Ring
+from hal0.observe.logs import Lines
 
 _log: Final = logging.getLogger("hal0.request")
 
 # A few minutes of heavy use; a record is about 1 KiB.
 _KEPT: Final = 2048
+# One write for all requests of a quarter of a second; somebody who reads along notices no delay.
+_WRITE_EVERY_S: Final = 0.25
 
 
 class DecisionRecord(NamedTuple):
@@ -52,19 +55,24 @@ class DecisionRecord(NamedTuple):
     tokens_per_second: float | None
 
     def as_json(self) -> dict[str, Any]:
-        return self._asdict() | {"at": iso(self.at)}
+        """Plain types only: the codec takes no named tuples."""
+        return self._asdict() | {"at": iso(self.at), "tried": [tuple(rule) for rule in self.tried]}
 
 
 class Decisions:
-    """The last records, newest last."""
+    """The last records, newest last. `close()` writes the lines that are still to be written."""
 
     def __init__(self, capacity: int = _KEPT) -> None:
         self._ring: Ring[DecisionRecord] = Ring(capacity)
+        self._unwritten: list[DecisionRecord] = []
+        self._writing: asyncio.Task[None] | None = None
 
     def add(self, record: DecisionRecord) -> None:
         self._ring.append(record)
         if _log.isEnabledFor(logging.INFO):
-            _log.info("%s", _Line(record))
+            self._unwritten.append(record)
+            if self._writing is None:
+                self._writing = asyncio.create_task(self._write_soon())
 
     def get(self, request_id: str) -> DecisionRecord | None:
         """The newest record of a request id; clients choose ids, so one may occur twice."""
@@ -74,12 +82,31 @@ class Decisions:
     def __iter__(self) -> Iterator[DecisionRecord]:
         return iter(self._ring)
 
+    async def close(self) -> None:
+        if self._writing is not None:
+            await cancelled(self._writing)
+        await self._write()
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """Rendered by whoever writes the log, not on the request's way."""
+    async def _write_soon(self) -> None:
+        """While there is something to write; whoever waits for a request never waits for this."""
+        try:
+            while self._unwritten:
+                await asyncio.sleep(_WRITE_EVERY_S)
+                await self._write()
+        finally:
+            self._writing = None
 
-    record: DecisionRecord
+    async def _write(self) -> None:
+        records, self._unwritten = self._unwritten, []
+        if records:
+            await asyncio.to_thread(_log.info, _RequestLines(records))
 
-    def __str__(self) -> str:
-        return jsonio.dumps(self.record.as_json()).decode()
+
+class _RequestLines(Lines):
+    """Rendered by whoever writes the log."""
+
+    def __init__(self, records: list[DecisionRecord]) -> None:
+        self._records = records
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (record.as_json() for record in self._records)

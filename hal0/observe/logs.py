@@ -2,7 +2,9 @@
 
 import logging
 import sys
-from typing import Final
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Final
 
 from hal0.lib.clock import iso
 from hal0.lib.jsonio import dumps
@@ -10,16 +12,25 @@ from hal0.lib.jsonio import dumps
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
+class Lines(ABC):
+    """A message that is many lines, each with members of its own: one record and one write for all of them."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The members of every line, `at` among them."""
+
+    def __str__(self) -> str:
+        return "\n".join(dumps(line).decode() for line in self)
+
+
 class JsonLines(logging.Formatter):
     """Control characters are escaped by JSON itself: nothing that is logged can forge a second line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "at": iso(record.created),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
+        origin = {"level": record.levelname.lower(), "logger": record.name}
+        if isinstance(record.msg, Lines):
+            return "\n".join(dumps(origin | line).decode() for line in record.msg)
+        line = {"at": iso(record.created), **origin, "message": record.getMessage()}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return dumps(line).decode()
