@@ -111,6 +111,7 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
         services = Services(
             about=_about(home, live.root.server.port, clock),
             config=lambda: live.root,
+            config_problem=lambda: live.problem,
             clock=clock,
             supervisor=supervisor,
             dispatcher=dispatcher,

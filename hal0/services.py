@@ -13,6 +13,7 @@ from hal0.engine.base import ImageInfo, OnImageProgress
 from hal0.engine.checks import Check
 from hal0.engine.images import ImageState
 from hal0.engine.service import ServiceStatus
+from hal0.errors import Hal0Error
 from hal0.events.bus import Bus
 from hal0.lib.clock import Clock
 from hal0.models.registry import Registry
@@ -55,7 +56,8 @@ class About:
 class Services:
     """`config`, `service` and `checks` are asked anew every time; `checks` gives what is known, without looking again.
 
-    `keyless_off` is why this machine's loopback proves nothing (`access.place`), None where it does.
+    `config_problem` is why the files on disk are not in force, None while they are. `keyless_off` is why this
+    machine's loopback proves nothing (`access.place`), None where it does.
     """
 
     about: About
@@ -69,6 +71,7 @@ class Services:
     images: Images
     service: Callable[[], ServiceStatus]
     checks: Callable[[], Sequence[Check]]
+    config_problem: Callable[[], Hal0Error | None] = lambda: None
     keyless_off: str | None = None
 
 

@@ -73,7 +73,9 @@ def attention(services: Services, slots: list[SlotView]) -> list[str]:
     failed = [slot for slot in slots if slot.state is SlotState.ERROR]
     if not services.supervisor.engine_up:  # then that is the one thing to say, not once per slot
         failed = [slot for slot in failed if slot.failure is None or not slot.failure.code.startswith("engine.")]
-    lines = [f"slot {slot.name}: {slot.message}" for slot in failed]
+    problem = services.config_problem()
+    lines = [f"configuration: the saved files are not in force: {problem.message}"] if problem is not None else []
+    lines += [f"slot {slot.name}: {slot.message}" for slot in failed]
     lines += [f"slot {slot.name}: its state could not be written to disk" for slot in slots if slot.unsaved]
     lines += [f"{check.name}: {check.message}" for check in services.checks() if check.state is Found.FAIL]
     lines += [f"model: {problem.message}" for problem in services.registry.problems()]

@@ -137,7 +137,8 @@ class Daemon:
     async def operator(self) -> AsyncIterator["Operator"]:
         """The operator API over the Unix socket."""
         connector = aiohttp.UnixConnector(path=str(self.socket))
-        async with aiohttp.ClientSession(connector=connector, base_url="http://hal0", timeout=aiohttp.ClientTimeout(total=CALL_S)) as session:
+        timeout = aiohttp.ClientTimeout(total=CALL_S)
+        async with aiohttp.ClientSession(connector=connector, base_url="http://hal0", timeout=timeout) as session:
             yield Operator(session)
 
     def end(self) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -329,5 +328,10 @@ async def test_a_saved_configuration_applies_itself_and_a_wrong_one_does_not(dae
         assert await until(there, within_s=5, what="the new slot is there") < 3
         config.write_text(config.read_text() + "\n[slots.third]\nmodle = 1\n")
         assert (await operator.verb("second", "load"))["state"] == "done"
+
+        async def complained() -> bool:
+            return any("modle" in line for line in (await operator.get("/api/status"))["attention"])
+
+        assert await until(complained, within_s=5, what="the wrong file is reported") < 3
         assert await there()
-        assert shutil.which("podman")
+        assert (await operator.slot("second"))["state"] == "ready"
