@@ -119,12 +119,12 @@ def _place(record: SlotRecord | None, desired: Desired, facts: Facts, keep: Foun
 
 def _beside(keep: Found, desired: Desired, facts: Facts, *, wanted: bool) -> Life:
     """A container runs. One that no longer answers because its stop had begun is not waited for."""
-    if not wanted or (keep.info.status is ContainerStatus.STOPPING and not keep.answers):
+    ending = keep.info.status is ContainerStatus.STOPPING and not keep.answers
+    if not wanted or ending or keep.model != desired.model:
         return Life(desired=desired, phase=Phase.UNLOADING, facts=facts)
     if not keep.answers:
         return Life(desired=desired, phase=Phase.WARMING, facts=facts)
-    swap = None if keep.model == desired.model else facts.swap  # it has arrived, or is still to come
-    return Life(desired=desired, phase=Phase.READY, facts=replace(facts, ready=True, swap=swap))
+    return Life(desired=desired, phase=Phase.READY, facts=replace(facts, ready=True, swap=None))
 
 
 def _resting(record: SlotRecord, desired: Desired, facts: Facts) -> Life:
@@ -144,6 +144,8 @@ def _resting(record: SlotRecord, desired: Desired, facts: Facts) -> Life:
 def _desired(record: SlotRecord | None, running: Sequence[Found], configured: Configured, now: float) -> Desired:
     if record is not None:
         wish = record.desired
+        if wish.model is None or (wish.want is Want.UNLOADED and not record.load_history):
+            wish = replace(wish, model=configured.seed_model or wish.model)  # until the first load the seed decides
         dozing = wish.want is Want.UNLOADED and wish.by in (By.IDLE, By.EVICTED)
         if dozing and configured.autoload:
             return Desired(Want.LOADED, wish.model, By.CONFIG, now)

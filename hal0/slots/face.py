@@ -2,21 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Final
 
-from hal0.errors import Hal0Error
 from hal0.lib.aio import Signal
 from hal0.slots.handle import SlotSnapshot
-from hal0.slots.serving import InFlight, Request
+from hal0.slots.serving import InFlight
 from hal0.slots.tools import Owner
 from hal0.slots.view import ModelFacts, Shown, snapshot_of
 
-_FLIP_ANNOUNCE_S: Final = 0.05  # ready <-> serving flips with every request: they are announced together
+# Ready <-> serving flips with every request: within this time they are noted and announced together.
+_FLIP_ANNOUNCE_S: Final = 0.05
 
 
 class Face:
-    """`look` gives the slot as it is now; `used` is told of every request that comes or goes, `flipped` soon after."""
+    """`look` gives the slot as it is now; `used` is told that requests came or went, `flipped` soon after."""
 
     def __init__(
         self, look: Callable[[], Shown], owner: Owner, *, used: Callable[[], None], flipped: Callable[[], None]
@@ -43,12 +42,6 @@ class Face:
     async def changed(self) -> None:
         await self._changed.wait()
 
-    def serving(self) -> AbstractContextManager[Request]:
-        it = self._look()
-        if it.endpoint is None:
-            raise Hal0Error("slot.loading", f"slot {it.name} cannot take a request: it is {it.life.phase}")
-        return self.in_flight.enter(it.endpoint)
-
     def outdated(self) -> None:
         """Something has changed; it will be announced when it is settled."""
         self._snapshot = None
@@ -66,15 +59,16 @@ class Face:
         self._changed.notify()
         self._owner.announce(it.name, routing=news)
 
-    def _count(self, _count: int) -> None:
-        self._used()
-        self.outdated()
+    def _count(self) -> None:
+        """With every request, twice: whatever can wait for the flip waits."""
         self._changed.notify()
         if self._flip is None:
+            self._used()
             self._flip = asyncio.get_running_loop().call_later(_FLIP_ANNOUNCE_S, self._flip_now)
 
     def _flip_now(self) -> None:
         self._flip = None
+        self._used()
         self.announce()
         self._flipped()
 

@@ -1,7 +1,8 @@
 """What the rest of hal0 may know of a slot and ask of it; the actor behind it stays hidden.
 
 Dispatch reads snapshots (immutable, replaced whole on every change), waits for changes, asks for a load, and holds
-a `Serving` for as long as a request is under way. Nothing here starts or stops a container by itself.
+a `Serving` for as long as a request is under way. How many are under way is no part of a snapshot: it changes with
+every request, and nearly everything else stays. Nothing here starts or stops a container by itself.
 """
 
 from collections.abc import Callable, Collection
@@ -11,7 +12,7 @@ from typing import Protocol
 
 from hal0.errors import Hal0Error
 from hal0.providers.base import Endpoint, Provider
-from hal0.vocab import Capability, FailureClass, OnClientGone, Phase, ProviderName, SlotName, SlotState, Want
+from hal0.vocab import Capability, FailureClass, OnClientGone, Phase, ProviderName, SlotName, Want
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,6 @@ class SlotSnapshot:
     provider: Provider
     provider_name: ProviderName
     phase: Phase
-    state: SlotState
     want: Want
     model: str | None  # the model it has, or will have when the load under way is done
     model_missing: str | None  # one sentence when that model is not downloaded
@@ -48,7 +48,6 @@ class SlotSnapshot:
     serves: tuple[Serves, ...]  # what it serves now, or would serve when loaded
     aliases: tuple[str, ...]
     endpoint: Endpoint | None  # None unless a request may go there now
-    in_flight: int
     max_inflight: int | None
     queue_limit: int
     priority: int
@@ -86,12 +85,17 @@ class SlotHandle(Protocol):
     @property
     def name(self) -> SlotName: ...
 
+    @property
+    def in_flight(self) -> int:
+        """Requests counted in at this moment."""
+        ...
+
     def snapshot(self) -> SlotSnapshot:
         """The current value; cheap, the same object until something changes."""
         ...
 
     async def changed(self) -> None:
-        """Wait for the next change of the snapshot. Take the snapshot first, then wait: no await in between."""
+        """Wait for the next change of snapshot or `in_flight`. Look first, then wait: no await in between."""
         ...
 
     def request_load(self) -> None:

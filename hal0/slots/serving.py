@@ -1,7 +1,6 @@
 """Requests under way in one slot: counted, and ended together when the slot must be drained."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from hal0.errors import Hal0Error
 from hal0.lib.aio import Signal
@@ -11,15 +10,21 @@ OnAbort = Callable[[Hal0Error], None]
 
 
 class Request:
-    """One request; implements `handle.Serving`."""
+    """One request, counted while its context is open; implements `handle.Serving`."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    __slots__ = ("_callback", "_counted_in", "endpoint")
+
+    def __init__(self, endpoint: Endpoint, counted_in: "InFlight") -> None:
+        self.endpoint = endpoint
+        self._counted_in = counted_in
         self._callback: OnAbort | None = None
 
-    @property
-    def endpoint(self) -> Endpoint:
-        return self._endpoint
+    def __enter__(self) -> "Request":
+        self._counted_in.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._counted_in.discard(self)
 
     def on_abort(self, callback: OnAbort) -> None:
         self._callback = callback
@@ -31,9 +36,9 @@ class Request:
 
 
 class InFlight:
-    """The requests of one slot. `on_change(count)` is called after every change."""
+    """The requests of one slot. `on_change` is called after every change of `count`."""
 
-    def __init__(self, on_change: Callable[[int], None]) -> None:
+    def __init__(self, on_change: Callable[[], None]) -> None:
         self._requests: set[Request] = set()
         self._on_change = on_change
         self._empty = Signal()
@@ -42,18 +47,19 @@ class InFlight:
     def count(self) -> int:
         return len(self._requests)
 
-    @contextmanager
-    def enter(self, endpoint: Endpoint) -> Iterator[Request]:
-        request = Request(endpoint)
+    def enter(self, endpoint: Endpoint) -> Request:
+        """A request that is counted in when its context is entered."""
+        return Request(endpoint, self)
+
+    def add(self, request: Request) -> None:
         self._requests.add(request)
-        self._on_change(len(self._requests))
-        try:
-            yield request
-        finally:
-            self._requests.discard(request)
-            if not self._requests:
-                self._empty.notify()
-            self._on_change(len(self._requests))
+        self._on_change()
+
+    def discard(self, request: Request) -> None:
+        self._requests.discard(request)
+        if not self._requests:
+            self._empty.notify()
+        self._on_change()
 
     async def wait_empty(self) -> None:
         while self._requests:

@@ -10,7 +10,6 @@ belongs to, so that a late answer of a cancelled step is dropped.
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -103,6 +102,10 @@ class Slot:
     def failure(self) -> Failure | None:
         return self._life.facts.fault or self._life.facts.failure
 
+    @property
+    def in_flight(self) -> int:
+        return self._face.in_flight.count
+
     def snapshot(self) -> SlotSnapshot:
         return self._face.snapshot(self._model_facts())
 
@@ -122,8 +125,11 @@ class Slot:
         if self._life.desired.want is Want.UNLOADED:
             self._mailbox.put(Call(wish))
 
-    def serving(self) -> AbstractContextManager[Request]:
-        return self._face.serving()
+    def serving(self) -> Request:
+        endpoint = self._endpoint()
+        if endpoint is None:
+            raise Hal0Error("slot.loading", f"slot {self.name} cannot take a request: it is {self._life.phase}")
+        return self._face.in_flight.enter(endpoint)
 
     def suspect(self) -> None:
         current = self._life.facts.current
@@ -159,8 +165,8 @@ class Slot:
 
         def take() -> None:
             self._config, self._provider = config, provider
-            if self._absent is None and self._life.phase is Phase.ERROR and self._life.desired.want is Want.LOADED:
-                self._fold(h.Wished(self._life.desired, self._life.facts.swap))
+            if self._absent is None and (wish := verbs.reconfigured(config.model, self._life, self._book)) is not None:
+                self._fold(wish)
 
         if self._absent is not None:
             take()
@@ -438,15 +444,17 @@ class Slot:
             self._fold(verbs.cancel(self._life, self._tools.clock.now()))
 
     def _used(self) -> None:
-        """A request came or went."""
+        """Requests came or went."""
         now = self._tools.clock.now()
         self._book = replace(self._book, last_used=now)
         self._keeper.used(now)
 
     def _endpoint(self) -> Endpoint | None:
-        """Where a request may go now: ready, and believed to be alive."""
+        """Where a request may go now: ready, believed to be alive, and with the model that the slot stands for."""
         life, current = self._life, self._life.facts.current
         if life.phase is not Phase.READY or current is None or not life.facts.launched:
+            return None
+        if current.model != life.desired.model:
             return None
         return self._address(current)
 

@@ -122,8 +122,8 @@ def _pulling(desired: Desired, facts: Facts) -> Decision:
 
 
 def _starting(desired: Desired, facts: Facts, now: float) -> Decision:
-    if now >= facts.again_at and (not _wanted(desired) or superseded(desired, facts)):
-        return Decision(Phase.UNLOADING)
+    if not _wanted(desired) or superseded(desired, facts):
+        return Decision(Phase.UNLOADING if now >= facts.again_at else Phase.STARTING)
     if facts.fault is not None:
         # A container that may run has to be stopped first: in error nothing of the slot runs.
         return Decision(Phase.UNLOADING if facts.current is not None else Phase.ERROR)

@@ -5,6 +5,7 @@ from typing import Final
 
 from hal0.errors import Hal0Error
 from hal0.slots.happenings import Life, Wished
+from hal0.slots.logbook import Logbook
 from hal0.slots.record import Desired, Failure, Swap
 from hal0.slots.state import superseded
 from hal0.vocab import By, Phase, Want
@@ -53,6 +54,16 @@ def reset(life: Life, now: float) -> Wished:
     if life.phase is not Phase.ERROR:
         raise Hal0Error("slot.illegal_transition", f"cannot reset: the slot is {life.phase}, not in error")
     return Wished(replace(life.desired, by=By.OPERATOR, at=now))
+
+
+def reconfigured(seed: str | None, life: Life, book: Logbook) -> Wished | None:
+    """What a changed configuration changes about the wish: failures are tried again, a slot never loaded follows."""
+    desired = life.desired
+    if life.phase is Phase.ERROR and desired.want is Want.LOADED:
+        return Wished(desired, life.facts.swap)
+    if life.phase is Phase.OFFLINE and seed is not None and not book.history:
+        return Wished(replace(desired, model=seed))
+    return None
 
 
 def _load(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:

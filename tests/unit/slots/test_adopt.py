@@ -7,7 +7,7 @@ import pytest
 from hal0.engine.base import ContainerInfo, ContainerStatus
 from hal0.slots.adopt import LABEL_GENERATION, LABEL_MODEL, Configured, Found, adopt
 from hal0.slots.happenings import Life
-from hal0.slots.record import Attempts, SlotRecord, Swap
+from hal0.slots.record import Attempts, Load, SlotRecord, Swap
 from hal0.slots.state import NEVER, Decision, Effect, decide
 from hal0.vocab import By, Phase, Role, Want
 from tests.unit.slots.lives import (
@@ -114,9 +114,9 @@ SWAP = {"swap": Swap("one", "two"), "containers": (container(2, "two"),), "gener
 
 def test_a_swap_before_the_old_one_left_is_continued() -> None:
     life = place(record(Phase.UNLOADING, loaded("two"), **SWAP), found(1, answers=True))
-    assert life.phase is Phase.READY
+    assert life.phase is Phase.UNLOADING
     assert life.facts.swap == Swap("one", "two")
-    assert next_step(life) == Decision(Phase.UNLOADING)
+    assert next_step(life) == Decision(Phase.UNLOADING, Effect.DRAIN)
 
 
 def test_a_swap_whose_new_model_answers_is_done() -> None:
@@ -193,7 +193,8 @@ def test_a_dead_one_beside_a_running_one_just_leaves() -> None:
     ],
 )
 def test_autoload_overrides_what_was_unloaded_for_room(desired: Any, autoload: bool, want: Want) -> None:
-    life = place(record(Phase.OFFLINE, desired), config=Configured(autoload=autoload, seed_model="seed"))
+    past = record(Phase.OFFLINE, desired, load_history=(Load("one", NOW, 1.0, 1.0),))
+    life = place(past, config=Configured(autoload=autoload, seed_model="seed"))
     assert life.desired.want is want
     assert life.desired.model == "one", "the record's model, not the seed"
 

@@ -1,0 +1,589 @@
+"""The actor and the supervisor when things go wrong, on virtual time: each fault by name."""
+
+import asyncio
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hal0.engine.base import ContainerStatus
+from hal0.errors import Hal0Error
+from hal0.events.bus import Event
+from hal0.slots import happenings as h
+from hal0.slots.jobs import Job
+from hal0.slots.record import SlotRecord, Swap, dump, load
+from hal0.vocab import By, FailureClass, Phase, Want
+from hal0.wire.jobs import JobState
+from tests.factories import container_spec
+from tests.fakes.engine import FlakyEngine, Program, StalledEngine
+from tests.fakes.world import Disk, World
+from tests.unit.slots.lives import PERMANENT, container, loaded, record
+from tests.vloop import until, virtual_time
+
+REFUSED = Hal0Error("engine.failed", "cannot: it will not")
+AWAY = Hal0Error("engine.unreachable", "cannot reach podman")
+
+
+class RoughEngine(StalledEngine, FlakyEngine):
+    async def _fault(self, verb: str, target: str) -> None:
+        await StalledEngine._fault(self, verb, target)
+        await FlakyEngine._fault(self, verb, target)
+
+
+@pytest.fixture
+def engine() -> RoughEngine:
+    return RoughEngine()
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture
+def world(tmp_path: Path, port_block: range, engine: RoughEngine, disk: Disk) -> World:
+    return World(tmp_path, port_block, engine, disk=disk)
+
+
+def on_disk(world: World, slot: str = "primary") -> SlotRecord:
+    assert world.disk is not None
+    return load(world.disk.files[world.folder / "slots" / slot / "state.json"])
+
+
+def remember(world: World, past: SlotRecord) -> None:
+    assert world.disk is not None
+    world.disk.files[world.folder / "slots" / past.name / "state.json"] = dump(past)
+
+
+async def ends(job: Job, within_s: float) -> JobState:
+    async with asyncio.timeout(within_s):
+        return (await job.wait()).state
+
+
+# -- the disk --
+
+
+@virtual_time
+async def test_a_full_disk_refuses_a_start_and_the_job_says_why(world: World, disk: Disk) -> None:
+    async with world.hal0() as hal0:
+        disk.full = True
+        job = await hal0.load()
+        assert job.state is JobState.FAILED
+        assert job.error is not None
+        assert job.error["code"] == "state.write_failed"
+        assert world.engine.called("create") == []
+        assert hal0.primary.view().unsaved
+        disk.full = False
+        await hal0.reaches(Phase.READY)
+        assert not hal0.primary.view().unsaved
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.WARMING, Phase.READY])
+def test_a_full_disk_refuses_an_unload_and_the_slot_goes_on(world: World, disk: Disk, phase: Phase) -> None:
+    @virtual_time
+    async def story() -> None:
+        world.engine.program = Program(ready_after_s=5)
+        async with world.hal0() as hal0:
+            await hal0.supervisor.load("primary")
+            await hal0.reaches(phase)
+            disk.full = True
+            job = await (await hal0.supervisor.unload("primary")).wait()
+            assert job.state is JobState.FAILED
+            assert job.error is not None
+            assert job.error["code"] == "state.write_failed"
+            assert hal0.primary.life.desired.want is Want.LOADED
+            await hal0.reaches(Phase.READY)
+            assert world.engine.called("stop") == []
+            disk.full = False
+            assert await ends(await hal0.supervisor.unload("primary"), 30) is JobState.DONE
+
+    story()
+
+
+@virtual_time
+async def test_an_idle_unload_waits_for_the_disk_without_a_storm_of_writes(world: World, disk: Disk) -> None:
+    writes = []
+    async with world.hal0(primary={"model": "one", "unload_after_s": 60}) as hal0:
+        await hal0.load()
+        disk.full = True
+        original = hal0.tools.store.write_record
+
+        async def counted(record: SlotRecord) -> None:
+            writes.append(record.phase)
+            await original(record)
+
+        hal0.tools.store.write_record = counted  # type: ignore[method-assign]
+        await asyncio.sleep(120)
+        assert hal0.phase() is Phase.READY
+        assert len(writes) < 40, "one try in five seconds"
+        disk.full = False
+        await hal0.reaches(Phase.OFFLINE, within_s=30)
+
+
+@virtual_time
+async def test_ready_that_cannot_be_written_serves_says_so_and_is_written_later(world: World, disk: Disk) -> None:
+    world.engine.program = Program(ready_after_s=5)
+    async with world.hal0() as hal0:
+        job = await hal0.supervisor.load("primary")
+        await hal0.reaches(Phase.WARMING)
+        disk.full = True
+        assert await ends(job, 10) is JobState.DONE
+        assert hal0.primary.snapshot().routable
+        assert hal0.primary.view().unsaved
+        assert on_disk(world).phase is Phase.WARMING
+        disk.full = False
+        await until(lambda: on_disk(world).phase is Phase.READY, within_s=6)
+
+
+@virtual_time
+async def test_a_wish_that_changes_no_phase_survives_a_kill(world: World, engine: RoughEngine) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        engine.stall("stop")
+        await hal0.supervisor.unload("primary")
+        await hal0.reaches(Phase.UNLOADING)
+        await hal0.supervisor.load("primary")
+        await asyncio.sleep(0.1)
+        assert hal0.phase() is Phase.UNLOADING
+    engine.release()
+    async with world.hal0() as hal0:
+        await hal0.reaches(Phase.READY)
+
+
+# -- the engine --
+
+
+@virtual_time
+async def test_an_unload_that_podman_does_not_do_fails_and_is_done_later(world: World, engine: RoughEngine) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        engine.fail("stop", *[AWAY] * 1000)
+        job = await hal0.supervisor.unload("primary")
+        await asyncio.sleep(5)
+        progress = hal0.primary.view().progress
+        assert progress is not None
+        assert "cannot reach podman" in progress.message
+        assert await ends(job, 250) is JobState.FAILED
+        assert job.view.error is not None
+        assert job.view.error["code"] == "engine.unreachable"
+        assert hal0.primary.life.desired.want is Want.UNLOADED
+        engine._before.clear()
+        await hal0.reaches(Phase.OFFLINE, within_s=5)
+
+
+@virtual_time
+async def test_a_load_whose_dead_container_cannot_be_buried_fails_and_recovers(
+    world: World, engine: RoughEngine
+) -> None:
+    engine.plan(Program(ready_after_s=None, dies_after_s=1))
+    async with world.hal0() as hal0:
+        job = await hal0.supervisor.load("primary")
+        await hal0.reaches(Phase.WARMING)
+        engine.fail("remove", *[AWAY] * 1000)
+        assert await ends(job, 120) is JobState.FAILED
+        engine._before.clear()
+        await hal0.reaches(Phase.READY, within_s=20)
+
+
+@virtual_time
+async def test_a_container_that_cannot_be_removed_does_not_hold_up_the_boot(world: World, engine: RoughEngine) -> None:
+    engine.place(container_spec(generation=1), running=False)
+    engine.stall("remove")
+    remember(world, record(Phase.STARTING, loaded(), containers=(container(),)))
+    async with asyncio.timeout(1), world.hal0() as hal0:
+        pass
+    async with world.hal0() as hal0:
+        await hal0.reaches(Phase.READY)
+        engine.release()
+        await until(lambda: len(engine.all) == 1, within_s=70)
+        assert hal0.tools.ports.holders().keys() == {hal0.primary.view().port}
+
+
+@virtual_time
+async def test_a_stalled_sweep_costs_no_cpu(world: World, engine: RoughEngine) -> None:
+    """The next sweep comes due while one still hangs: no timer may fire without end."""
+    async with world.hal0() as hal0:
+        engine.stall("stop")
+        engine.place(container_spec(generation=4), running=False)
+        await until(lambda: hal0.primary.life.facts.leaving, within_s=5)
+        await asyncio.sleep(200)
+        engine.release()
+        await until(lambda: engine.all == [], within_s=5)
+
+
+@virtual_time
+async def test_a_create_that_landed_too_late_is_found_and_removed(world: World, engine: RoughEngine) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        engine.place(container_spec(generation=9), running=False)
+        await until(lambda: len(engine.all) == 1, within_s=6)
+        assert hal0.phase() is Phase.READY
+        assert hal0.primary.life.facts.generation == 9
+
+
+@virtual_time
+async def test_a_port_clash_whose_container_stays_is_quarantined(world: World, engine: RoughEngine) -> None:
+    engine.busy_ports.add(world.ports[0])
+    engine.fail("remove", REFUSED, REFUSED)
+    async with world.hal0() as hal0:
+        assert (await hal0.load()).state is JobState.DONE
+        await until(lambda: len(engine.all) == 1, within_s=70)
+
+
+@virtual_time
+async def test_a_port_of_the_operators_is_not_replaced_and_a_load_tries_again(world: World) -> None:
+    """Ports taken between lease and start: a later load is a real attempt, not the old answer."""
+    world.engine.busy_ports.update(world.ports)
+    async with world.hal0() as hal0:
+        job = await hal0.load()
+        assert job.error is not None
+        assert job.error["code"] == "slot.no_free_port"
+        world.engine.busy_ports.clear()
+        assert (await hal0.load()).state is JobState.DONE
+
+
+@virtual_time
+async def test_death_while_draining_is_no_failure_of_the_swap(world: World, engine: RoughEngine) -> None:
+    phases: list[Phase] = []
+    async with world.hal0() as hal0:
+        await hal0.load()
+        with hal0.primary.serving():
+            job = await hal0.supervisor.swap("primary", "two")
+            await hal0.reaches(Phase.UNLOADING)
+            engine.running[0].end(137)
+            hal0.primary.suspect()
+            await asyncio.sleep(1)
+        while not job.ended:
+            phases.append(hal0.phase())
+            await hal0.primary.changed()
+        assert job.view.state is JobState.DONE
+        assert Phase.ERROR not in phases
+
+
+# -- boot --
+
+
+@virtual_time
+async def test_boot_without_podman_serves_what_answers_and_says_so_to_everyone_else(
+    world: World, engine: RoughEngine
+) -> None:
+    async with world.hal0(embed={"model": "two"}) as hal0:
+        await hal0.load()
+    engine.stall("containers", "inspect", "stop")
+    async with world.hal0(embed={"model": "two"}) as hal0:
+        assert hal0.primary.snapshot().routable
+        with hal0.primary.serving():
+            pass
+        assert not hal0.supervisor.engine_up
+        with pytest.raises(Hal0Error) as refused:
+            await hal0.supervisor.unload("primary")
+        assert refused.value.code == "engine.unreachable"
+        engine.release()
+        await until(lambda: hal0.supervisor.engine_up, within_s=10)
+        assert (await hal0.load("embed")).state is JobState.DONE
+        assert len(engine.called("create")) == 2, "primary was adopted, not made again"
+
+
+@virtual_time
+async def test_an_adopted_container_that_never_answers_has_a_deadline(world: World, engine: RoughEngine) -> None:
+    """Warming for ever after a boot is what users have met elsewhere."""
+    spec = container_spec(generation=1, port=world.ports[0])
+    engine.place(replace(spec, labels={**spec.labels, "dev.hal0.model": "one"}), Program(ready_after_s=None))
+    remember(world, record(Phase.WARMING, loaded(), containers=(container(port=world.ports[0]),)))
+    async with world.hal0() as hal0:
+        assert hal0.phase() is Phase.WARMING
+        await until(lambda: len(engine.called("create")) == 1, within_s=300)
+        await hal0.reaches(Phase.READY)
+
+
+STEPS_OF_A_SWAP = {
+    "before the stop": (Phase.UNLOADING, 1, ContainerStatus.RUNNING),
+    "after the stop": (Phase.UNLOADING, 1, ContainerStatus.EXITED),
+    "after the removal": (Phase.UNLOADING, 1, None),
+    "looking for files": (Phase.PULLING, None, None),
+    "before the create": (Phase.STARTING, 2, None),
+    "after the create": (Phase.STARTING, 2, ContainerStatus.CREATED),
+    "after the start": (Phase.STARTING, 2, ContainerStatus.RUNNING),
+    "while it warms": (Phase.WARMING, 2, ContainerStatus.RUNNING),
+}
+
+
+@pytest.mark.parametrize("step", STEPS_OF_A_SWAP.values(), ids=STEPS_OF_A_SWAP)
+@pytest.mark.parametrize("works", [True, False], ids=["works", "fails"])
+def test_a_swap_killed_at_any_step_is_finished_or_rolled_back(
+    world: World, engine: RoughEngine, step: tuple[Phase, int | None, ContainerStatus | None], works: bool
+) -> None:
+    phase, generation, status = step
+
+    @virtual_time
+    async def story() -> None:
+        model = "one" if generation == 1 else "two"
+        boxes = (container(generation, model, port=world.ports[0]),) if generation else ()
+        past = record(phase, loaded("two"), swap=Swap("one", "two"), containers=boxes, generation=generation or 1)
+        remember(world, past)
+        words = ("cannot load model: junk",)
+        alone = generation == 2 and status is ContainerStatus.RUNNING  # it decides what becomes of the swap
+        if status is not None and generation is not None:
+            spec = container_spec(generation=generation, port=world.ports[0])
+            spec = replace(spec, labels={**spec.labels, "dev.hal0.model": model})
+            program = Program(ready_after_s=None, last_words=words) if alone else Program()
+            placed = engine.place(spec, program, running=status is not ContainerStatus.CREATED)
+            if status is ContainerStatus.EXITED:
+                placed.end(0)
+            elif alone:
+                then = (lambda: placed.change(ready_after_s=0.1)) if works else placed.end
+                asyncio.get_running_loop().call_later(1, then)
+        if not works and not alone:
+            engine.plan(Program(ready_after_s=None, dies_after_s=1, last_words=words))
+        async with world.hal0() as hal0:
+            wanted = "two" if works else "one"
+            await until(lambda: hal0.phase() is Phase.READY and hal0.primary.snapshot().model == wanted, within_s=60)
+            await until(lambda: len(engine.all) == 1, within_s=5)
+            assert hal0.primary.life.facts.swap is None
+            assert on_disk(world).desired.model == wanted
+
+    story()
+
+
+# -- who asks, and in which order --
+
+
+@virtual_time
+async def test_what_a_watcher_said_about_a_phase_that_is_over_counts_no_more(world: World) -> None:
+    """Broken, said of the model before: it must not roll back a swap that has only begun."""
+    async with world.hal0() as hal0:
+        await hal0.load()
+        slot = hal0.primary
+        current = slot.life.facts.current
+        assert current is not None
+        await hal0.supervisor.swap("primary", "two")
+        slot._seen(current, Phase.READY, h.Failed(PERMANENT, 1.0))
+        await hal0.reaches(Phase.READY)
+        assert hal0.primary.snapshot().model == "two"
+
+
+@virtual_time
+async def test_a_request_never_undoes_an_operators_later_wish(world: World) -> None:
+    async with world.hal0() as hal0:
+        swap = asyncio.create_task(hal0.supervisor.swap("primary", "two"))
+        await asyncio.sleep(0)
+        hal0.primary.request_load()
+        assert await ends(await swap, 30) is JobState.DONE
+        assert hal0.primary.snapshot().model == "two"
+
+
+@virtual_time
+async def test_a_request_loads_what_an_operator_unloaded(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        await (await hal0.supervisor.unload("primary")).wait()
+        hal0.primary.request_load()
+        await hal0.reaches(Phase.READY)
+        assert hal0.primary.life.desired.by is By.REQUEST
+
+
+@virtual_time
+async def test_a_cancelled_load_ends_as_cancelled_and_an_unload_cannot_be_cancelled(world: World) -> None:
+    world.engine.program = Program(ready_after_s=50)
+    async with world.hal0() as hal0:
+        job = await hal0.supervisor.load("primary")
+        await hal0.reaches(Phase.WARMING)
+        hal0.tools.jobs.cancel(job.view.id)
+        assert await ends(job, 5) is JobState.CANCELLED
+        assert job.view.error is not None
+        assert job.view.error["code"] == "slot.load_cancelled"
+        unload = await hal0.supervisor.unload("primary")
+        with pytest.raises(Hal0Error, match="must finish"):
+            hal0.tools.jobs.cancel(unload.view.id)
+        assert await ends(unload, 30) is JobState.DONE
+
+
+@virtual_time
+async def test_a_cancelled_swap_keeps_the_old_model(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        world.engine.program = Program(ready_after_s=50)
+        job = await hal0.supervisor.swap("primary", "two")
+        await hal0.reaches(Phase.WARMING)
+        world.engine.program = Program()
+        hal0.tools.jobs.cancel(job.view.id)
+        assert await ends(job, 5) is JobState.CANCELLED
+        await hal0.reaches(Phase.READY)
+        assert hal0.primary.snapshot().model == "one"
+
+
+@virtual_time
+async def test_a_cancel_that_comes_too_late_hits_no_other_job(world: World) -> None:
+    world.engine.program = Program(ready_after_s=5)
+    async with world.hal0() as hal0:
+        first = await hal0.supervisor.load("primary")
+        later = asyncio.create_task(hal0.supervisor.swap("primary", "two"))
+        await asyncio.sleep(0)
+        hal0.tools.jobs.cancel(first.view.id)  # still running now, superseded when the cancel is read
+        assert await ends(await later, 60) is JobState.DONE
+        assert first.view.state is JobState.SUPERSEDED
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.WARMING, Phase.UNLOADING])
+def test_restart_in_any_phase_ends_in_a_new_container(world: World, engine: RoughEngine, phase: Phase) -> None:
+    @virtual_time
+    async def story() -> None:
+        async with world.hal0() as hal0:
+            if phase is Phase.UNLOADING:
+                await hal0.load()
+                engine.stall("stop")
+                await hal0.supervisor.unload("primary")
+            else:
+                engine.plan(Program(ready_after_s=3))
+                await hal0.supervisor.load("primary")
+            await hal0.reaches(phase)
+            job = await hal0.supervisor.restart("primary")
+            engine.release()
+            assert await ends(job, 60) is JobState.DONE
+            assert hal0.primary.life.facts.generation == 2
+            assert len(engine.all) == 1
+
+    story()
+
+
+@virtual_time
+async def test_load_while_unloading_loads_again(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        unload = await hal0.supervisor.unload("primary")
+        await hal0.reaches(Phase.UNLOADING)
+        assert (await hal0.load()).state is JobState.DONE
+        assert unload.view.state is JobState.SUPERSEDED
+
+
+# -- our own mistakes --
+
+
+@virtual_time
+async def test_an_actor_that_fails_starts_again_from_its_record(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.engine.program = Program(ready_after_s=20)
+    async with world.hal0() as hal0:
+        job = await hal0.supervisor.load("primary")
+        await hal0.reaches(Phase.WARMING)
+        hal0.primary.post(object())  # type: ignore[arg-type]
+        assert await ends(job, 1) is JobState.FAILED
+        assert job.view.error is not None
+        assert job.view.error["code"] == "system.internal"
+        with pytest.raises(Hal0Error):
+            await hal0.supervisor.unload("primary")
+        await hal0.reaches(Phase.READY, within_s=40)
+        assert len(world.engine.called("create")) == 1, "the container went on meanwhile"
+        assert await ends(await hal0.supervisor.unload("primary"), 30) is JobState.DONE
+        assert "mistake" in caplog.text
+
+
+@virtual_time
+async def test_whoever_waits_when_hal0_ends_is_told(world: World) -> None:
+    async with world.hal0() as hal0:
+        waiting = asyncio.create_task(hal0.supervisor.load("primary"))
+        await asyncio.sleep(0)
+        await hal0.supervisor.close()
+    with pytest.raises(Hal0Error) as told:
+        await waiting
+    assert told.value.code == "server.stopping"
+
+
+# -- configuration --
+
+
+@virtual_time
+async def test_a_slot_that_is_configured_no_more_is_unloaded_and_forgotten(world: World) -> None:
+    async with world.hal0(extra={"model": "two"}) as hal0:
+        world.engine.program = Program(ready_after_s=5)
+        job = await hal0.supervisor.load("extra")
+        await hal0.reaches(Phase.WARMING, "extra")
+        await hal0.supervisor.apply(world.config())
+        assert await ends(job, 5) is JobState.CANCELLED
+        await until(lambda: hal0.supervisor.get("extra") is None, within_s=30)
+        assert world.engine.of_slot("extra") == []
+
+
+@virtual_time
+async def test_a_slot_that_cannot_be_unloaded_holds_up_no_configuration(world: World, engine: RoughEngine) -> None:
+    async with world.hal0(extra={"model": "two"}) as hal0:
+        await hal0.load("extra")
+        engine.stall("stop")
+        async with asyncio.timeout(1):
+            await hal0.supervisor.apply(world.config())
+        await hal0.reaches(Phase.UNLOADING, "extra")
+        await hal0.supervisor.apply(world.config(extra={"model": "two"}))  # it comes back before it has left
+        engine.release()
+        await hal0.reaches(Phase.OFFLINE, "extra")
+        assert (await hal0.load("extra")).state is JobState.DONE
+
+
+@virtual_time
+async def test_a_changed_configuration_ends_a_permanent_failure_and_touches_nothing_else(world: World) -> None:
+    async with world.hal0(extra={"model": "two"}) as hal0:
+        await hal0.load("primary")
+        world.engine.plan(Program(ready_after_s=None, dies_after_s=0.05, last_words=("cannot load model: no",)))
+        assert (await hal0.load("extra")).state is JobState.FAILED
+        failure = hal0.supervisor.slot("extra").failure
+        assert failure is not None
+        assert failure.failure_class is FailureClass.PERMANENT
+        await hal0.supervisor.apply(world.config(extra={"model": "two", "context_size": 1024}))
+        await hal0.reaches(Phase.READY, "extra")
+        assert len(world.engine.called("stop")) == 0
+        assert hal0.phase("primary") is Phase.READY
+
+
+@virtual_time
+async def test_a_container_of_no_configured_slot_is_removed(world: World, engine: RoughEngine) -> None:
+    engine.place(container_spec("ghost", generation=3, port=world.ports[9]))
+    engine.fail("stop", REFUSED)
+    async with world.hal0():
+        await until(lambda: engine.all == [], within_s=10)
+
+
+# -- announcements --
+
+
+@virtual_time
+async def test_every_phase_of_a_crash_is_announced(world: World, engine: RoughEngine) -> None:
+    seen: list[str] = []
+    async with world.hal0() as hal0:
+        await hal0.load()
+        async with hal0.supervisor._bus.listen() as listening:
+            engine.running[0].end(139)
+            await until(lambda: hal0.primary.life.facts.generation == 2 and hal0.phase() is Phase.READY, within_s=10)
+            while "ready" not in seen:
+                events = [event for event in await listening.next() if isinstance(event, Event)]
+                seen += [event.value["state"] for event in events if event.id == "primary" and event.value is not None]
+    assert [state for state, _ in itertools.groupby(seen)] == ["error", "starting", "warming", "ready"]
+
+
+@virtual_time
+async def test_nothing_new_is_not_announced(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        version, seq = hal0.supervisor.version, hal0.supervisor._bus.last_seq
+        await asyncio.sleep(60)
+        assert (hal0.supervisor.version, hal0.supervisor._bus.last_seq) == (version, seq)
+
+
+@virtual_time
+async def test_a_model_that_arrives_is_seen_without_any_other_change(world: World) -> None:
+    async with world.hal0(primary={"model": "later"}) as hal0:
+        assert hal0.primary.snapshot().model_missing is not None
+        world.models.add(world.folder / "models", "later")
+        assert hal0.primary.snapshot().model_missing is None
+
+
+@virtual_time
+async def test_a_slot_never_loaded_follows_its_configuration(world: World) -> None:
+    async with world.hal0(embed={}) as hal0:
+        assert hal0.supervisor.slot("embed").snapshot().model is None
+        await hal0.supervisor.apply(world.config(embed={"model": "two"}))
+        assert hal0.supervisor.slot("embed").snapshot().model == "two"
+    async with world.hal0(embed={"model": "one"}) as hal0:
+        assert hal0.supervisor.slot("embed").snapshot().model == "one"
+        assert (await hal0.load("embed")).state is JobState.DONE
+        await (await hal0.supervisor.unload("embed")).wait()
+        await hal0.supervisor.apply(world.config(embed={"model": "two"}))
+        assert hal0.supervisor.slot("embed").snapshot().model == "one", "from the first load on only a swap changes it"
