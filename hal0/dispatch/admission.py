@@ -5,7 +5,8 @@ from typing import Final, assert_never
 
 from hal0.errors import Hal0Error
 from hal0.slots.handle import SlotFailure, SlotSnapshot
-from hal0.vocab import FailureClass, Phase, Want
+from hal0.slots.state import shown
+from hal0.vocab import FailureClass, Phase, SlotState, Want
 
 _LOADING: Final = (Phase.PULLING, Phase.STARTING, Phase.WARMING)
 # Said to clients when nobody knows better: short enough to be worth a retry, long enough not to hammer.
@@ -51,19 +52,19 @@ Admission = Go | Wait | Refuse
 _GO: Final = Go()
 
 
-def admission(slot: SlotSnapshot, waiter: Waiter, now: float) -> Admission:
-    """What happens to this request at this moment."""
+def admission(slot: SlotSnapshot, in_flight: int, waiter: Waiter, now: float) -> Admission:
+    """What happens to this request at this moment, with so many others in the slot."""
     if slot.routable:
-        return _room(slot, waiter, now)
+        return _room(slot, in_flight, waiter, now)
     match slot.phase:
         case Phase.READY | Phase.PULLING | Phase.STARTING | Phase.WARMING:
-            return _full(slot, waiter) or _hold(slot, waiter, now)
+            return _full(slot, in_flight, waiter) or _hold(slot, waiter, now)
         case Phase.UNLOADING:
             if waiter.joined and slot.want is Want.UNLOADED:
                 return _cancelled(slot)
-            return _full(slot, waiter) or _hold(slot, waiter, now)
+            return _full(slot, in_flight, waiter) or _hold(slot, waiter, now)
         case Phase.OFFLINE:
-            return _offline(slot, waiter, now)
+            return _offline(slot, in_flight, waiter, now)
         case Phase.ERROR:
             return _failed(slot, waiter, now)
         case _:
@@ -80,29 +81,34 @@ def remaining_load_s(slot: SlotSnapshot, now: float) -> float | None:
     return max(slot.expected_load_s - (now - slot.load_started_at), 1.0)
 
 
-def _room(slot: SlotSnapshot, waiter: Waiter, now: float) -> Admission:
-    if slot.max_inflight is None or slot.in_flight + waiter.ahead < slot.max_inflight:
+def _room(slot: SlotSnapshot, in_flight: int, waiter: Waiter, now: float) -> Admission:
+    if slot.max_inflight is None or in_flight + waiter.ahead < slot.max_inflight:
         return _GO
     until = None if waiter.patience_s is None else waiter.arrived + waiter.patience_s
     if until is not None and now >= until:
-        return _queue_full(slot, waiter, "its time in the queue is over")
-    return _full(slot, waiter) or Wait(until)
+        return _queue_full(slot, in_flight, waiter, "its time in the queue is over")
+    return _full(slot, in_flight, waiter) or Wait(until)
 
 
-def _full(slot: SlotSnapshot, waiter: Waiter) -> Refuse | None:
+def _full(slot: SlotSnapshot, in_flight: int, waiter: Waiter) -> Refuse | None:
     """Only newcomers are turned away: whoever stands in line keeps the place."""
     if slot.max_inflight is None or waiter.queued:
         return None
-    places = slot.queue_limit + max(0, slot.max_inflight - slot.in_flight)
-    return _queue_full(slot, waiter, "its queue is full") if waiter.ahead >= places else None
+    places = slot.queue_limit + max(0, slot.max_inflight - in_flight)
+    return _queue_full(slot, in_flight, waiter, "its queue is full") if waiter.ahead >= places else None
 
 
-def _queue_full(slot: SlotSnapshot, waiter: Waiter, why: str) -> Refuse:
+def _queue_full(slot: SlotSnapshot, in_flight: int, waiter: Waiter, why: str) -> Refuse:
     return Refuse(
         Hal0Error(
             "slot.queue_full",
-            f"cannot take the request: slot {slot.name!r} is busy with {slot.in_flight} and {why}",
-            details={"slot": slot.name, "state": slot.state, "position": waiter.ahead, "limit": slot.queue_limit},
+            f"cannot take the request: slot {slot.name!r} is busy with {in_flight} and {why}",
+            details={
+                "slot": slot.name,
+                "state": _state(slot, in_flight),
+                "position": waiter.ahead,
+                "limit": slot.queue_limit,
+            },
             retry_after_s=_UNKNOWN_RETRY_S,
         )
     )
@@ -123,13 +129,13 @@ def _loading(slot: SlotSnapshot, waiter: Waiter, expected: float | None) -> Hal0
     return Hal0Error(
         "slot.loading",
         f"cannot answer yet: slot {slot.name!r} is loading {slot.model!r}{progress}",
-        details={"slot": slot.name, "state": slot.state, "progress": slot.progress, "position": waiter.ahead},
+        details={"slot": slot.name, "state": _state(slot), "progress": slot.progress, "position": waiter.ahead},
         retry_after_s=retry_after,
     )
 
 
-def _offline(slot: SlotSnapshot, waiter: Waiter, now: float) -> Admission:
-    details = {"slot": slot.name, "state": slot.state}
+def _offline(slot: SlotSnapshot, in_flight: int, waiter: Waiter, now: float) -> Admission:
+    details = {"slot": slot.name, "state": _state(slot)}
     if slot.model is None:
         return Refuse(
             Hal0Error(
@@ -159,7 +165,7 @@ def _offline(slot: SlotSnapshot, waiter: Waiter, now: float) -> Admission:
                 hint=f"hal0ctl slot load {slot.name}",
             )
         )
-    return _full(slot, waiter) or _hold(slot, waiter, now, load=True)
+    return _full(slot, in_flight, waiter) or _hold(slot, waiter, now, load=True)
 
 
 def _failed(slot: SlotSnapshot, waiter: Waiter, now: float) -> Admission:
@@ -178,7 +184,7 @@ def _failed(slot: SlotSnapshot, waiter: Waiter, now: float) -> Admission:
         Hal0Error(
             "slot.crash_looping",
             f"cannot answer: slot {slot.name!r} failed and waits for its next try: {failure.message}",
-            details={"slot": slot.name, "state": slot.state, "cause": failure.code},
+            details={"slot": slot.name, "state": _state(slot), "cause": failure.code},
             retry_after_s=slot.next_attempt_at - now + (slot.expected_load_s or 0.0),
         )
     )
@@ -188,7 +194,7 @@ def _load_failed(slot: SlotSnapshot, failure: SlotFailure) -> Hal0Error:
     return Hal0Error(
         "slot.load_failed",
         f"cannot answer: slot {slot.name!r} could not load {slot.model!r}: {failure.message}",
-        details={"slot": slot.name, "state": slot.state, "cause": failure.code},
+        details={"slot": slot.name, "state": _state(slot), "cause": failure.code},
         hint=f"hal0ctl slot show {slot.name}",
     )
 
@@ -198,10 +204,15 @@ def _cancelled(slot: SlotSnapshot) -> Refuse:
         Hal0Error(
             "slot.load_cancelled",
             f"cannot answer: the load of slot {slot.name!r} was cancelled",
-            details={"slot": slot.name, "state": slot.state},
+            details={"slot": slot.name, "state": _state(slot)},
             retry_after_s=_UNKNOWN_RETRY_S,
         )
     )
+
+
+def _state(slot: SlotSnapshot, in_flight: int = 0) -> SlotState:
+    """The slot's state as clients know it; one that is asked for something is not idle."""
+    return shown(slot.phase, in_flight=in_flight, quiet_s=0.0, idle_timeout_s=0.0)
 
 
 def has_seen_load(slot: SlotSnapshot) -> bool:

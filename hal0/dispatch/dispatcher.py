@@ -214,7 +214,7 @@ class Dispatcher:
 
     def _in_flight(self, slot: SlotName) -> int:
         handle = self._slots.get(slot)
-        return 0 if handle is None else handle.snapshot().in_flight
+        return 0 if handle is None else handle.in_flight
 
 
 @dataclass(slots=True)

@@ -62,7 +62,7 @@ class Gate:
         """
         if handle.name not in self._lines:  # nobody waits: most requests go straight through
             snapshot = handle.snapshot()
-            if snapshot.routable and (snapshot.max_inflight is None or snapshot.in_flight < snapshot.max_inflight):
+            if snapshot.routable and (snapshot.max_inflight is None or handle.in_flight < snapshot.max_inflight):
                 return Admitted(stack.enter_context(handle.serving()), snapshot)
         line = self._lines.setdefault(handle.name, [])
         place = Place(Waiter(arrived=self._clock.now(), hold_s=hold_s, ahead=len(line), patience_s=patience_s))
@@ -79,7 +79,7 @@ class Gate:
         """Until the verdict is Go; answers the snapshot that it rests on."""
         while True:
             snapshot = handle.snapshot()
-            verdict = self._look(snapshot, line, place)
+            verdict = self._look(snapshot, handle.in_flight, line, place)
             if isinstance(verdict, Go):
                 return snapshot
             if verdict.load:
@@ -88,10 +88,10 @@ class Gate:
                 raise verdict.error
             await self._wait(handle, snapshot, verdict)
 
-    def _look(self, snapshot: SlotSnapshot, line: list[Place], place: Place) -> Admission:
+    def _look(self, snapshot: SlotSnapshot, in_flight: int, line: list[Place], place: Place) -> Admission:
         ahead = line.index(place)
         place.waiter = replace(place.waiter, ahead=ahead, joined=place.waiter.joined or has_seen_load(snapshot))
-        verdict = admission(snapshot, place.waiter, self._clock.now())
+        verdict = admission(snapshot, in_flight, place.waiter, self._clock.now())
         if isinstance(verdict, Wait) and not place.waiter.queued:
             place.waiter = replace(place.waiter, queued=True)
             place.position = ahead + 1

@@ -10,7 +10,7 @@ from hal0.errors import Hal0Error
 from hal0.lib.aio import Signal
 from hal0.providers.base import Endpoint, Forward, InferRequest, Serve
 from hal0.slots.handle import Serves, SlotFailure, SlotSnapshot
-from hal0.vocab import Capability, OnClientGone, Phase, ProviderName, SlotName, SlotState, Want
+from hal0.vocab import Capability, OnClientGone, Phase, ProviderName, SlotName, Want
 
 
 @dataclass
@@ -31,7 +31,6 @@ def snapshot(name: str = "primary", **changes: Any) -> SlotSnapshot:
         provider=FakeProvider(),  # type: ignore[arg-type]  # only `infer` is dispatch's business
         provider_name=ProviderName.LLAMACPP,
         phase=Phase.OFFLINE,
-        state=SlotState.OFFLINE,
         want=Want.UNLOADED,
         model="fake-chat",
         model_missing=None,
@@ -39,7 +38,6 @@ def snapshot(name: str = "primary", **changes: Any) -> SlotSnapshot:
         serves=(Serves("fake-chat", Capability.CHAT),),
         aliases=(),
         endpoint=None,
-        in_flight=0,
         max_inflight=None,
         queue_limit=64,
         priority=50,
@@ -57,8 +55,8 @@ def snapshot(name: str = "primary", **changes: Any) -> SlotSnapshot:
     return replace(plain, **changes)
 
 
-READY: Mapping[str, Any] = {"phase": Phase.READY, "state": SlotState.READY, "want": Want.LOADED}
-LOADING: Mapping[str, Any] = {"phase": Phase.WARMING, "state": SlotState.WARMING, "want": Want.LOADED}
+READY: Mapping[str, Any] = {"phase": Phase.READY, "want": Want.LOADED}
+LOADING: Mapping[str, Any] = {"phase": Phase.WARMING, "want": Want.LOADED}
 
 
 class FakeServing:
@@ -77,6 +75,7 @@ class FakeSlot:
         self._value = value
         self._changed = Signal()
         self._on_change = on_change
+        self.in_flight = 0
         self.loads = 0
         self.suspected = 0
         self.servings: list[FakeServing] = []
@@ -94,22 +93,23 @@ class FakeSlot:
     def become(self, **changes: Any) -> None:
         """What the slot's actor would do: replace the snapshot whole and tell everyone."""
         self._value = replace(self._value, **changes)
-        if set(changes) != {"in_flight"}:
-            self._on_change()
+        self._on_change()
+        self._changed.notify()
+
+    def count(self, change: int) -> None:
+        self.in_flight += change
         self._changed.notify()
 
     def request_load(self) -> None:
         if self._value.phase in (Phase.OFFLINE, Phase.ERROR):
             self.loads += 1
-            self.become(phase=Phase.STARTING, state=SlotState.STARTING, want=Want.LOADED)
+            self.become(phase=Phase.STARTING, want=Want.LOADED)
 
     def ready(self, endpoint: Endpoint) -> None:
         self.become(**READY, endpoint=endpoint)
 
     def failed(self, failure: SlotFailure, next_attempt_at: float | None = None) -> None:
-        self.become(
-            phase=Phase.ERROR, state=SlotState.ERROR, endpoint=None, failure=failure, next_attempt_at=next_attempt_at
-        )
+        self.become(phase=Phase.ERROR, endpoint=None, failure=failure, next_attempt_at=next_attempt_at)
 
     def abort_all(self, error: Hal0Error) -> None:
         for serving in list(self.servings):
@@ -122,19 +122,19 @@ class FakeSlot:
             raise Hal0Error("slot.loading", "cannot answer yet")
         serving = FakeServing(self._value.endpoint)
         self.servings.append(serving)
-        self.become(in_flight=self._value.in_flight + 1)
+        self.count(1)
         try:
             yield serving
         finally:
             self.servings.remove(serving)
-            self.become(in_flight=self._value.in_flight - 1)
+            self.count(-1)
 
     def suspect(self) -> None:
         self.suspected += 1
 
     async def quiet(self) -> None:
         """Until nothing is in flight."""
-        while self._value.in_flight:
+        while self.in_flight:
             await self._changed.wait()
 
 

@@ -54,7 +54,7 @@ async def test_a_refused_connection_is_unreachable_and_suspicious(w: World, free
         assert (await answer.json())["error"]["code"] == "upstream.unreachable"
         assert answer.headers["x-should-retry"] == "true"
     assert w.slots["primary"].suspected == 1
-    assert w.slots["primary"].snapshot().in_flight == 0
+    assert w.slots["primary"].in_flight == 0
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Ty"])
@@ -299,7 +299,7 @@ async def test_a_slot_that_drains_finishes_for_a_client_that_left(w: World) -> N
         client.leave()
         await settled(lambda: len(list(w.decisions)) == 1)
         assert not seen.gone.is_set()
-        assert w.slots["primary"].snapshot().in_flight == 1
+        assert w.slots["primary"].in_flight == 1
         finish.set()
         await finished.wait()
         await w.slots["primary"].quiet()

@@ -9,7 +9,7 @@ import pytest
 
 from hal0.lib import jsonio
 from hal0.slots.handle import SlotFailure
-from hal0.vocab import FailureClass, Phase, SlotState, Want
+from hal0.vocab import FailureClass, Phase, Want
 from tests.fakes.backend import Talk, delta
 from tests.fakes.slots import LOADING, READY, settled
 from tests.functional.dispatch_app import World, world
@@ -34,7 +34,7 @@ async def test_200_first_requests_are_one_load_and_200_answers(tmp_path: Path) -
         assert await asyncio.gather(*asking) == [200] * 200
         assert slot.loads == 1
         assert w.dispatcher.waiting(slot.name) == 0
-        assert slot.snapshot().in_flight == 0
+        assert slot.in_flight == 0
 
 
 async def test_a_request_that_may_not_wait_is_told_when_to_come_back(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_waiters_learn_that_the_load_was_cancelled(tmp_path: Path) -> None
         slot.become(**LOADING)
         await settled(lambda: w.dispatcher.waiting(slot.name) == 1)
         await asyncio.sleep(0)
-        slot.become(phase=Phase.UNLOADING, state=SlotState.UNLOADING, want=Want.UNLOADED)
+        slot.become(phase=Phase.UNLOADING, want=Want.UNLOADED)
         async with await asking as answer:
             assert (answer.status, (await answer.json())["error"]["code"]) == (503, "slot.load_cancelled")
 
@@ -104,7 +104,7 @@ async def test_a_client_that_leaves_leaves_the_line_and_the_load_goes_on(tmp_pat
 
 def _present(w: World, number: int) -> bool:
     slot = w.slots["primary"]
-    return slot.snapshot().in_flight + w.dispatcher.waiting(slot.name) == number
+    return slot.in_flight + w.dispatcher.waiting(slot.name) == number
 
 
 async def test_a_full_slot_takes_requests_in_order_and_refuses_beyond_its_queue(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ async def test_a_crash_loop_says_when_the_next_try_is(tmp_path: Path) -> None:
 async def test_a_swap_holds_requests_until_the_new_model_is_there(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         slot = w.slots["primary"]
-        slot.become(phase=Phase.UNLOADING, state=SlotState.UNLOADING, endpoint=None)
+        slot.become(phase=Phase.UNLOADING, endpoint=None)
         asking = asyncio.ensure_future(w.http.post(w.url + CHAT, json=w.chat(model="primary")))
         await settled(lambda: w.dispatcher.waiting(slot.name) == 1)
         slot.become(**LOADING)

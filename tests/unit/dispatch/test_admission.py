@@ -26,7 +26,9 @@ TRANSIENT, PERMANENT = failure(FailureClass.TRANSIENT), failure(FailureClass.PER
 
 def verdict(slot: dict[str, Any], **waiter: Any) -> object:
     """The verdict's name; a refusal's code; with '+load' when a load is asked for."""
-    made = admission(snapshot(**slot), Waiter(**{"arrived": NOW, "hold_s": 60.0, **waiter}), NOW)
+    slot = dict(slot)
+    in_flight = slot.pop("in_flight", 0)
+    made = admission(snapshot(**slot), in_flight, Waiter(**{"arrived": NOW, "hold_s": 60.0, **waiter}), NOW)
     match made:
         case Go():
             return "go"
@@ -80,7 +82,7 @@ def test_the_hold_contract(slot: dict[str, Any], waiter: dict[str, Any], expecte
 
 @pytest.mark.parametrize("phase", list(Phase))
 def test_every_phase_has_a_verdict(phase: Phase) -> None:
-    assert isinstance(admission(snapshot(phase=phase), Waiter(NOW, 60.0), NOW), Wait | Refuse)
+    assert isinstance(admission(snapshot(phase=phase), 0, Waiter(NOW, 60.0), NOW), Wait | Refuse)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_what_is_left_of_a_load(expected_s: float | None, started: float | None,
 
 def test_retry_after_is_the_slots_own_figure() -> None:
     slot = snapshot(**LOADING, expected_load_s=45.0, load_started_at=NOW - 5)
-    made = admission(slot, Waiter(NOW, 10.0, ahead=4), NOW)
+    made = admission(slot, 0, Waiter(NOW, 10.0, ahead=4), NOW)
     assert isinstance(made, Refuse)
     assert made.error.retry_after_s == 40.0
     assert made.error.details["position"] == 4

@@ -148,7 +148,7 @@ def test_the_table_is_built_again_only_after_a_change() -> None:
     source = TableSource(slots, FakeRegistry())
     before = source.current()
     assert source.current() is before
-    slots["primary"].become(in_flight=1)
+    slots["primary"].count(1)
     assert source.current() is before
     slots["primary"].become(**UP)
     assert source.current() is not before
