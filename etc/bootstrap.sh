@@ -12,5 +12,11 @@ case ${1:-} in
   *) echo "usage: bootstrap.sh run|test" >&2; exit 2 ;;
 esac
 
+# One at a time: a second `make run` at the same moment waits, then finds everything there.
+if command -v flock >/dev/null && [ -z "${HAL0_BOOTSTRAP:-}" ]; then
+  mkdir -p "$here/../.cache"
+  HAL0_BOOTSTRAP=1 exec flock "$here/../.cache/bootstrap.lock" "$0" "$1"
+fi
+
 "$here/system.sh" "$1"
 "$here/venv.sh" "$lock"

@@ -16,7 +16,14 @@ netavark                netavark /usr/lib/podman/netavark /usr/libexec/podman/ne
 aardvark-dns            aardvark-dns /usr/lib/podman/aardvark-dns /usr/libexec/podman/aardvark-dns
 catatonit               catatonit /usr/libexec/podman/catatonit /usr/lib/podman/catatonit
 iptables                iptables
+curl                    curl
 TABLE
+  if [ "$(id -u)" != 0 ]; then # podman without root rights
+    cat <<'TABLE'
+uidmap                  newuidmap
+slirp4netns             slirp4netns pasta
+TABLE
+  fi
   if command -v apt-get >/dev/null; then # elsewhere images are pulled or built from the Containerfile
     echo "debian-archive-keyring  /usr/share/keyrings/debian-archive-keyring.gpg"
   fi
@@ -54,8 +61,9 @@ missing() {
 }
 
 elsewhere() { # the same things under other systems' names
-  extra=
-  [ "$1" != test ] || extra=" nginx nodejs npm"
+  extra=" curl"
+  [ "$(id -u)" = 0 ] || extra="$extra slirp4netns"
+  [ "$1" != test ] || extra="$extra nginx nodejs npm"
   if command -v dnf >/dev/null; then
     echo "dnf install -y python3 podman crun netavark aardvark-dns conmon catatonit iptables-nft$extra"
   elif command -v pacman >/dev/null; then
@@ -63,7 +71,7 @@ elsewhere() { # the same things under other systems' names
   elif command -v zypper >/dev/null; then
     echo "zypper install -y python311 podman runc netavark aardvark-dns conmon catatonit iptables$extra"
   elif command -v apk >/dev/null; then
-    echo "apk add python3 podman crun netavark aardvark-dns conmon catatonit iptables$extra"
+    echo "apk add python3 shadow-uidmap podman crun netavark aardvark-dns conmon catatonit iptables$extra"
   fi
 }
 
@@ -96,5 +104,8 @@ echo "installing with apt: $packages"
 # sudo asks for its own password where it needs one.
 # shellcheck disable=SC2016,SC2086  # the inner shell expands "$@"; one package per word is meant
 $as_root sh -c 'export DEBIAN_FRONTEND=noninteractive
-  apt-get -qq update && apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends "$@" >/dev/null' \
-  apt $packages || cannot "apt could not install: $packages"
+  dpkg --configure -a >/dev/null 2>&1 # an apt that was interrupted goes on
+  apt-get -qq update &&
+    apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@" >/dev/null' \
+  apt $packages || cannot "apt could not install: $packages
+Its reasons are above. Without a way to a Debian mirror nothing can be installed; then run this again."

@@ -82,7 +82,8 @@ def _cannot_listen(host: str, port: int, err: OSError) -> Hal0Error:
     return Hal0Error(
         "server.port_taken",
         f"cannot listen on {host} port {port}{by}",
-        hint="Stop that program, or start hal0 on another port: hal0 serve --port PORT",
+        hint="Stop that program, or choose another port: --port PORT, HAL0_SERVER__PORT=PORT in the environment, "
+        "or port = PORT under [server] in hal0.toml.",
     )
 
 

@@ -48,6 +48,17 @@ def alive(pid: int) -> bool:
     return state not in ("Z", "X")
 
 
+def held(local: Paths) -> bool:
+    """Whether a hal0 has the state directory, also one that has not yet said who it is."""
+    try:
+        found = local.lock_file.stat()
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return False
+    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    return any(place in line.split() for line in lines)
+
+
 def _holds_a_lock(pid: int) -> bool:
     """The lock is held for life, so a process without one merely inherited the pid.
 
@@ -79,14 +90,22 @@ def start(local: Paths, arguments: Sequence[str] = (), *, program: Sequence[str]
     return os.posix_spawn(argv[0], argv, os.environ, file_actions=files, setsid=True)
 
 
-def wait_until(answers: Callable[[], bool], pid: int, local: Paths, *, timeout_s: float) -> None:
-    """Until `answers()`; raises ClientError with the log's last lines when the process ended or took too long."""
+def wait_until(answers: Callable[[], bool], pid: int | None, local: Paths, *, timeout_s: float) -> None:
+    """Until `answers()`; raises ClientError with what the log says when nobody starts any more or it took too long.
+
+    `pid` is our own attempt, None when somebody else's is waited for. An attempt that ended because another hal0 was
+    quicker is no failure: then that one is waited for.
+    """
     deadline = time.monotonic() + timeout_s
     while not answers():
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            how = f"it ended with exit code {os.waitstatus_to_exitcode(status)}"
-            raise ClientError("cli.start_failed", f"cannot start hal0: {how}\n{_tail(log_file(local))}")
+        how = None
+        if pid is not None:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                pid, how = None, f"it ended with exit code {os.waitstatus_to_exitcode(status)}"
+        if pid is None and not held(local) and not answers():
+            how = how or "the one that was starting has ended"
+            raise ClientError("cli.start_failed", f"cannot start hal0: {how}\n{_last_words(log_file(local))}")
         if time.monotonic() > deadline:
             raise ClientError(
                 "cli.start_failed", f"cannot start hal0: no answer after {timeout_s:.0f} s, see {log_file(local)}"
@@ -94,12 +113,14 @@ def wait_until(answers: Callable[[], bool], pid: int, local: Paths, *, timeout_s
         time.sleep(POLL_S)
 
 
-def _tail(log: Path, lines: int = 12) -> str:
+def _last_words(log: Path, lines: int = 12) -> str:
+    """The error that the daemon ended with, else its last lines."""
     try:
-        text = log.read_text(errors="replace")
+        text = log.read_text(errors="replace").splitlines()[-lines:]
     except OSError as e:
         return f"  (its log {log} cannot be read: {e.strerror})"
-    return "\n".join(f"  | {line}" for line in text.splitlines()[-lines:])
+    errors = [number for number, line in enumerate(text) if line.startswith("error: ")]
+    return "\n".join(f"  | {line}" for line in text[errors[-1] if errors else 0 :])
 
 
 def stop(found: Holder, *, timeout_s: float) -> bool:

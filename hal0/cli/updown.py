@@ -2,7 +2,6 @@
 
 import os
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import click
 
@@ -13,6 +12,7 @@ from hal0.cli.image import fetch
 from hal0.cli.options import command
 from hal0.cli.session import Session
 from hal0.cli.slots import LOADED, ROUTABLE
+from hal0.cli.welcome import own_command, welcome
 from hal0.client import ApiError, Client, Json, Unreachable
 
 START_WAIT_S: Final = 30.0
@@ -35,7 +35,10 @@ def up(session: Session, *, host: str | None, port: int | None, no_load: bool) -
         _load_primary(session, client)
     status = client.get("/api/status")
     slot = client.get("/api/slots/primary")
-    session.value({"status": status, "primary": slot}, _welcome(local, status, slot))
+    bare = session.machine or not (slot["demo"] or not slot["model"])  # nobody reads about a first model
+    internet = False if bare else first_model.internet()
+    text = welcome(status, slot, models_dir=local.models_dir, command=own_command(), internet=internet)
+    session.value({"status": status, "primary": slot}, text)
     return Exit.DONE
 
 
@@ -62,12 +65,15 @@ def _start(session: Session, local: paths.Paths, arguments: list[str]) -> None:
         found = daemon.holder(local)
         session.note("hal0 is already running" + (f" (pid {found.pid})" if found else ""))
         return
-    if found := daemon.holder(local):
-        session.note(f"hal0 is starting already (pid {found.pid})")
-    else:
-        pid = daemon.start(local, arguments)
-        daemon.wait_until(answers, pid, local, timeout_s=START_WAIT_S)
-        session.note(f"hal0 runs in the background (pid {pid}), log: {daemon.log_file(local)}")
+    if daemon.held(local):  # by a hal0 that starts at this moment
+        daemon.wait_until(answers, None, local, timeout_s=START_WAIT_S)
+        session.note("hal0 was being started already")
+        return
+    pid = daemon.start(local, arguments)
+    # Its socket answers a little before it listens on TCP, which may still fail; it is named in the lock after that.
+    daemon.wait_until(lambda: daemon.holder(local) is not None and answers(), pid, local, timeout_s=START_WAIT_S)
+    found = daemon.holder(local)
+    session.note(f"hal0 runs in the background (pid {found.pid if found else pid}), log: {daemon.log_file(local)}")
 
 
 def _load_primary(session: Session, client: Client) -> None:
@@ -108,36 +114,6 @@ def _fetch_quietly(session: Session, key: str, verb: str) -> None:
         fetch(session, key, verb)
     finally:
         session.output = shown
-
-
-def local_url(url: str) -> str:
-    """The address to use on this machine of a server that listens everywhere."""
-    parts = urlsplit(url)
-    host = parts.hostname or "127.0.0.1"
-    host = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
-    return f"{parts.scheme or 'http'}://{host}:{parts.port or 8080}"
-
-
-def _welcome(local: paths.Paths, status: Json, slot: Json) -> str:
-    url = local_url(status["url"])
-    demo = "  (the demonstration model: its answers are noise)" if slot["demo"] else ""
-    lines = [
-        "",
-        f"hal0 answers at   {url}/v1   (OpenAI-compatible){demo}",
-        "",
-        f"  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' \\",
-        '    -d \'{"model": "primary", "stream": true, "messages": [{"role": "user", "content": "Hello"}]}\'',
-        "",
-        "Sign in           nothing to do here: programs on this machine may use /v1, and hal0ctl looks after hal0",
-        f"                  through {status['socket']} (as the user who runs it)",
-        *first_model.advice(
-            local.models_dir, internet=first_model.internet(), demo=bool(slot["demo"] or not slot["model"])
-        ),
-        "",
-        "Look              hal0ctl ps        hal0ctl chat        hal0ctl logs -f",
-        "Stop              hal0ctl down --slots",
-    ]
-    return "\n".join(lines)
 
 
 @command("hal0ctl down --slots")

@@ -8,7 +8,7 @@ import pytest
 
 SYSTEM = Path(__file__).parents[2] / "etc" / "system.sh"
 TOOLS = ("sh", "cat", "tr", "printf")
-ENGINE = ("podman", "runc", "conmon", "netavark", "aardvark-dns", "catatonit", "iptables")
+ENGINE = ("podman", "runc", "conmon", "netavark", "aardvark-dns", "catatonit", "iptables", "curl")
 STUB = "#!/bin/sh\n"
 
 
@@ -92,16 +92,17 @@ def test_without_root_rights_and_sudo_the_line_is_printed(machine: Machine) -> N
     done = machine.run()
     assert done.returncode == 1
     assert "apt-get install -y --no-install-recommends podman" in done.stderr
+    assert "uidmap" in done.stderr
     assert machine.log.read_text() == ""
 
 
 @pytest.mark.parametrize(
     ("tool", "line"),
     [
-        ("dnf", "dnf install -y python3 podman"),
+        ("dnf", "dnf install -y python3 podman crun netavark aardvark-dns conmon catatonit iptables-nft curl"),
         ("pacman", "pacman -S --needed python podman"),
         ("zypper", "zypper install -y python311 podman"),
-        ("apk", "apk add python3 podman"),
+        ("apk", "apk add python3 shadow-uidmap podman"),
     ],
 )
 def test_other_systems_get_their_own_line(machine: Machine, tool: str, line: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from hal0.cli import first_model
 from hal0.cli.exits import Exit
-from hal0.cli.updown import local_url
+from hal0.cli.welcome import local_url, own_command
 from hal0.vocab import SlotState
 from hal0.wire.jobs import JobKind, JobState, JobView
 from tests.fakes.api_server import ApiServer, error, image_view, slot_view
@@ -39,7 +39,7 @@ def test_from_nothing_to_a_loaded_demo(api: ApiServer, hal0ctl: Run, home: Path)
     assert _posted(api) == ["/api/images/cpu/build", "/api/models/demo", "/api/slots/primary/load"]
     assert "wrote demo, a tiny demonstration model whose answers are noise" in ran.err
     assert "curl -N http://127.0.0.1:8080/v1/chat/completions" in ran.out
-    assert f"--output-dir {home}/var/models" in ran.out
+    assert f"-o {home}/var/models/Qwen3-" in ran.out
 
 
 def test_what_is_there_is_not_made_again(api: ApiServer, hal0ctl: Run) -> None:
@@ -86,11 +86,32 @@ def test_up_is_for_this_machine(hal0ctl: Run) -> None:
 
 
 def test_without_internet_the_advice_is_another(tmp_path: Path) -> None:
-    with_net, without = (first_model.advice(tmp_path, internet=i, demo=True) for i in (True, False))
-    assert any("curl" in line for line in with_net)
-    assert not any("curl" in line for line in without)
-    assert any("no internet" in line for line in without)
-    assert first_model.advice(tmp_path, internet=True, demo=False) == []
+    with_net, without = (
+        "\n".join(first_model.advice(tmp_path, "hal0ctl", internet=i, memory_bytes=16 * 10**9)) for i in (True, False)
+    )
+    assert "Qwen3-8B, 5.0 GB" in with_net
+    assert with_net.endswith("&& hal0ctl slot swap primary qwen3-8b-q4_k_m")
+    assert "curl" not in without
+    assert "no internet" in without
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "name"), [(1, "Qwen3-0.6B"), (8, "Qwen3-4B"), (16, "Qwen3-8B"), (64, "Qwen3-30B-A3B")]
+)
+def test_the_first_model_fits_the_machine(gigabytes: int, name: str) -> None:
+    assert first_model.recommended(gigabytes * 10**9).name == name
+
+
+def test_printed_commands_work_from_this_shell(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "hal0ctl"
+    program.parent.mkdir()
+    program.write_text("")
+    program.chmod(0o755)
+    found, elsewhere = {"PATH": str(program.parent)}, {"PATH": "/nowhere"}
+    assert own_command(found, program=str(program)) == "hal0ctl"
+    assert own_command(elsewhere, program=".venv/bin/hal0ctl") == ".venv/bin/hal0ctl"
+    assert own_command({**found, "HAL0_HOME": "/x"}, program=str(program)) == "HAL0_HOME=/x hal0ctl"
+    assert own_command({**found, "SUDO_UID": "1000"}, program=str(program), uid=0) == "sudo hal0ctl"
 
 
 def test_the_internet_is_looked_for_within_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
