@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from hal0.config.slots import SlotConfig
 from hal0.engine.base import ContainerInfo, ContainerStatus
 from hal0.errors import Hal0Error
-from hal0.providers.base import Endpoint, Provider
+from hal0.providers.base import Provider
 from hal0.slots import failure as failures
 from hal0.slots import happenings as h
 from hal0.slots import logbook, timers, verbs, warmup
@@ -35,10 +35,10 @@ from hal0.slots.orders import Order, sweep
 from hal0.slots.plan import context_of, resolve_device
 from hal0.slots.record import Container, Failure, SlotRecord
 from hal0.slots.serving import Request
-from hal0.slots.state import NEVER, PORT_TRIES, TRANSITIONS, Decision, Effect, decide
+from hal0.slots.state import NEVER, TRANSITIONS, Decision, Effect, decide
 from hal0.slots.tools import Owner, Tools
 from hal0.slots.verbs import Asked
-from hal0.slots.view import ModelFacts, Shown, message, view_of
+from hal0.slots.view import ModelFacts, Shown, address_of, endpoint_of, message, view_of
 from hal0.vocab import By, Phase, Role, SlotName, Want
 from hal0.wire.slots import SlotView
 
@@ -126,7 +126,7 @@ class Slot:
             self._mailbox.put(Call(wish))
 
     def serving(self) -> Request:
-        endpoint = self._endpoint()
+        endpoint = endpoint_of(self._life, self._provider, self._secret)
         if endpoint is None:
             raise Hal0Error("slot.loading", f"slot {self.name} cannot take a request: it is {self._life.phase}")
         return self._face.in_flight.enter(endpoint)
@@ -348,7 +348,7 @@ class Slot:
     def _watch(self) -> None:
         life, current = self._life, self._life.facts.current
         if life.phase in (Phase.WARMING, Phase.READY) and current is not None and life.facts.launched:
-            self._eyes.look_at(current, life.phase, self._provider, self._address(current))
+            self._eyes.look_at(current, life.phase, self._provider, address_of(current, self._provider, self._secret))
         else:
             self._eyes.look_at(None, life.phase, self._provider, None)
 
@@ -369,50 +369,27 @@ class Slot:
         return timers.deadline(phase, now, self._config, self._model_facts().size_bytes, self._book)
 
     async def _expire(self) -> None:
-        """Fold what time alone has brought."""
+        """Learn what time alone has brought."""
         now, facts = self._tools.clock.now(), self._life.facts
         self._looked_at = now
-        if now >= facts.deadline:
-            await self._overdue(now)
-        if facts.port_tries and self._life.phase is Phase.STARTING and facts.fault is None:
-            self._count_clashes(facts.port_tries)
+        if now >= facts.deadline and facts.current is not None and self._life.phase in (Phase.UNLOADING, Phase.ERROR):
+            await self._give_up_for_now(facts.current, now)
         if now >= self._keeper.due:
             await self._save()
         if facts.leaving and now >= self._sweep_due:
             self._sweep_due = now + _LEAVING_RETRY_S
             if not self._eyes.busy("sweep"):
                 self._eyes.start("sweep", sweep(self._tools.effects, facts.leaving, self.post))
-        if self._life.phase is not Phase.READY:
-            return
-        if timers.recovered(facts, self._book, now):
-            self._fold(h.StayedHealthy())
-        desired = self._life.desired
-        quiet = self._face.in_flight.count == 0 and not self._keeper.unsaved  # unsaved: the unload would be refused
-        if quiet and desired.want is Want.LOADED and timers.unused(self._config, self._book, now):
-            self._fold(h.Wished(replace(desired, want=Want.UNLOADED, by=By.IDLE, at=now), again=False))
+        quiet = self._face.in_flight.count == 0 and not self._keeper.unsaved  # unsaved: an unload would be refused
+        for happening in timers.come_due(self._life, self._book, self._config, now, quiet=quiet):
+            self._fold(happening)
+        if now >= self._life.facts.deadline:
+            self._life = replace(self._life, facts=replace(self._life.facts, deadline=NEVER))
 
-    def _count_clashes(self, tries: int) -> None:
-        """A port that the operator fixed is not replaced by another; else a few are tried."""
-        if self._config.port:
-            self._fail(Hal0Error("slot.port_taken", f"cannot use port {self._config.port}: another program has it"))
-        elif tries >= PORT_TRIES:
-            self._fail(Hal0Error("slot.no_free_port", f"cannot start: {tries} ports in a row were taken"))
-
-    async def _overdue(self, now: float) -> None:
-        """A phase took too long."""
-        phase, facts = self._life.phase, self._life.facts
-        took_s = now - self._book.since
-        if phase in (Phase.UNLOADING, Phase.ERROR) and facts.current is not None:
-            await self._give_up_for_now(facts.current, took_s, now)
-            return
-        self._life = replace(self._life, facts=replace(facts, deadline=NEVER))
-        if phase is not Phase.ERROR:
-            self._fold(h.Failed(failures.of_deadline(phase, took_s, now), warmup.jitter()))
-
-    async def _give_up_for_now(self, container: Container, took_s: float, now: float) -> None:
+    async def _give_up_for_now(self, container: Container, now: float) -> None:
         """The effect is stuck in the engine: whoever waits is told, and it begins again until it is done."""
         await self._hands.stop()
-        text = f"podman has not ended {container.name} within {took_s:.0f} s"
+        text = f"podman has not ended {container.name} within {now - self._book.since:.0f} s"
         error = Hal0Error("engine.unreachable", f"cannot finish: {text}; hal0 goes on trying")
         self._errands.fail(error)
         facts = replace(self._life.facts, deadline=self._deadline(self._life.phase, now))
@@ -449,18 +426,6 @@ class Slot:
         self._book = replace(self._book, last_used=now)
         self._keeper.used(now)
 
-    def _endpoint(self) -> Endpoint | None:
-        """Where a request may go now: ready, believed to be alive, and with the model that the slot stands for."""
-        life, current = self._life, self._life.facts.current
-        if life.phase is not Phase.READY or current is None or not life.facts.launched:
-            return None
-        if current.model != life.desired.model:
-            return None
-        return self._address(current)
-
-    def _address(self, container: Container) -> Endpoint:
-        return Endpoint(container.host, container.port or self._provider.container_port, self._secret)
-
     def _model_facts(self) -> ModelFacts:
         return self._owner.model_facts(self._life.desired.model)
 
@@ -473,7 +438,7 @@ class Slot:
             device=resolve_device(self._config, self._tools.place),
             life=self._life,
             book=self._book,
-            endpoint=self._endpoint(),
+            endpoint=endpoint_of(self._life, self._provider, self._secret),
             in_flight=self._face.in_flight.count,
             model=model,
             context_size=context_of(self._config, model.context_length) if self._life.desired.model else None,

@@ -1,12 +1,17 @@
 """When time alone changes something about a slot: its deadlines and its next look at the clock. Pure."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import assert_never
 
 from hal0.config.slots import SlotConfig
+from hal0.errors import Hal0Error
+from hal0.slots import failure as failures
 from hal0.slots import warmup
+from hal0.slots.happenings import Failed, Happening, Life, StayedHealthy, Wished
 from hal0.slots.logbook import Logbook
-from hal0.slots.state import HEALTHY_RESETS_S, NEVER, Facts
-from hal0.vocab import Phase
+from hal0.slots.state import HEALTHY_RESETS_S, NEVER, PORT_TRIES, Facts
+from hal0.vocab import By, Phase, Want
 
 
 def deadline(phase: Phase, now: float, config: SlotConfig, size_bytes: int, book: Logbook) -> float:
@@ -44,9 +49,31 @@ def wake_at(phase: Phase, facts: Facts, book: Logbook, config: SlotConfig, *, qu
     return min(due)
 
 
-def recovered(facts: Facts, book: Logbook, now: float) -> bool:
-    """Ready for so long that earlier failures are history."""
-    return bool(facts.attempts.count) and book.ready_at is not None and now >= book.ready_at + HEALTHY_RESETS_S
+def come_due(life: Life, book: Logbook, config: SlotConfig, now: float, *, quiet: bool) -> Iterator[Happening]:
+    """What time and repetition alone have brought; `quiet`: no request is under way, and an unload could be recorded.
+
+    A deadline in unloading or of a burial is the actor's business: what is late there must be done all the same.
+    """
+    facts, phase = life.facts, life.phase
+    if now >= facts.deadline and phase in (Phase.PULLING, Phase.STARTING, Phase.WARMING):
+        yield Failed(failures.of_deadline(phase, now - book.since, now), warmup.jitter())
+    elif phase is Phase.STARTING and facts.fault is None and (error := too_many_clashes(facts, config)) is not None:
+        yield Failed(failures.of_error(error, now), warmup.jitter())
+    if phase is not Phase.READY:
+        return
+    if facts.attempts.count and book.ready_at is not None and now >= book.ready_at + HEALTHY_RESETS_S:
+        yield StayedHealthy()
+    if quiet and life.desired.want is Want.LOADED and unused(config, book, now):
+        yield Wished(replace(life.desired, want=Want.UNLOADED, by=By.IDLE, at=now), again=False)
+
+
+def too_many_clashes(facts: Facts, config: SlotConfig) -> Hal0Error | None:
+    """A port that the operator fixed is not replaced by another; else a few are tried."""
+    if facts.port_tries and config.port:
+        return Hal0Error("slot.port_taken", f"cannot use port {config.port}: another program has it")
+    if facts.port_tries >= PORT_TRIES:
+        return Hal0Error("slot.no_free_port", f"cannot start: {facts.port_tries} ports in a row were taken")
+    return None
 
 
 def unused(config: SlotConfig, book: Logbook, now: float) -> bool:

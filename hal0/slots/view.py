@@ -63,6 +63,18 @@ class Shown:
         return self.life.desired.model
 
 
+def address_of(container: Container, provider: Provider, secret: str) -> Endpoint:
+    return Endpoint(container.host, container.port or provider.container_port, secret)
+
+
+def endpoint_of(life: Life, provider: Provider, secret: str) -> Endpoint | None:
+    """Where a request may go now: ready, believed to be alive, and with the model that the slot stands for."""
+    current = life.facts.current
+    if life.phase is not Phase.READY or current is None or not life.facts.launched:
+        return None
+    return address_of(current, provider, secret) if current.model == life.desired.model else None
+
+
 def serves(it: Shown) -> tuple[Serves, ...]:
     """One entry per capability of its model that its provider can serve."""
     model = it.live_model
