@@ -54,4 +54,5 @@ ROUTES: Final = (
     _do("/api/models/demo", models.write_demo, "Write the demo model.", NothingView, DemoView),
     Route("GET", "/api/openapi.json", openapi.show, Access.READ, "This API, described."),
     Route("GET", "/", page.show, Access.OPEN, "A page that names the paths."),
+    Route("GET", "/assets/{file}", page.asset, Access.OPEN, "What the page needs."),
 )

@@ -96,6 +96,22 @@ def test_a_start_that_fails_shows_the_last_lines_of_the_log(paths: Paths) -> Non
         daemon.wait_until(lambda: False, pid, paths, timeout_s=DEADLINE_S)
 
 
+def test_a_start_that_another_one_forestalled_waits_for_that_one(paths: Paths, started: Callable[..., int]) -> None:
+    other = started()
+    late = daemon.start(paths, program=(sys.executable, "-c", "import sys; sys.exit(1)"))
+    looks: list[int] = []
+
+    def answers() -> bool:
+        looks.append(1)
+        return len(looks) > 20  # well after the late one has ended
+
+    daemon.wait_until(answers, late, paths, timeout_s=DEADLINE_S)
+    assert daemon.held(paths)
+    os.kill(other, signal.SIGKILL)
+    with pytest.raises(ClientError, match="the one that was starting has ended"):
+        daemon.wait_until(lambda: False, None, paths, timeout_s=DEADLINE_S)
+
+
 def test_the_log_is_rotated_by_size_at_start(paths: Paths) -> None:
     paths.state_dir.mkdir(parents=True)
     log = daemon.log_file(paths)
