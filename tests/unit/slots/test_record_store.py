@@ -1,0 +1,124 @@
+"""What a slot remembers, as bytes and as files."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from hal0.errors import Hal0Error
+from hal0.lib import jsonio
+from hal0.slots.record import SCHEMA, Attempts, DamagedRecordError, Failure, Load, NewerRecordError, Swap, dump, load
+from hal0.slots.store import SlotStore
+from hal0.vocab import FailureClass, Phase, Role
+from tests.unit.slots.lives import NOW, container, loaded, record
+
+FULL = record(
+    Phase.WARMING,
+    loaded("two"),
+    containers=(container(2, "two", id="c0ffee", port=20001, pid=7, pid_start=9), container(role=Role.LEAVING)),
+    swap=Swap("one", "two"),
+    failure=Failure(FailureClass.TRANSIENT, "slot.exited", "x", NOW, exit_code=137, signal="SIGKILL", log_tail=("a",)),
+    attempts=Attempts(2, NOW - 9, NOW + 1),
+    load_history=(Load("one", NOW, 0.2, 1.0),),
+    last_used=NOW,
+)
+
+
+def test_a_record_comes_back_as_it_was() -> None:
+    assert load(dump(FULL)) == FULL
+    assert load(dump(record(Phase.OFFLINE))) == record(Phase.OFFLINE)
+
+
+def test_the_words_on_disk_are_the_documented_ones() -> None:
+    raw = jsonio.loads(dump(FULL))
+    assert {"schema", "name", "state", "phase", "since", "desired", "model", "provider", "device", "containers"} <= set(
+        raw
+    )
+    assert {"swap", "progress", "failure", "attempts", "load_history", "last_used", "updated_at"} <= set(raw)
+    assert raw["failure"]["class"] == "transient"
+    assert "failure_class" not in raw["failure"]
+    assert [box["role"] for box in raw["containers"]] == ["current", "leaving"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"schema": "1"}',
+        b"\xff\xfe",
+        dump(FULL)[:-40],
+        dump(FULL).replace(b'"warming"', b'"dancing"'),
+        dump(FULL).replace(b'"want": "loaded"', b'"want": null'),
+    ],
+)
+def test_damage_is_told_apart(data: bytes) -> None:
+    with pytest.raises(DamagedRecordError):
+        load(data)
+
+
+def test_a_newer_record_is_no_damage() -> None:
+    newer = dump(FULL).replace(f'"schema": {SCHEMA}'.encode(), f'"schema": {SCHEMA + 1}'.encode())
+    with pytest.raises(NewerRecordError):
+        load(newer)
+
+
+async def test_files_are_private_and_come_back(tmp_path: Path) -> None:
+    store = SlotStore(tmp_path / "slots")
+    await store.write_record(FULL)
+    secret = await store.write_secret("primary")
+    await store.write_override("primary", "two")
+    await store.write_env("primary", {"B": "2", "A": "1"})
+    past = await store.read(["primary", "embed"])
+    await store.aclose()
+    assert (past["primary"].record, past["primary"].secret, past["primary"].model) == (FULL, secret, "two")  # type: ignore[index]
+    assert (past["embed"].record, past["embed"].secret, past["embed"].model) == (None, "", None)  # type: ignore[index]
+    folder = tmp_path / "slots" / "primary"
+    assert (folder / "env").read_text() == "A=1\nB=2\n"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
+    assert secret not in repr(past)
+
+
+async def test_secrets_are_new_each_time(tmp_path: Path) -> None:
+    store = SlotStore(tmp_path)
+    assert len({await store.write_secret("primary") for _ in range(5)}) == 5
+    await store.aclose()
+
+
+def test_a_damaged_record_is_moved_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "primary").mkdir()
+    (tmp_path / "primary" / "state.json").write_bytes(b"{half")
+    assert SlotStore(tmp_path).read_record("primary") is None
+    assert (tmp_path / "primary" / "state.json.damaged").read_bytes() == b"{half"
+    assert not (tmp_path / "primary" / "state.json").exists()
+    assert "moved to" in caplog.text
+
+
+def test_a_newer_record_is_refused_and_named(tmp_path: Path) -> None:
+    (tmp_path / "primary").mkdir()
+    path = tmp_path / "primary" / "state.json"
+    path.write_bytes(b'{"schema": 99}')
+    with pytest.raises(Hal0Error, match=str(path)) as refused:
+        SlotStore(tmp_path).read_record("primary")
+    assert refused.value.code == "state.newer"
+    assert path.exists()
+
+
+async def test_a_write_that_fails_leaves_the_old_record(tmp_path: Path) -> None:
+    store = SlotStore(tmp_path)
+    await store.write_record(FULL)
+    folder, aside = tmp_path / "primary", tmp_path / "aside"
+    await asyncio.to_thread(os.rename, folder, aside)
+    await asyncio.to_thread(folder.write_bytes, b"a file where the folder should be")
+    with pytest.raises(Hal0Error) as refused:
+        await store.write_record(record(Phase.READY))
+    await store.aclose()
+    assert refused.value.code == "state.write_failed"
+    assert refused.value.status == 507
+    assert load((aside / "state.json").read_bytes()) == FULL
+    assert [file.name for file in aside.iterdir()] == ["state.json"]
