@@ -123,7 +123,7 @@ class Dispatcher:
         handle = self._slots.get(outcome.slot)
         if handle is None:  # deleted since the table was built
             raise Hal0Error("slot.not_found", f"cannot answer: slot {outcome.slot!r} is gone")
-        down = Downstream(request, row.dialect, trace.request_id, keepalive_s=self._keepalive_s(row, peek))
+        down = Downstream(request, row.dialect, trace.request_id, self._clock, keepalive_s=self._keepalive_s(row, peek))
         down.headers |= {"X-Hal0-Slot": outcome.slot, "X-Hal0-Rule": outcome.rule}
         with ExitStack() as stack:
             stack.callback(down.close)
@@ -142,7 +142,11 @@ class Dispatcher:
                 if not down.started:
                     raise
                 trace.failed(error)
-                return await down.fail(error)
+                return down.fail(error)
+            except Exception:
+                if down.started:
+                    down.cut()  # a second answer behind the first would be taken for a part of it
+                raise
             finally:
                 trace.bytes_out = down.bytes_out
 

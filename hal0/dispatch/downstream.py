@@ -1,111 +1,174 @@
-"""The client's side of a proxied answer: starts it once, keeps it alive while it waits, and ends it honestly."""
+"""The client's side of a proxied answer: starts it once, keeps it alive while it waits, and ends it honestly.
+
+The bytes go straight to the client's transport. aiohttp reads the request and keeps the connection; its response
+objects would take more time than all else that happens to a small request in hal0.
+"""
 
 import asyncio
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from hal0.dispatch.frames import KEEPALIVE, at_boundary, error_event
+from hal0.dispatch.headers import RawHeaders, answer_head, get
 from hal0.dispatch.surface import Dialect
 from hal0.errors import Hal0Error
+from hal0.lib.clock import Clock
 
 # A client that takes nothing for this long after its answer has ended will not see the end anyway.
 UNFLUSHED_S: Final = 2.0
 # Inside a stream comments come less often than before it: engines have pings of their own.
 _INSIDE_FACTOR: Final = 1.5
+# Where transports begin to say that their buffer is full.
+_HIGH_WATER_BYTES: Final = 64 * 1024
+_EVENTS: Final = b"text/event-stream"
+_COMMENTED: Final = ((b"Content-Type", _EVENTS), (b"Cache-Control", b"no-cache"))
+
+
+class Sent(web.StreamResponse):
+    """What aiohttp gets for an answer that was sent already: it only learns whether the connection goes on."""
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
+        self._keep_alive = keep_alive
+
+    @property
+    def prepared(self) -> bool:
+        return True
+
+    async def prepare(self, _request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, _data: object = b"") -> None:
+        return None
 
 
 class Downstream:
     """One answer to one client. `headers` are hal0's own; they count until the answer starts.
 
-    `keepalive_s` is None unless comments may fill the silence of this request's stream.
+    `keepalive_s` is None unless comments may fill the silence of this request's stream. Everything that sends raises
+    ConnectionError when the client has left.
     """
 
-    def __init__(self, request: web.Request, dialect: Dialect, request_id: str, *, keepalive_s: float | None) -> None:
+    def __init__(
+        self, request: web.Request, dialect: Dialect, request_id: str, clock: Clock, *, keepalive_s: float | None
+    ) -> None:
         self.headers: dict[str, str] = {"X-Request-ID": request_id}
         self.bytes_out = 0
+        self.started = False
         self.is_events = False
         self._request = request
+        self._transport = request.transport  # None: the client left before anything began
         self._dialect = dialect
         self._request_id = request_id
-        self._response: web.StreamResponse | None = None
+        self._clock = clock
+        self._chunked = False
+        self._keep_alive = False
         self._tail = b""
-        self._loop = asyncio.get_running_loop()
-        self._keepalive_s = keepalive_s
-        self._wrote_at = self._loop.time()
         self._flowing = False
+        self._keepalive_s = keepalive_s
         self._timer: asyncio.TimerHandle | None = None
-        self._comment: asyncio.Task[None] | None = None
         if keepalive_s is not None:
+            self._loop = asyncio.get_running_loop()
+            self._wrote_at = self._loop.time()
             self._timer = self._loop.call_later(keepalive_s, self._quiet)
 
-    @property
-    def started(self) -> bool:
-        return self._response is not None
+    def answer(self, status: int, reason: str, headers: RawHeaders, body: bytes) -> web.StreamResponse:
+        """A complete answer in one write."""
+        self.close()
+        head = self._begin(status, reason, headers, len(body))
+        self.bytes_out = len(body)
+        self._send(head + body)
+        return Sent(keep_alive=self._keep_alive)
 
-    async def start(self, status: int, reason: str | None, headers: list[tuple[str, str]]) -> None:
-        """Send the head; afterwards only `write`, `finish` and `fail` remain."""
-        response = web.StreamResponse(status=status, reason=reason, headers=[*headers, *self.headers.items()])
-        content_type = response.headers.get("Content-Type", "")
-        self.is_events = content_type.startswith("text/event-stream")
+    def start(self, status: int, reason: str, headers: RawHeaders, length: int | None) -> None:
+        """Send the head; afterwards only `write`, `finish` and `fail` remain. `length` is the body's, if known."""
+        self.is_events = (get(headers, b"content-type") or b"").startswith(_EVENTS)
         if self.is_events:
-            response.headers["X-Accel-Buffering"] = "no"
+            self.headers["X-Accel-Buffering"] = "no"
         else:
-            self._stop_comments()
-        self._response = response
-        await response.prepare(self._request)
+            self.close()
+        self._send(self._begin(status, reason, headers, length))
 
-    async def settle(self) -> None:
-        """Wait for a comment that is just being written; from here on bytes of the answer flow."""
-        if self._comment is not None:
-            await self._comment
-            self._comment = None
+    def flow(self) -> None:
+        """From here on it is bytes of the answer that come."""
         self._flowing = True
 
     async def write(self, data: bytes) -> None:
-        assert self._response is not None
+        """A part of the body; waits as long as the client does not keep up."""
         self.bytes_out += len(data)
-        self._wrote_at = self._loop.time()
         self._tail = data[-4:] if len(data) >= 4 else (self._tail + data)[-4:]
-        await self._response.write(data)
+        if self._keepalive_s is not None:
+            self._wrote_at = self._loop.time()
+        if self._send_part(data).get_write_buffer_size() > _HIGH_WATER_BYTES:
+            await self._request.writer.drain()
 
-    async def finish(self) -> web.StreamResponse:
+    def finish(self) -> web.StreamResponse:
         """The answer is complete."""
-        assert self._response is not None
-        self._stop_comments()
-        await self._response.write_eof()
-        return self._response
+        self.close()
+        if self._chunked:
+            self._send(b"0\r\n\r\n")
+        return Sent(keep_alive=self._keep_alive)
 
-    async def fail(self, error: Hal0Error) -> web.StreamResponse:
+    def fail(self, error: Hal0Error) -> web.StreamResponse:
         """The answer has begun and cannot be completed: say so where the format allows it, never look complete.
 
-        Returning normally would end a chunked answer as if it were whole, and an abort would throw away the error
-        in front of a slow reader; so the connection is closed after what is queued has been flushed.
+        The last chunk would make it look whole, and an abort would throw away the error in front of a slow reader;
+        so the connection is closed after what is queued has been flushed.
         """
-        assert self._response is not None
         self.close()
-        transport = self._request.transport
-        if transport is None or transport.is_closing():
-            return self._response
-        self._watch(transport, transport.get_write_buffer_size())
-        if self.is_events:
-            end = b"" if at_boundary(self._tail) else b"\n\n"
-            await self._response.write(end + error_event(error, self._dialect, self._request_id))
-        transport.close()
-        return self._response
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            self._watch(transport, transport.get_write_buffer_size())
+            if self.is_events:
+                end = b"" if at_boundary(self._tail) else b"\n\n"
+                self._send_part(end + error_event(error, self._dialect, self._request_id))
+            transport.close()
+        return Sent(keep_alive=False)
 
     def hurry(self) -> None:
         """The answer will be ended by hal0: a client that does not read must not hold that up."""
-        transport = self._request.transport
-        if transport is not None:
-            self._watch(transport, transport.get_write_buffer_size())
+        if self._transport is not None:
+            self._watch(self._transport, self._transport.get_write_buffer_size())
+
+    def cut(self) -> None:
+        """Whatever was sent stays without an end, and nothing may follow it."""
+        if self._transport is not None:
+            self._transport.close()
 
     def close(self) -> None:
         """No more comments."""
-        self._stop_comments()
-        if self._comment is not None:
-            self._comment.cancel()
-            self._comment = None
+        self._keepalive_s = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # Bytes.
+
+    def _begin(self, status: int, reason: str, headers: RawHeaders, length: int | None) -> bytes:
+        """The head, in the version that the client speaks: HTTP/1.0 knows no chunks, and closes unless told not to."""
+        self.started = True
+        new = self._request.version >= HttpVersion11
+        self._chunked = new and length is None
+        self._keep_alive = self._request.keep_alive and (new or length is not None)
+        own = self.headers | {"Date": _date(int(self._clock.now()))}
+        if self._chunked:
+            own["Transfer-Encoding"] = "chunked"
+        if self._keep_alive is not new:
+            own["Connection"] = "keep-alive" if self._keep_alive else "close"
+        return answer_head(status, reason, headers, own, length)
+
+    def _send_part(self, data: bytes) -> asyncio.WriteTransport:
+        return self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def _send(self, data: bytes) -> asyncio.WriteTransport:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client left")
+        transport.write(data)
+        return transport
 
     def _watch(self, transport: asyncio.WriteTransport, waiting: int) -> None:
         """Abort once nothing of what is queued has moved for UNFLUSHED_S."""
@@ -119,15 +182,9 @@ class Downstream:
             else:
                 transport.abort()
 
-        self._loop.call_later(UNFLUSHED_S, look)
+        asyncio.get_running_loop().call_later(UNFLUSHED_S, look)
 
-    # Keep-alive.
-
-    def _stop_comments(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._keepalive_s = None
+    # Comments.
 
     def _quiet(self) -> None:
         """The timer's call: it looks at the clock rather than being moved for every chunk."""
@@ -140,25 +197,20 @@ class Downstream:
         if now < due:
             self._timer = self._loop.call_at(due, self._quiet)
             return
-        if at_boundary(self._tail) and self._comment is None and not self._stalled():
-            self._comment = self._loop.create_task(self._write_comment())
-            self._comment.add_done_callback(self._commented)
+        if at_boundary(self._tail) and not self._stalled():
+            if not self.started:
+                self.start(200, "OK", _COMMENTED, None)
+            self._send_part(KEEPALIVE)
         self._wrote_at = now
         self._timer = self._loop.call_later(interval, self._quiet)
 
     def _stalled(self) -> bool:
         """A client that does not even read what is there needs no comment."""
-        transport = self._request.transport
+        transport = self._transport
         return transport is None or transport.is_closing() or transport.get_write_buffer_size() > 0
 
-    async def _write_comment(self) -> None:
-        if self._response is None:
-            await self.start(200, None, [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache")])
-        assert self._response is not None
-        await self._response.write(KEEPALIVE)
 
-    def _commented(self, task: asyncio.Task[None]) -> None:
-        if self._comment is task:
-            self._comment = None
-        if not task.cancelled():
-            task.exception()  # a client that left ends the request by itself
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    """The Date header of this second, which is the same for hundreds of answers."""
+    return formatdate(second, usegmt=True)

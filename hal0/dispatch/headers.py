@@ -1,9 +1,9 @@
 """Which headers pass, in both directions, and which never reach a slot."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-RawHeaders = Iterable[tuple[bytes, bytes]]
+RawHeaders = Sequence[tuple[bytes, bytes]]
 
 # Meant for one connection only (RFC 9110 7.6.1), plus what each side states anew about its own connection.
 _HOP_BY_HOP: Final = frozenset(
@@ -30,14 +30,31 @@ _NEVER_TO_A_SLOT: Final = _HOP_BY_HOP | {
     b"expect",
     b"x-hal0-hold",
 }
+# hal0 says these anew: the length of what it sends, and when.
+_NEVER_TO_A_CLIENT: Final = _HOP_BY_HOP | {b"content-length", b"date"}
 # Which web pages may call is hal0's decision (access.cors_origins), never an engine's default of "everyone".
 _CORS: Final = b"access-control-"
 
 
-def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
-    return frozenset(
-        token.strip().lower() for name, value in headers if name.lower() == b"connection" for token in value.split(b",")
-    )
+# Answers with these never have a body, nor say how long it is (RFC 9110 8.6).
+_BODILESS: Final = (204, 304)
+
+
+def get(headers: RawHeaders, name: bytes) -> bytes | None:
+    """The first value of a header; `name` in lower case."""
+    for key, value in headers:
+        if len(key) == len(name) and key.lower() == name:
+            return value
+    return None
+
+
+def _passing(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    """The headers, in order and as spelled, without `dropped` and what their Connection header names."""
+    named = get(headers, b"connection")
+    if named is not None:
+        values = b",".join(value for name, value in headers if name.lower() == b"connection")
+        dropped |= {token.strip().lower() for token in values.split(b",")}
+    return [header for header in headers if header[0].lower() not in dropped]
 
 
 def request_head(
@@ -47,13 +64,10 @@ def request_head(
 
     `identity` asks for an uncompressed answer, for those that hal0 has to read.
     """
-    client = tuple(client)
-    dropped = _NEVER_TO_A_SLOT | _named_by_connection(client)
-    if identity:
-        dropped |= {b"accept-encoding"}
-    shown = f"[{host}]" if ":" in host else host
-    lines = [b"POST %b HTTP/1.1\r\nHost: %b" % (target, f"{shown}:{port}".encode())]
-    lines += [b"%b: %b" % header for header in client if header[0].lower() not in dropped]
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    lines = [b"POST %b HTTP/1.1\r\nHost: %b" % (target, shown.encode())]
+    dropped = _NEVER_TO_A_SLOT | {b"accept-encoding"} if identity else _NEVER_TO_A_SLOT
+    lines += [b"%b: %b" % header for header in _passing(client, dropped)]
     if identity:
         lines.append(b"Accept-Encoding: identity")
     if secret:
@@ -62,12 +76,13 @@ def request_head(
     return b"\r\n".join(lines)
 
 
-def answer_headers(slot: RawHeaders) -> list[tuple[str, str]]:
-    """What the client sees of an answer's headers: all but hop-by-hop ones and the engine's CORS."""
-    slot = tuple(slot)
-    dropped = _HOP_BY_HOP | _named_by_connection(slot)
-    return [
-        (name.decode("latin-1"), value.decode("utf-8", "replace"))
-        for name, value in slot
-        if (lower := name.lower()) not in dropped and not lower.startswith(_CORS)
-    ]
+def answer_head(status: int, reason: str, slot: RawHeaders, own: Mapping[str, str], length: int | None) -> bytes:
+    """The status line and headers for a client: the slot's but hop-by-hop ones and its CORS, then hal0's own."""
+    lines = [b"HTTP/1.1 %d %b" % (status, reason.encode("latin-1", "replace"))]
+    passing = _passing(slot, _NEVER_TO_A_CLIENT)
+    lines += [b"%b: %b" % header for header in passing if not header[0].lower().startswith(_CORS)]
+    lines += [f"{name}: {value}".encode() for name, value in own.items()]
+    if length is not None and status not in _BODILESS:
+        lines.append(b"Content-Length: %d" % length)
+    lines.append(b"\r\n")
+    return b"\r\n".join(lines)

@@ -16,7 +16,7 @@ class Mark:
     def feed(self, chunk: bytes) -> bytes:
         """The bytes that can go on; b"" when all of them have to wait (at most a few)."""
         text = self._held + chunk
-        cut = len(text) - _begun(text)
+        cut = len(text) - _begun(text.rpartition(NEEDLE)[2])
         self._held = text[cut:]
         return text[:cut].replace(NEEDLE, self._marked)
 
@@ -28,7 +28,7 @@ class Mark:
 
 def _begun(text: bytes) -> int:
     """How many of the last bytes are the beginning of NEEDLE."""
-    for length in range(min(len(NEEDLE) - 1, len(text)), 0, -1):
-        if NEEDLE.startswith(text[-length:]):
-            return length
-    return 0
+    at = text.find(NEEDLE[:1], max(len(text) - len(NEEDLE) + 1, 0))
+    while at >= 0 and not NEEDLE.startswith(text[at:]):
+        at = text.find(NEEDLE[:1], at + 1)
+    return len(text) - at if at >= 0 else 0

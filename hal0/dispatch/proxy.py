@@ -9,7 +9,7 @@ from aiohttp import web
 
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
-from hal0.dispatch.headers import RawHeaders, answer_headers, request_head
+from hal0.dispatch.headers import RawHeaders, request_head
 from hal0.dispatch.mark import Mark
 from hal0.dispatch.members import Members, NotJson
 from hal0.dispatch.pool import Pool
@@ -70,7 +70,7 @@ class Relay:
             self._trace.failed(error)
             raise
         self._trace.head_at = self._clock()
-        await self._down.settle()
+        self._down.flow()
         if self._down.started:
             return await self._continue(head)
         self._down.headers["X-Hal0-Overhead-Ms"] = f"{self._trace.overhead_ms(self._clock()) or 0.0:.2f}"
@@ -80,7 +80,7 @@ class Relay:
         assert self._connection is not None
         if self._connection.complete and not _is_events(head):
             return await self._whole(head)
-        await self._down.start(head.status, head.reason, self._headers(head))
+        self._down.start(head.status, head.reason, head.headers, self._length(head))
         return await self._stream()
 
     def release(self) -> None:
@@ -173,12 +173,10 @@ class Relay:
 
         return marked
 
-    def _headers(self, head: Head) -> list[tuple[str, str]]:
-        """The slot's headers for a relayed answer; a marked one becomes longer than its slot said."""
-        headers = answer_headers(head.headers)
-        if self._out.forward.fingerprint is None:
-            return headers
-        return [header for header in headers if header[0].lower() != "content-length"]
+    def _length(self, head: Head) -> int | None:
+        """How long the answer will be, where that is known; a marked one becomes longer than its slot said."""
+        length = head.get(b"content-length")
+        return int(length) if length is not None and self._out.forward.fingerprint is None else None
 
     async def _stream(self) -> web.StreamResponse:
         """Relay until the end; a break after the head cannot be raised any more, so it ends the stream instead."""
@@ -190,22 +188,14 @@ class Relay:
                 saw(chunk)
         except Hal0Error as error:
             self._trace.failed(error)
-            return await self._down.fail(error)
-        return await self._down.finish()
+            return self._down.fail(error)
+        return self._down.finish()
 
     async def _whole(self, head: Head) -> web.StreamResponse:
         """A small answer that came in one piece goes out in one piece."""
         body = b"".join([chunk async for chunk in self._chunks()])
         self._trace.meter.saw(body)
-        self._down.bytes_out = len(body)
-        return self._response(head, body)
-
-    def _response(self, head: Head, body: bytes) -> web.Response:
-        self._down.close()
-        headers = [header for header in answer_headers(head.headers) if header[0].lower() != "content-length"]
-        return web.Response(
-            status=head.status, reason=head.reason, headers=[*headers, *self._down.headers.items()], body=body
-        )
+        return self._down.answer(head.status, head.reason, head.headers, body)
 
     async def _continue(self, head: Head) -> web.StreamResponse:
         """The client already has a 200 and comments: an event stream goes on, anything else becomes one error."""
@@ -219,7 +209,7 @@ class Relay:
             details={"status": head.status, "answer": _json_or_none(body)},
         )
         self._trace.code, self._trace.status = error.code, head.status
-        return await self._down.fail(error)
+        return self._down.fail(error)
 
     # Answers that the provider has to look at.
 
@@ -237,8 +227,7 @@ class Relay:
         answer = await self._read_all()
         self._trace.meter.saw(answer)
         body = await asyncio.to_thread(convert, request, answer)
-        self._down.bytes_out = len(body)
-        return self._response(head, body)
+        return self._down.answer(head.status, head.reason, head.headers, body)
 
     async def _read_all(self) -> bytes:
         read = bytearray()

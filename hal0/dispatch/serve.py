@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from aiohttp import web
 
@@ -28,9 +29,8 @@ class ServedExchange:
 
     async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self._trace.status = status
-        await self._down.start(status, None, list(headers.items()))
-        await self._down.write(body)
-        self._response = await self._down.finish()
+        raw = [(name.encode("latin-1"), value.encode("utf-8")) for name, value in headers.items()]
+        self._response = self._down.answer(status, HTTPStatus(status).phrase, raw, body)
 
     async def run(self, serve: Serve, serving: Serving) -> web.StreamResponse:
         """Until the provider has answered; raises what it raises, or the error that hal0 ended it with."""

@@ -12,6 +12,7 @@ from typing import Final, cast
 
 import httptools
 
+from hal0.dispatch.headers import get
 from hal0.errors import Hal0Error
 
 # Read-ahead from a slot whose client reads slowly: enough to keep a fast client busy, little enough times 1000.
@@ -29,7 +30,7 @@ class Head:
     headers: tuple[tuple[bytes, bytes], ...]
 
     def get(self, name: bytes) -> bytes | None:
-        return next((value for key, value in self.headers if key.lower() == name), None)
+        return get(self.headers, name)
 
 
 class Stale(Exception):

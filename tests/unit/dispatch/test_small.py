@@ -3,7 +3,7 @@
 import pytest
 
 from hal0.dispatch.frames import at_boundary, error_body, error_event
-from hal0.dispatch.headers import answer_headers, request_head
+from hal0.dispatch.headers import answer_head, request_head
 from hal0.dispatch.surface import Dialect
 from hal0.dispatch.usage import Meter, Usage
 from hal0.errors import Hal0Error
@@ -24,13 +24,17 @@ def test_a_request_head_is_written_anew_but_in_the_clients_order() -> None:
 
 def test_an_answer_loses_what_was_for_one_connection_only() -> None:
     slot = [
-        (b"Server", b"x"),
-        (b"Keep-Alive", b"timeout=5"),
-        (b"Connection", b"X-Hop"),
-        (b"x-hop", b"1"),
-        (b"A", b"\xff"),
-    ]
-    assert answer_headers(slot) == [("Server", "x"), ("A", "\ufffd")]
+        (b"Server", b"x"), (b"Keep-Alive", b"timeout=5"), (b"Connection", b"X-Hop"), (b"x-hop", b"1"),
+        (b"Access-Control-Allow-Origin", b"*"), (b"content-length", b"9"), (b"Date", b"then"), (b"A", b"\xff"),
+    ]  # fmt: skip
+    assert answer_head(200, "OK", slot, {"Date": "now"}, 3) == (
+        b"HTTP/1.1 200 OK\r\nServer: x\r\nA: \xff\r\nDate: now\r\nContent-Length: 3\r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_an_answer_without_a_body_has_no_length(status: int) -> None:
+    assert answer_head(status, "", [], {}, 0) == b"HTTP/1.1 %d \r\n\r\n" % status
 
 
 @pytest.mark.parametrize(
