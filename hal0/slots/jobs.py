@@ -68,7 +68,8 @@ class Jobs:
             log.warning("the job log %s cannot be read (%s); starting a new one", self._file, err)
             return
         for view in views:
-            known = view if view.state in ENDED else view.model_copy(update={"state": JobState.INTERRUPTED})
+            over = {"state": JobState.INTERRUPTED, "ended_at": self._clock.now()}
+            known = view if view.state in ENDED else view.model_copy(update=over)
             self._jobs[known.id] = Job(known)
 
     def start(self, kind: JobKind, target: str, by: By) -> Job:

@@ -1,27 +1,23 @@
-"""One random life of slots: operators, requests, faults and kills in any order, and what must hold whatever happens."""
+"""One random life of slots: operators, requests, faults and kills in any order, under the eyes of `Promises`."""
 
 import asyncio
 import contextlib
 import random
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, Final
 
-from hal0.engine.base import ContainerInfo, ContainerSpec, EngineEvent
+from hal0.engine.base import ContainerSpec
 from hal0.errors import Hal0Error
 from hal0.slots.jobs import Job
-from hal0.slots.record import SlotRecord, load
 from hal0.slots.slot import Slot
-from hal0.slots.state import TRANSITIONS
-from hal0.vocab import FailureClass, Phase, Role, SlotName, Want
+from hal0.vocab import Phase
 from tests.factories import container_spec
-from tests.fakes.engine import AmnesiacEngine, FlakyEngine, Program, StalledEngine
-from tests.fakes.memory_engine import FakeEngine
-from tests.fakes.world import Disk, Running, World
+from tests.fakes.world import Running
+from tests.unit.slots.chaos_engine import PROGRAMS, VERBS
+from tests.unit.slots.promises import SLOTS, Promises
 from tests.vloop import until
 
-SLOTS: Final = ("primary", "embed")
 MODELS: Final = (None, "one", "two", "bad")
 # What a verb may be told; anything else is a mistake.
 REFUSALS: Final = {
@@ -32,107 +28,41 @@ REFUSALS: Final = {
     "server.stopping",
 }
 ANSWER_S: Final = 20.0  # an actor does no slow work in a turn: even with a slow disk an answer comes soon
-VERBS: Final = ("create", "start", "stop", "remove", "inspect", "containers", "logs")
+# What happens next, and how often.
+STEPS, WEIGHTS = zip(
+    ("load", 6),
+    ("unload", 4),
+    ("swap", 5),
+    ("restart", 3),
+    ("reset", 2),
+    ("request", 8),
+    ("cancel", 3),
+    ("crash", 5),
+    ("forget", 2),
+    ("deaf", 1),
+    ("stall", 1),
+    ("release", 2),
+    ("flake", 4),
+    ("full", 2),
+    ("slow", 1),
+    ("program", 3),
+    ("port", 1),
+    ("stray", 1),
+    ("config", 1),
+    ("tick", 40),
+    strict=True,
+)
 
 
-class ChaosEngine(AmnesiacEngine, StalledEngine, FlakyEngine):
-    """Stalls, refuses, forgets and falls silent when told to; every verb is first shown to `witness`."""
+class Chaos(Promises):
+    """The same seed is the same life; `trace` tells it."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.deaf = False
-        self.witness: Callable[[str, str], None] = lambda _verb, _target: None
-        self.starting: Callable[[ContainerSpec], None] = lambda _spec: None
-
-    def _deliver(self, event: EngineEvent) -> None:
-        if not self.deaf:
-            super()._deliver(event)
-
-    async def watch_exit(self, info: ContainerInfo) -> None:
-        if self.deaf:
-            await asyncio.get_running_loop().create_future()
-        await super().watch_exit(info)
-
-    async def _fault(self, verb: str, target: str) -> None:
-        self.witness(verb, target)
-        await StalledEngine._fault(self, verb, target)
-        await FlakyEngine._fault(self, verb, target)
-
-    def _next_program(self, spec: ContainerSpec) -> Program:
-        self.starting(spec)
-        return super()._next_program(spec)
-
-    def calm(self) -> None:
-        """Every fault is over, except that events may still be lost."""
-        self.release()
-        self._before.clear()
-        self._after.clear()
-        self._planned.clear()
-        self.program = Program()
-        self.busy_ports.clear()
-
-
-class Chaos:
     def __init__(self, folder: Path, ports: range, seed: int) -> None:
+        super().__init__(folder, ports)
         self.dice = random.Random(seed)
-        self.engine = ChaosEngine()
-        self.disk = Disk(seen=self._written)
-        self.world = World(folder, ports, self.engine, disk=self.disk)
-        self.wrong: list[str] = []
         self.trace: list[str] = []
-        self.jobs: list[Job] = []
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.held: Counter[str] = Counter()  # container name -> requests in it
-        self.phases: dict[str, Phase] = {}  # last written by this process
         self.configuring = asyncio.Lock()
-        self.hal0: Running | None = None
-        self.engine.witness = self._asked
-        self.engine.starting = self._starting
-
-    # -- what must hold at every moment -------------------------------------------------------------------------------
-
-    def record(self, slot: str) -> SlotRecord | None:
-        data = self.disk.files.get(self.world.folder / "slots" / slot / "state.json")
-        return load(data) if data else None
-
-    def _written(self, path: Path, data: bytes) -> None:
-        if path.name != "state.json":
-            return
-        record = load(data)
-        before = self.phases.get(record.name)
-        reachable = {record.phase, *TRANSITIONS[before]} if before else set(Phase)
-        # A phase whose own writing failed is missing on disk: one step may be skipped then.
-        steps = reachable | {later for phase in reachable for later in TRANSITIONS[phase]}
-        if record.phase not in (steps if self.disk.full else reachable | self._skipped(before)):
-            self.wrong.append(f"{record.name}: {before} -> {record.phase} on disk")
-        self.phases[record.name] = record.phase
-
-    def _skipped(self, before: Phase | None) -> set[Phase]:
-        """A start that got no port never reaches the disk as `starting`; it is an error next."""
-        return {Phase.ERROR} if before else set()
-
-    def _asked(self, verb: str, target: str) -> None:
-        if verb == "create":
-            slot = next(s for s in SLOTS if f"-{s}-" in target)
-            record = self.record(slot)
-            if record is None or target not in [c.name for c in record.containers]:
-                self.wrong.append(f"{target} is created and no record names it")
-        if verb in ("stop", "remove"):
-            found = self.engine._find(target)
-            if found is not None and found.running and self.held[found.spec.name]:
-                self.wrong.append(f"{verb} of {found.spec.name} under {self.held[found.spec.name]} requests")
-
-    def _starting(self, spec: ContainerSpec) -> None:
-        slot = next(s for s in SLOTS if f"-{s}-" in spec.name)
-        record = self.record(slot)
-        leaving = [c.name for c in record.containers if c.role is Role.LEAVING] if record else []
-        if self.hal0 and (mine := self.hal0.supervisor.get(slot)) is not None:
-            leaving += [c.name for c in mine.life.facts.leaving]
-        others = [c for c in self.engine.of_slot(slot) if c.running and c.spec.name not in leaving]
-        if others:
-            self.wrong.append(f"{spec.name} starts beside {[c.spec.name for c in others]}")
-
-    # -- what happens -------------------------------------------------------------------------------------------------
+        self.kept: dict[str, str] = {}  # slot -> the container that served when the process before was killed
 
     def note(self, text: str) -> None:
         self.trace.append(f"{asyncio.get_running_loop().time():9.3f} {text}")
@@ -327,8 +257,6 @@ class Chaos:
                     steady[str(slot.name)] = current.name
         return steady
 
-    kept: dict[str, str] = {}  # noqa: RUF012
-
     async def live(self, steps: int) -> None:
         async with self.world.hal0(embed={"model": "two"}) as self.hal0:
             await self.check_kept(self.hal0)
@@ -375,90 +303,3 @@ class Chaos:
                 )
                 await self.end_tasks()
             self.check_rest(self.hal0)
-
-    def at_rest(self) -> bool:
-        assert self.hal0 is not None
-        slots = [slot.life for slot in self.hal0.supervisor.all() if slot.name in SLOTS]
-        return (
-            all(life.facts.busy is None and not life.facts.leaving and is_where_it_should_be(life) for life in slots)
-            and not any(slot.view().unsaved for slot in self.hal0.supervisor.all())
-            and not self.tasks
-            and all(job.ended for job in self.jobs)
-        )
-
-    def check_rest(self, hal0: Running) -> None:
-        for name in SLOTS:
-            slot = hal0.supervisor.get(name)
-            if slot is None:
-                if left := self.engine.of_slot(name):
-                    self.wrong.append(f"{name} is configured no more, and podman has {left}")
-                continue
-            life, record = slot.life, self.record(name)
-            facts = life.facts
-            there = [c.spec.name for c in self.engine.of_slot(name)]
-            if there != ([facts.current.name] if facts.current else []):
-                self.wrong.append(f"{name}: podman has {there}, memory has {facts.current}")
-            if record is None:
-                self.wrong.append(f"{name}: no record")
-                continue
-            current = (facts.current,) if facts.current else ()
-            pairs = [
-                (record.desired, life.desired),
-                (record.phase, life.phase),
-                (record.containers, current + facts.leaving),
-                (record.generation, facts.generation),
-                (record.swap, facts.swap),
-                (record.attempts, facts.attempts),
-                (record.failure, facts.fault or facts.failure),
-            ]
-            self.wrong += [f"{name}: disk has {disk}, memory {memory}" for disk, memory in pairs if disk != memory]
-            if slot.in_flight:
-                self.wrong.append(f"{name}: {slot.in_flight} requests for ever")
-        ports = sorted(hal0.tools.ports.holders())
-        used = sorted(c.host_port for c in self.engine.all if c.host_port is not None)
-        if ports != used or len(set(used)) != len(used):
-            self.wrong.append(f"ports leased {ports}, used {used}")
-
-
-def is_where_it_should_be(life: Any) -> bool:
-    if life.desired.want is Want.UNLOADED:
-        return life.phase is Phase.OFFLINE
-    if life.phase is Phase.ERROR:
-        return life.facts.fault is not None and life.facts.fault.failure_class is FailureClass.PERMANENT
-    return life.phase is Phase.READY and life.facts.current.model == life.desired.model
-
-
-PROGRAMS: Final = (
-    Program(ready_after_s=5),
-    Program(ready_after_s=None),
-    Program(ready_after_s=None, dies_after_s=0.05, exit_code=137),
-    Program(ready_after_s=None, dies_after_s=0.2, last_words=("cannot load model: junk",)),
-    Program(dies_after_s=3),
-    Program(ignores_sigterm=True),
-    Program(stops_after_s=5),
-    Program(broken="it lists no model"),
-)
-STEPS, WEIGHTS = zip(
-    ("load", 6),
-    ("unload", 4),
-    ("swap", 5),
-    ("restart", 3),
-    ("reset", 2),
-    ("request", 8),
-    ("cancel", 3),
-    ("crash", 5),
-    ("forget", 2),
-    ("deaf", 1),
-    ("stall", 1),
-    ("release", 2),
-    ("flake", 4),
-    ("full", 2),
-    ("slow", 1),
-    ("program", 3),
-    ("port", 1),
-    ("stray", 1),
-    ("config", 1),
-    ("tick", 40),
-    strict=True,
-)
-_ = (FakeEngine, SlotName)

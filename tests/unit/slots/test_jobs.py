@@ -28,6 +28,7 @@ async def test_jobs_survive_and_running_ones_were_interrupted(tmp_path: Path) ->
     await asyncio.to_thread(second.load)
     assert second.get(done.view.id).view == done.view
     assert second.get(runs.view.id).view.state is JobState.INTERRUPTED
+    assert second.get(runs.view.id).view.ended_at is not None
     assert [view.id for view in second.views()] == [runs.view.id, done.view.id], "newest first"
     assert (await second.get(runs.view.id).wait()).state is JobState.INTERRUPTED
 
