@@ -5,8 +5,7 @@ carries it out: check the transition, write the record, announce it, start the e
 the record write. Slow work runs in one effect task at a time and ends in exactly one message, tagged with the step it
 belongs to, so that a late answer of a cancelled step is dropped.
 """
-
-# Longer than most modules: an actor's invariants (who writes, in which order) hold only where they can be read at once.
+# Long because an actor's invariants (who writes, in which order) hold only where they can be read at once.
 
 import logging
 from collections.abc import Callable, Sequence

@@ -53,6 +53,8 @@ STEPS, WEIGHTS = zip(
     strict=True,
 )
 
+FAULTS: Final = ("crash", "forget", "deaf", "stall", "release", "flake", "full", "slow", "program", "port", "stray")
+
 
 class Chaos(Promises):
     """The same seed is the same life; `trace` tells it."""
@@ -123,11 +125,20 @@ class Chaos(Promises):
             finally:
                 self.held[current.name] -= 1
 
-    async def step(self, hal0: Running) -> None:  # noqa: C901  one case per kind of step
-        dice, engine = self.dice, self.engine
-        name = dice.choice([slot for slot in SLOTS if hal0.supervisor.get(slot)])
-        slot = hal0.supervisor.slot(name)
-        match dice.choices(STEPS, WEIGHTS)[0]:
+    async def step(self, hal0: Running) -> None:
+        """The next thing that happens: a wish, a fault in the world, or time."""
+        name = self.dice.choice([slot for slot in SLOTS if hal0.supervisor.get(slot)])
+        what = self.dice.choices(STEPS, WEIGHTS)[0]
+        if what == "tick":
+            await self.tick()
+        elif what in FAULTS:
+            self.fault(what, name)
+        else:
+            self.wish(what, hal0, name)
+
+    def wish(self, what: str, hal0: Running, name: str) -> None:
+        dice, slot = self.dice, hal0.supervisor.slot(name)
+        match what:
             case "load":
                 model = dice.choice(MODELS)
                 self.note(f"load {name} {model}")
@@ -154,6 +165,14 @@ class Chaos(Promises):
                 if running:
                     self.note("cancel")
                     hal0.tools.jobs.cancel(dice.choice(running).view.id)
+            case "config":
+                self.spawn(self.configure(hal0))
+            case _:
+                raise AssertionError(what)
+
+    def fault(self, what: str, name: str) -> None:  # noqa: C901  one case per kind of fault
+        dice, engine = self.dice, self.engine
+        match what:
             case "crash":
                 if engine.running:
                     victim = dice.choice(engine.running)
@@ -198,10 +217,8 @@ class Chaos(Promises):
                 spec = self.stray(name)
                 self.note(f"stray {spec.name}")
                 engine.place(spec, running=False)
-            case "config":
-                self.spawn(self.configure(hal0))
             case _:
-                await self.tick()
+                raise AssertionError(what)
 
     async def configure(self, hal0: Running) -> None:
         """A slot comes, goes, or changes; one configuration at a time, as the daemon applies them."""

@@ -7,14 +7,15 @@ import pytest
 
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus
+from hal0.lib.clock import SteadyClock
 from hal0.slots.jobs import KEPT, Jobs
 from hal0.vocab import By
 from hal0.wire.jobs import JobKind, JobState
-from tests.vloop import LoopClock, virtual_time
+from tests.vloop import virtual_time
 
 
 def jobs(folder: Path) -> Jobs:
-    return Jobs(folder / "jobs.json", Bus(list), LoopClock())
+    return Jobs(folder / "jobs.json", Bus(list), SteadyClock(asyncio.get_running_loop()))
 
 
 @virtual_time

@@ -1,0 +1,75 @@
+"""Slots beyond the built-in ones: made and deleted in the configuration, and at once for real."""
+
+import asyncio
+import functools
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+from hal0.config import custom
+from hal0.config.custom import Draft
+from hal0.config.live import LiveConfig
+from hal0.errors import Hal0Error
+from hal0.lib.aio import cancelled
+from hal0.slots.store import SlotStore
+from hal0.slots.supervisor import Supervisor
+from hal0.wire.jobs import JobState
+from hal0.wire.slots import SlotView
+
+T = TypeVar("T")
+
+
+class CustomSlots:
+    """What is begun here ends, also when its caller leaves: a slot is made or not, deleted or not."""
+
+    def __init__(self, live: LiveConfig, supervisor: Supervisor, store: SlotStore) -> None:
+        self._live = live
+        self._supervisor = supervisor
+        self._store = store
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def draft(self, name: str, fields: Mapping[str, Any]) -> Draft:
+        """What `create` would write. Raises as `create`, and changes nothing."""
+        return await asyncio.to_thread(custom.draft, self._live.sources, name, fields)
+
+    async def create(self, name: str, fields: Mapping[str, Any]) -> SlotView:
+        """A new slot, configured by `fields` (SlotConfig's). Raises config.invalid, slot.reserved or slot.exists."""
+        return await self._to_its_end(self._create(name, fields))
+
+    async def delete(self, name: str) -> None:
+        """Unload the slot, take it out of the configuration, and forget it: all of its state.
+
+        Raises slot.not_found, slot.reserved, and whatever keeps it from being unloaded.
+        """
+        custom.deletable(self._supervisor.slot(name).name)
+        await self._to_its_end(self._delete(name))
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            await cancelled(task)
+
+    async def _create(self, name: str, fields: Mapping[str, Any]) -> SlotView:
+        write = functools.partial(custom.add, name=name, fields=fields)
+        await self._live.edit(write, self._supervisor.apply)
+        return self._supervisor.slot(name).view()
+
+    async def _delete(self, name: str) -> None:
+        view = await (await self._supervisor.unload(name)).wait()
+        if view.error is not None:
+            raise Hal0Error(view.error["code"], view.error["message"], details=view.error["details"])
+        if view.state is not JobState.DONE:
+            raise Hal0Error("slot.illegal_transition", f"cannot delete slot {name}: its unload was {view.state}")
+        write = functools.partial(custom.take_away, name=name)
+        await self._live.edit(write, self._supervisor.apply)
+        await self._supervisor.gone(name)
+        await self._store.forget(name)
+
+    async def _to_its_end(self, work: Coroutine[None, None, T]) -> T:
+        task = asyncio.create_task(work, name="custom-slot")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller may have left: an unread failure is no warning
