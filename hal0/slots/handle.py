@@ -6,7 +6,6 @@ every request, and nearly everything else stays. Nothing here starts or stops a 
 """
 
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,7 +67,7 @@ class SlotSnapshot:
 
 
 class Serving(Protocol):
-    """One request under way in a slot; leaving its context ends it."""
+    """One request under way in a slot."""
 
     @property
     def endpoint(self) -> Endpoint: ...
@@ -78,6 +77,10 @@ class Serving(Protocol):
 
         The callee closes the upstream side first, then tells the client with the error.
         """
+        ...
+
+    def end(self) -> None:
+        """Count the request out. Once."""
         ...
 
 
@@ -102,8 +105,8 @@ class SlotHandle(Protocol):
         """Ask for a load on behalf of a request; joins the load under way, does nothing when it runs."""
         ...
 
-    def serving(self) -> AbstractContextManager[Serving]:
-        """Count a request in. Raises slot.loading when the slot is not routable at this very moment."""
+    def serving(self) -> Serving:
+        """Count a request in, until its `end`. Raises slot.loading when the slot is not routable at this very moment."""
         ...
 
     def suspect(self) -> None:

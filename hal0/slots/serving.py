@@ -10,7 +10,7 @@ OnAbort = Callable[[Hal0Error], None]
 
 
 class Request:
-    """One request, counted while its context is open; implements `handle.Serving`."""
+    """One request, counted until its `end`; implements `handle.Serving`."""
 
     __slots__ = ("_callback", "_counted_in", "endpoint")
 
@@ -20,10 +20,12 @@ class Request:
         self._callback: OnAbort | None = None
 
     def __enter__(self) -> "Request":
-        self._counted_in.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
         self._counted_in.discard(self)
 
     def on_abort(self, callback: OnAbort) -> None:
@@ -48,12 +50,11 @@ class InFlight:
         return len(self._requests)
 
     def enter(self, endpoint: Endpoint) -> Request:
-        """A request that is counted in when its context is entered."""
-        return Request(endpoint, self)
-
-    def add(self, request: Request) -> None:
+        """A request, counted in."""
+        request = Request(endpoint, self)
         self._requests.add(request)
         self._on_change()
+        return request
 
     def discard(self, request: Request) -> None:
         self._requests.discard(request)

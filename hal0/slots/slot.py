@@ -304,8 +304,10 @@ class Slot:
         if decision.phase is Phase.UNLOADING and old.facts.fault is None:
             text = f"cannot unload slot {self.name}: its record cannot be written"
             self._errands.fail(Hal0Error("state.write_failed", text))
-            saved = self._keeper.saved
-            facts = replace(old.facts, restart=False, swap=saved.facts.swap, again_at=self._keeper.due)
+            saved, current = self._keeper.saved, old.facts.current
+            arrived = old.phase is Phase.READY and current is not None and current.model == saved.desired.model
+            swap = None if arrived else saved.facts.swap  # the disk may not know yet that the swap is done
+            facts = replace(old.facts, restart=False, swap=swap, again_at=self._keeper.due)
             self._life, self._book = replace(old, desired=saved.desired, facts=facts), book
             return True
         return False

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,10 +57,17 @@ class SlotStore:
         await self._write(self._dir / slot / "secret", secret.encode())
         return secret
 
+    async def forget(self, slot: str) -> None:
+        """Remove all files of a slot, after every write that was asked for. Raises state.write_failed."""
+        await self._in_turn(self.directory(slot), _remove, self.directory(slot))
+
     async def _write(self, path: Path, data: bytes) -> None:
+        await self._in_turn(path, _write, path, data)
+
+    async def _in_turn(self, path: Path, work: Callable[..., None], *arguments: object) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._writer, _write, path, data)
+            await loop.run_in_executor(self._writer, work, *arguments)
         except OSError as err:
             raise Hal0Error(
                 "state.write_failed",
@@ -123,6 +131,11 @@ class SlotStore:
 def env_text(env: dict[str, str]) -> bytes:
     """KEY=value lines, sorted; values cannot hold line ends by construction of the configuration."""
     return "".join(f"{key}={value}\n" for key, value in sorted(env.items())).encode()
+
+
+def _remove(directory: Path) -> None:
+    if directory.exists():
+        shutil.rmtree(directory)
 
 
 def _write(path: Path, data: bytes) -> None:

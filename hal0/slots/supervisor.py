@@ -197,6 +197,11 @@ class Supervisor:
             if name not in config.slots and _dropping(name) not in self._tasks:
                 self._keep(_dropping(name), functools.partial(self._drop, name), once=True)
 
+    async def gone(self, name: str) -> None:
+        """Return when a slot that is configured no more is unloaded and forgotten."""
+        if (drop := self._tasks.get(_dropping(SlotName(name)))) is not None:
+            await asyncio.wait([drop])
+
     async def _add(self, name: SlotName) -> None:
         past = await self._tools.store.read([name])
         infos = await self._lookout.containers()

@@ -93,6 +93,22 @@ async def test_ready_that_cannot_be_written_serves_says_so_and_is_written_later(
 
 
 @virtual_time
+async def test_an_unload_refused_after_an_unsaved_swap_leaves_the_swap_done(world: World, disk: Disk) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        world.engine.program = Program(ready_after_s=5)
+        swap = await hal0.supervisor.swap("primary", "two")
+        await hal0.reaches(Phase.WARMING)
+        disk.full = True
+        assert await ends(swap, 10) is JobState.DONE
+        assert await ends(await hal0.supervisor.unload("primary"), 10) is JobState.FAILED
+        assert hal0.primary.view().swap is None
+        disk.full = False
+        assert (await hal0.load()).state is JobState.DONE
+        assert hal0.primary.snapshot().model == "two"
+
+
+@virtual_time
 async def test_a_wish_that_changes_no_phase_survives_a_kill(world: World, engine: RoughEngine) -> None:
     async with world.hal0() as hal0:
         await hal0.load()
