@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from hal0.hardware import sysfs
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -25,7 +27,4 @@ def parse(meminfo: str) -> Memory:
 
 def read(root: Path = Path("/")) -> Memory:
     """Below `root`. Blocking, well below a millisecond; never raises."""
-    try:
-        return parse((root / "proc/meminfo").read_text())
-    except OSError:
-        return Memory(0, 0)
+    return parse(sysfs.text(root / "proc/meminfo") or "")
