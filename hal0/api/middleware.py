@@ -1,5 +1,6 @@
 """What every request passes: an id, the access check of its route, and one place that renders failures."""
 
+import itertools
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,9 @@ from hal0.errors import Hal0Error
 from hal0.vocab import REQUEST_ID, Access
 
 _log: Final = logging.getLogger("hal0.api")
+# A request's own id: a random word of this process, and a number. It identifies and proves nothing.
+_BOOT: Final = secrets.token_hex(4)
+_COUNT: Final = itertools.count()
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -69,7 +73,7 @@ def edge(check: AccessCheck) -> Middleware:
 def request_id_of(request: web.Request) -> str:
     """The client's own id when it is harmless, else a new one (16 hex digits)."""
     given = request.headers.get("X-Request-ID")
-    return given if given is not None and REQUEST_ID.match(given) else secrets.token_hex(8)
+    return given if given is not None and REQUEST_ID.match(given) else f"{_BOOT}{next(_COUNT):08x}"
 
 
 def _go_on(request: web.Request, route: Route | None) -> None:

@@ -1,10 +1,8 @@
 """Ties a request's way together: peek, resolve, gate, proxy, record."""
 
 import asyncio
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -23,14 +21,15 @@ from hal0.dispatch.trace import Trace
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock
 from hal0.observe.decisions import Decisions
-from hal0.providers.base import InferRequest, Serve
-from hal0.slots.handle import SlotHandle, Slots
+from hal0.providers.base import Forward, InferRequest, Serve
+from hal0.slots.handle import Serving, SlotHandle, Slots, SlotSnapshot
 from hal0.vocab import OnClientGone, SlotName
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLIENT_GONE: Final = 499
 # Answers like these say that the container should be looked at now.
 _SUSPICIOUS: Final = ("upstream.unreachable", "upstream.broken")
+_REMEMBERED: Final = 256  # decisions for the present table; clients ask for the same few models again and again
 
 
 class Dispatcher:
@@ -55,6 +54,8 @@ class Dispatcher:
         self._pool = Pool(connect_s=config.connect_timeout_s)
         self._spool = Spool(spool_dir)
         self._draining: set[asyncio.Task[None]] = set()
+        self._decided: dict[tuple[str, str | None], Decision] = {}
+        self._decided_by: Table | None = None
 
     def table(self) -> Table:
         """The routing table as it is now."""
@@ -77,22 +78,14 @@ class Dispatcher:
     ) -> web.StreamResponse:
         """One request on one path of the surface. Raises Hal0Error while nothing has been sent to the client."""
         loop = asyncio.get_running_loop()
-        trace = Trace(
-            request_id=request_id,
-            at=self._clock.now(),
-            started_at=loop.time(),
-            method=request.method,
-            path=request.path,
-            key_id=key_id,
-        )
+        trace = Trace(request_id, self._clock.now(), loop.time(), request.method, request.path, key_id)
+        body = None
         try:
             refuse_early(request.headers, self._config.json_limit)
-            body, peek = await self._read(request)
-            try:
-                trace.read_at = loop.time()
-                return await self._dispatch(request, row, body, peek, trace)
-            finally:
-                body.close()
+            _go_on(request)
+            body, peek = await read_json(request.content, self._spool, self._config.json_limit)
+            trace.read_at = loop.time()
+            return await self._dispatch(request, row, body, peek, trace)
         except Hal0Error as error:
             trace.failed(error)
             raise
@@ -103,13 +96,9 @@ class Dispatcher:
             trace.status, trace.code = 500, "system.internal"
             raise
         finally:
+            if body is not None:
+                body.close()
             self._decisions.add(trace.record(loop.time()))
-
-    async def _read(self, request: web.Request) -> tuple[Body, Peek]:
-        """The body. A client that asked first is told to go on only here, after everything that refuses early."""
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
-            request.transport.write(_CONTINUE)
-        return await read_json(request.content, self._spool, self._config.json_limit)
 
     async def _dispatch(
         self, request: web.Request, row: PathRow, body: Body, peek: Peek, trace: Trace
@@ -123,35 +112,28 @@ class Dispatcher:
         handle = self._slots.get(outcome.slot)
         if handle is None:  # deleted since the table was built
             raise Hal0Error("slot.not_found", f"cannot answer: slot {outcome.slot!r} is gone")
-        down = Downstream(request, row.dialect, trace.request_id, self._clock, keepalive_s=self._keepalive_s(row, peek))
-        down.headers |= {"X-Hal0-Slot": outcome.slot, "X-Hal0-Rule": outcome.rule}
-        with ExitStack() as stack:
-            stack.callback(down.close)
-            try:
-                admitted = await self._gate.enter(
-                    handle, stack, hold_s=self._hold_s(handle, peek, patience_s), patience_s=patience_s
-                )
-                trace.admitted_at = asyncio.get_running_loop().time()
-                trace.queue_position = admitted.position
-                if admitted.position is not None:
-                    down.headers["X-Hal0-Queue-Position"] = str(admitted.position)
-                return await self._send(
-                    _Sending(request, row, body, peek, trace, outcome, handle, admitted, down), stack
-                )
-            except Hal0Error as error:
-                if not down.started:
-                    raise
-                trace.failed(error)
-                return down.fail(error)
-            except Exception:
-                if down.started:
-                    down.cut()  # a second answer behind the first would be taken for a part of it
+        keepalive_s = self._config.keepalive_s or None if row.keepalive and peek.stream else None
+        down = Downstream(request, row.dialect, trace.request_id, self._clock, keepalive_s=keepalive_s)
+        down.headers["X-Hal0-Slot"] = outcome.slot
+        down.headers["X-Hal0-Rule"] = outcome.rule.value
+        try:
+            admitted = self._gate.straight(handle)
+            if admitted is None:
+                hold_s = self._hold_s(handle, peek, patience_s)
+                admitted = await self._gate.enter(handle, hold_s=hold_s, patience_s=patience_s)
+            return await self._send(_Sending(request, row, body, peek, trace, outcome, handle, down), admitted)
+        except Hal0Error as error:
+            if not down.started:
                 raise
-            finally:
-                trace.bytes_out = down.bytes_out
-
-    def _keepalive_s(self, row: PathRow, peek: Peek) -> float | None:
-        return self._config.keepalive_s or None if row.keepalive and peek.stream else None
+            trace.failed(error)
+            return down.fail(error)
+        except Exception:
+            if down.started:
+                down.cut()  # a second answer behind the first would be taken for a part of it
+            raise
+        finally:
+            down.close()
+            trace.bytes_out = down.bytes_out
 
     def _hold_s(self, handle: SlotHandle, peek: Peek, asked_s: float | None) -> float:
         """The client's wish, else the slot's, else the server's."""
@@ -162,50 +144,53 @@ class Dispatcher:
             return own
         return self._config.hold_stream_s if peek.stream else self._config.hold_s
 
-    async def _send(self, it: "_Sending", stack: ExitStack) -> web.StreamResponse:
-        """The request is counted in: send it the way its provider says."""
-        serving, snapshot = it.admitted.serving, it.admitted.snapshot
-        inferred = snapshot.provider.infer(
-            InferRequest(
-                path=it.row.path,
-                capability=it.row.capability,
-                model=it.decision.model or snapshot.model or "",
-                stream=it.peek.stream,
-                encoding_format=it.peek.encoding_format,
-                demo=snapshot.demo,
-            )
-        )
-        if isinstance(inferred, Serve):
-            return await ServedExchange(it.row.path, it.body, it.down, it.trace).run(inferred, serving)
-        out = Outbound(
-            endpoint=serving.endpoint,
-            forward=inferred,
-            query=_query(it.request),
-            client_headers=it.request.raw_headers,
-            body=it.body,
-            first_byte_s=snapshot.first_byte_timeout_s,
-            between_bytes_s=self._config.between_bytes_timeout_s,
-        )
-        relay = Relay(self._pool, out, it.down, it.trace)
-        stack.callback(relay.release)
-        serving.on_abort(relay.abort)
+    async def _send(self, it: "_Sending", admitted: Admitted) -> web.StreamResponse:
+        """The request is counted in: send it the way its provider says, and count it out when it has ended."""
+        serving, snapshot, position = admitted
+        it.trace.admitted_at = asyncio.get_running_loop().time()
+        it.trace.queue_position = position
+        if position is not None:
+            it.down.headers["X-Hal0-Queue-Position"] = str(position)
+        relay, draining = None, False
         try:
-            response = await relay.run()
+            inferred = snapshot.provider.infer(it.inference(snapshot))
+            if isinstance(inferred, Serve):
+                return await ServedExchange(it.row.path, it.body, it.down, it.trace).run(inferred, serving)
+            relay = Relay(self._pool, self._outbound(it, admitted, inferred), it.down, it.trace)
+            serving.on_abort(relay.abort)
+            return await relay.run()
         except (asyncio.CancelledError, ConnectionError):  # the client left
-            if snapshot.on_client_gone is OnClientGone.DRAIN:
-                self._drain(relay, stack.pop_all())
+            draining = relay is not None and snapshot.on_client_gone is OnClientGone.DRAIN
             raise
         finally:
             if it.trace.code in _SUSPICIOUS:
                 it.handle.suspect()
-        return response
+            if relay is not None and draining:
+                self._drain(relay, serving)
+            else:
+                if relay is not None:
+                    relay.release()
+                serving.end()
 
-    def _drain(self, relay: Relay, stack: ExitStack) -> None:
+    def _outbound(self, it: "_Sending", admitted: Admitted, forward: Forward) -> Outbound:
+        return Outbound(
+            endpoint=admitted.serving.endpoint,
+            forward=forward,
+            query=_query(it.request),
+            client_headers=it.request.raw_headers,
+            body=it.body,
+            first_byte_s=admitted.snapshot.first_byte_timeout_s,
+            between_bytes_s=self._config.between_bytes_timeout_s,
+        )
+
+    def _drain(self, relay: Relay, serving: Serving) -> None:
         """Let the slot finish in the background, still counted in."""
 
         async def work() -> None:
-            with stack:
+            try:
                 await relay.drain()
+            finally:
+                serving.end()
 
         task = asyncio.create_task(work())
         self._draining.add(task)
@@ -213,17 +198,27 @@ class Dispatcher:
 
     def decide(self, row: PathRow, model: str | None) -> Decision | Refusal:
         """Where a request with this path and model goes now; asks nobody and changes nothing."""
+        table = self._tables.current()
+        if table is not self._decided_by:
+            self._decided_by = table
+            self._decided.clear()
+        known = self._decided.get((row.path, model))
+        if known is not None:
+            return known
         ask = Ask(row, model, None if model is None else self._registry.fold(model))
-        return resolve(ask, self._tables.current(), self._in_flight, strict=self._config.strict_models)
+        outcome = resolve(ask, table, self._in_flight, strict=self._config.strict_models)
+        # With one candidate nothing that changes with every request has a say.
+        if isinstance(outcome, Decision) and len(outcome.candidates) == 1 and len(self._decided) < _REMEMBERED:
+            self._decided[row.path, model] = outcome
+        return outcome
 
     def _in_flight(self, slot: SlotName) -> int:
         handle = self._slots.get(slot)
         return 0 if handle is None else handle.in_flight
 
 
-@dataclass(slots=True)
-class _Sending:
-    """A request that its slot has taken."""
+class _Sending(NamedTuple):
+    """A request on its way to its slot."""
 
     request: web.Request
     row: PathRow
@@ -232,11 +227,28 @@ class _Sending:
     trace: Trace
     decision: Decision
     handle: SlotHandle
-    admitted: Admitted
     down: Downstream
+
+    def inference(self, slot: SlotSnapshot) -> InferRequest:
+        """What the provider is asked."""
+        return InferRequest(
+            path=self.row.path,
+            capability=self.row.capability,
+            model=self.decision.model or slot.model or "",
+            stream=self.peek.stream,
+            encoding_format=self.peek.encoding_format,
+        )
+
+
+def _go_on(request: web.Request) -> None:
+    """A client that asked first is told to send its body only here, after everything that refuses early."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(_CONTINUE)
 
 
 def _query(request: web.Request) -> bytes:
     """The query string as the client wrote it, with its question mark; b"" without one."""
-    _, mark, query = request.raw_path.partition("?")
-    return (mark + query.partition("#")[0]).encode("utf-8", "surrogateescape")
+    path = request.raw_path
+    if "?" not in path:
+        return b""
+    return ("?" + path.partition("?")[2].partition("#")[0]).encode("utf-8", "surrogateescape")

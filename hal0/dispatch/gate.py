@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from hal0.dispatch.admission import Admission, Go, Refuse, Wait, Waiter, admission, has_seen_load
 from hal0.errors import Hal0Error
@@ -23,9 +22,8 @@ class Place:
     position: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """A request that is counted in; `snapshot` is the slot as it was then, `position` as in Place."""
+class Admitted(NamedTuple):
+    """A request, counted in until `serving.end`; `snapshot` is the slot as it was then, `position` as in Place."""
 
     serving: Serving
     snapshot: SlotSnapshot
@@ -53,23 +51,26 @@ class Gate:
         """How many requests stand at the gate of a slot."""
         return len(self._lines.get(slot, ()))
 
-    async def enter(
-        self, handle: SlotHandle, stack: ExitStack, *, hold_s: float, patience_s: float | None
-    ) -> "Admitted":
-        """Wait until the slot takes the request; leaving `stack` counts it out again.
+    def straight(self, handle: SlotHandle) -> Admitted | None:
+        """The way of most requests: the slot has room and nobody waits for it. None: `enter`."""
+        if handle.name in self._lines:
+            return None
+        snapshot = handle.snapshot()
+        if not snapshot.routable or (snapshot.max_inflight is not None and handle.in_flight >= snapshot.max_inflight):
+            return None
+        return Admitted(handle.serving(), snapshot)
+
+    async def enter(self, handle: SlotHandle, *, hold_s: float, patience_s: float | None) -> Admitted:
+        """Wait until the slot takes the request.
 
         Raises the refusal. A cancelled caller leaves the line; the load it asked for goes on.
         """
-        if handle.name not in self._lines:  # nobody waits: most requests go straight through
-            snapshot = handle.snapshot()
-            if snapshot.routable and (snapshot.max_inflight is None or handle.in_flight < snapshot.max_inflight):
-                return Admitted(stack.enter_context(handle.serving()), snapshot)
         line = self._lines.setdefault(handle.name, [])
         place = Place(Waiter(arrived=self._clock.now(), hold_s=hold_s, ahead=len(line), patience_s=patience_s))
         line.append(place)
         try:
             snapshot = await self._stand(handle, line, place)
-            return Admitted(stack.enter_context(handle.serving()), snapshot, place.position)
+            return Admitted(handle.serving(), snapshot, place.position)
         finally:
             line.remove(place)
             if not line:

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiohttp import StreamReader
 from aiohttp.http_exceptions import HttpProcessingError
@@ -23,8 +22,7 @@ _SLICE_BYTES: Final = 16 * 1024
 _SILENCE_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Peek:
+class Peek(NamedTuple):
     """What routing knows of a body; `model` is None when missing or empty."""
 
     model: str | None

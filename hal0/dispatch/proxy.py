@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
@@ -28,8 +27,7 @@ _MAX_READ_BYTES: Final = 64 << 20
 DRAIN_LIMIT_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outbound:
+class Outbound(NamedTuple):
     """What goes to the slot. `query` is the client's, with its question mark, or b""."""
 
     endpoint: Endpoint
@@ -79,7 +77,7 @@ class Relay:
             return await self._converted(head)
         assert self._connection is not None
         if self._connection.complete and not _is_events(head):
-            return await self._whole(head)
+            return self._whole(head)
         self._down.start(head.status, head.reason, head.headers, self._length(head))
         return await self._stream()
 
@@ -191,9 +189,13 @@ class Relay:
             return self._down.fail(error)
         return self._down.finish()
 
-    async def _whole(self, head: Head) -> web.StreamResponse:
+    def _whole(self, head: Head) -> web.StreamResponse:
         """A small answer that came in one piece goes out in one piece."""
-        body = b"".join([chunk async for chunk in self._chunks()])
+        assert self._connection is not None
+        body = self._connection.rest()
+        if self._out.forward.fingerprint is not None:
+            mark = Mark(self._out.forward.fingerprint)
+            body = mark.feed(body) + mark.end()
         self._trace.meter.saw(body)
         return self._down.answer(head.status, head.reason, head.headers, body)
 

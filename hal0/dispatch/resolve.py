@@ -24,8 +24,7 @@ _SLOTS_FOR: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What is known of a request: its path, the model as asked, and the id that this spelling means."""
 
     path: PathRow

@@ -8,7 +8,7 @@ from hal0.errors import Hal0Error
 from hal0.observe.decisions import DecisionRecord
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Trace:
     """Mutable, owned by one request. `*_at` are the event loop's seconds, `at` the clock's."""
 

@@ -7,8 +7,7 @@ this one leaves out everything else: no redirects, cookies, TLS, decompression.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable
-from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import httptools
 
@@ -21,8 +20,7 @@ _LOW_WATER_BYTES: Final = 16 * 1024
 _MAX_HEAD_BYTES: Final = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """An answer's status line and headers, as the slot spelled them."""
 
     status: int
@@ -122,6 +120,13 @@ class Connection(asyncio.Protocol):
             self._paused = False
             self._heard_at = self._loop.time()
             self._transport.resume_reading()
+        return data
+
+    def rest(self) -> bytes:
+        """All that is left of a complete answer."""
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        self._buffered = 0
         return data
 
     def abort(self, error: Exception) -> None:

@@ -2,8 +2,7 @@
 
 import re
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hal0.lib import jsonio
 
@@ -16,8 +15,7 @@ _USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 _TIMINGS: Final = re.compile(rb'"timings"\s*:\s*(\{[^{}]*\})')
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens as the engine counted them; None where it did not say."""
 
     prompt_tokens: int | None = None
@@ -41,6 +39,8 @@ class Meter:
     def usage(self) -> Usage:
         text = b"".join((self._first, *self._last))
         usage, timings = _last_object(_USAGE, text), _last_object(_TIMINGS, text)
+        if not usage and not timings:
+            return Usage()
         return Usage(
             prompt_tokens=_number(usage, "prompt_tokens", "input_tokens") or _number(timings, "prompt_n"),
             completion_tokens=_number(usage, "completion_tokens", "output_tokens") or _number(timings, "predicted_n"),

@@ -106,7 +106,7 @@ class SlotHandle(Protocol):
         ...
 
     def serving(self) -> Serving:
-        """Count a request in, until its `end`. Raises slot.loading when the slot is not routable at this very moment."""
+        """Count a request in, until its `end`. Raises slot.loading when the slot is not routable at this moment."""
         ...
 
     def suspect(self) -> None:

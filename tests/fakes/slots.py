@@ -1,8 +1,7 @@
 """Slots without containers: phases are set by the test, counting and waiting are the real contract's."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,12 +59,16 @@ LOADING: Mapping[str, Any] = {"phase": Phase.WARMING, "want": Want.LOADED}
 
 
 class FakeServing:
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, on_end: Callable[["FakeServing"], None]) -> None:
         self.endpoint = endpoint
+        self._on_end = on_end
         self.callbacks: list[Callable[[Hal0Error], None]] = []
 
     def on_abort(self, callback: Callable[[Hal0Error], None]) -> None:
         self.callbacks.append(callback)
+
+    def end(self) -> None:
+        self._on_end(self)
 
 
 class FakeSlot:
@@ -116,18 +119,17 @@ class FakeSlot:
             for callback in serving.callbacks:
                 callback(error)
 
-    @contextmanager
-    def serving(self) -> Iterator[FakeServing]:
+    def serving(self) -> FakeServing:
         if self._value.endpoint is None:
             raise Hal0Error("slot.loading", "cannot answer yet")
-        serving = FakeServing(self._value.endpoint)
+        serving = FakeServing(self._value.endpoint, self._ended)
         self.servings.append(serving)
         self.count(1)
-        try:
-            yield serving
-        finally:
-            self.servings.remove(serving)
-            self.count(-1)
+        return serving
+
+    def _ended(self, serving: FakeServing) -> None:
+        self.servings.remove(serving)
+        self.count(-1)
 
     def suspect(self) -> None:
         self.suspected += 1
