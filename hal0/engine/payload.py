@@ -33,11 +33,15 @@ class Feature(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostProfile:
-    """What this host refuses, each with its reason in one line, and the file and process limits it can grant."""
+    """What this host refuses, each with its reason in one line, and the file and process limits it can grant.
+
+    `rootless`: podman runs without root rights, where a container may have a network of its own without a bridge.
+    """
 
     left_out: Mapping[Feature, str] = field(default_factory=lambda: MappingProxyType({}))
     nofile: int | None = None  # set where podman's own default may not be raised to
     nproc: int | None = None
+    rootless: bool = False
 
     def allows(self, feature: Feature) -> bool:
         return feature not in self.left_out
@@ -85,8 +89,11 @@ def _network(spec: ContainerSpec, profile: HostProfile) -> dict[str, Any]:
     if spec.network in {"host", "none"}:
         return {"netns": {"nsmode": spec.network}}
     if spec.network == "bridge" and not profile.allows(Feature.BRIDGE):
-        return {"netns": {"nsmode": "host"}}
-    network: dict[str, Any] = {"netns": {"nsmode": "bridge"}}
+        if not profile.rootless:
+            return {"netns": {"nsmode": "host"}}
+        network: dict[str, Any] = {"netns": {"nsmode": "default"}}  # slirp4netns or pasta; both publish ports
+    else:
+        network = {"netns": {"nsmode": "bridge"}}
     if spec.network != "bridge":
         network["networks"] = {spec.network: {}}
     if (publish := spec.publish) is not None:

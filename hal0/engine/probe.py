@@ -74,7 +74,7 @@ class HostProbe:
     async def _find(self, transport: Transport, image: str) -> ProbeResult:
         version = await transport.ping()
         key = f"{self._facts.boot_id} {self._facts.kernel} podman {version} uid {self._facts.uid} {transport.socket}"
-        cached = await asyncio.to_thread(_load, self._cache, key)
+        cached = await asyncio.to_thread(_load, self._cache, key, self._facts)
         if cached is not None:
             return cached
         await self._sweep(transport)
@@ -101,7 +101,7 @@ class HostProbe:
 def static_profile(facts: HostFacts) -> HostProfile:
     """What can be said without trying."""
     left_out = {Feature.SELINUX: _SELINUX_REASON} if facts.selinux_enforcing else {}
-    return HostProfile(left_out)
+    return HostProfile(left_out, rootless=facts.uid != 0)
 
 
 async def _search(trial: "_Trial", facts: HostFacts) -> tuple[HostProfile, str | None]:
@@ -187,13 +187,13 @@ def _not_ours(image: Mapping[str, Any]) -> bool:
     return not any("hal0" in str(name) for name in image.get("Names") or ())
 
 
-def _load(cache: Path, key: str) -> ProbeResult | None:
+def _load(cache: Path, key: str, facts: HostFacts) -> ProbeResult | None:
     try:
         document = loads(cache.read_bytes())
         if document["schema"] != _SCHEMA or document["key"] != key:
             return None
         left_out = {Feature(name): str(why) for name, why in document["left_out"].items()}
-        profile = HostProfile(left_out, nofile=document["nofile"], nproc=document["nproc"])
+        profile = HostProfile(left_out, nofile=document["nofile"], nproc=document["nproc"], rootless=facts.uid != 0)
         return ProbeResult(key, profile, document["engine"])
     except (OSError, JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
         return None  # a cache: a damaged one is found out again

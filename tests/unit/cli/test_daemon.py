@@ -81,6 +81,7 @@ def test_down_does_not_wait_for_ever(started: Callable[..., int], hal0ctl: Run) 
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[]", '{"pid": 1}', f'{{"pid": {os.getpid()}, "url": "u", "socket": "s"}}', '{"pid": "x", "url": 1}'],
+    ids=["empty", "broken", "no-object", "incomplete", "another-program", "wrong-types"],
 )
 def test_a_lock_that_nobody_holds_names_nobody(paths: Paths, content: str) -> None:
     """Also when its pid lives on as another program's, such as this test's."""

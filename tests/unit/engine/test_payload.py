@@ -1,6 +1,7 @@
 """The create body: what every container gets, and what a restricted host loses item by item."""
 
 from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,6 +56,17 @@ def test_mounts_devices_and_groups_are_given_one_by_one() -> None:
         ("none", None, ORDINARY, {"netns": {"nsmode": "none"}}),
         ("hal0-x", None, ORDINARY, {"netns": {"nsmode": "bridge"}, "networks": {"hal0-x": {}}}),
         ("bridge", Publish(8081, 8080), without(Feature.BRIDGE), {"netns": {"nsmode": "host"}}),
+        (
+            "bridge",
+            Publish(8081, 8080),
+            replace(without(Feature.BRIDGE), rootless=True),
+            {
+                "netns": {"nsmode": "default"},
+                "portmappings": [
+                    {"host_ip": "127.0.0.1", "host_port": 8081, "container_port": 8080, "protocol": "tcp"}
+                ],
+            },
+        ),
         (
             "bridge",
             Publish(8081, 8080),
