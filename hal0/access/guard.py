@@ -6,10 +6,9 @@ smells of one (its headers, its account, a foreign host name or page) takes that
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from hal0.errors import Hal0Error
@@ -26,8 +25,7 @@ _USE_THE_SOCKET: Final = "On the machine itself use hal0ctl: it goes through hal
 _COME_CLOSER: Final = "Call from a program on the machine itself, for example through: ssh -L 8080:localhost:8080 HOST"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class Caller(NamedTuple):
     """What is known of whoever sent a request, before its body is read.
 
     `operator`: it came through hal0's Unix socket. `peer` is the address of the other end, `hosts` every Host header,

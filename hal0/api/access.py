@@ -1,10 +1,11 @@
 """Gathers what is known of a caller and lets the access rule decide, before a byte of the body is read."""
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
@@ -27,30 +28,28 @@ class Door:
         self._keyless_off = keyless_off
         self._owners = owners
         self._own_uid = os.geteuid()
+        self._unix: WeakKeyDictionary[asyncio.Transport, bool] = WeakKeyDictionary()
 
     async def __call__(self, request: web.Request, access: Access) -> Principal:
         """Raises auth.required, or request.invalid for what has no one meaning."""
-        caller = self._caller(request)
-        if access is Access.INFERENCE and not caller.operator and is_loopback(caller.peer):
-            caller = replace(caller, peer_uid=await self._peer_uid(request))
+        transport, headers = request.transport, request.headers
+        if transport is not None and self._is_unix(transport):
+            caller = Caller(operator=True, hosts=tuple(headers.getall("Host", ())))
+        else:
+            peer = request.remote
+            caller = Caller(
+                peer=peer,
+                hosts=tuple(headers.getall("Host", ())),
+                origin=headers.get("Origin"),
+                forwarded=forwarding_header(headers),
+                peer_uid=await self._peer_uid(transport) if access is Access.INFERENCE and is_loopback(peer) else None,
+                own_uid=self._own_uid,
+                keyless_off=self._off(),
+            )
         refusal = decide(access, caller)
         if refusal is not None:
             raise refusal
         return _OPERATOR if caller.operator else _LOCAL
-
-    def _caller(self, request: web.Request) -> Caller:
-        headers = request.headers
-        hosts = tuple(headers.getall("Host", ()))
-        if _is_unix(request):
-            return Caller(operator=True, hosts=hosts)
-        return Caller(
-            peer=request.remote,
-            hosts=hosts,
-            origin=headers.get("Origin"),
-            forwarded=forwarding_header(headers),
-            own_uid=self._own_uid,
-            keyless_off=self._off(),
-        )
 
     def _off(self) -> str | None:
         config = self._config()
@@ -60,15 +59,18 @@ class Door:
             return "access.hosts is set, so hal0 stands behind a proxy"
         return self._keyless_off
 
-    async def _peer_uid(self, request: web.Request) -> int | None:
-        transport = request.transport
+    async def _peer_uid(self, transport: asyncio.Transport | None) -> int | None:
         if transport is None:  # the client has left already
             return None
+        if (known := self._owners.known(transport)) is not None:
+            return known
         peer, own = (transport.get_extra_info(end)[:2] for end in ("peername", "sockname"))
         return await self._owners.of_peer(transport, peer, own)
 
-
-def _is_unix(request: web.Request) -> bool:
-    """By the listening side: only a Unix socket is bound to a path."""
-    sock = request.get_extra_info("socket")
-    return sock is not None and sock.family == socket.AF_UNIX
+    def _is_unix(self, transport: asyncio.Transport) -> bool:
+        """By the listening side: only a Unix socket is bound to a path."""
+        known = self._unix.get(transport)
+        if known is None:
+            sock = transport.get_extra_info("socket")
+            known = self._unix[transport] = sock is not None and sock.family == socket.AF_UNIX
+        return known

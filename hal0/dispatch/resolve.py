@@ -32,7 +32,8 @@ class Ask(NamedTuple):
     model: str | None
 
 
-class Tried(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Tried:
     rule: Rule
     hit: bool
     fact: str

@@ -120,7 +120,7 @@ async def test_a_model_of_the_wrong_kind_is_a_conflict(w: World) -> None:
     assert await refused(w, body) == (409, "dispatch.capability_mismatch")
     (record,) = w.decisions
     assert record.status == 409
-    assert record.tried[-1][:2] == ("preemption", True)
+    assert (record.tried[-1].rule, record.tried[-1].hit) == ("preemption", True)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ async def test_strict_mode_guesses_nothing(tmp_path: Path, model: str | None, st
     async with world(tmp_path, strict_models=True) as w:
         assert await refused(w, jsonio.dumps({"model": model})) == (status, code)
         (record,) = w.decisions
-        assert [tried[0] for tried in record.tried] == [
+        assert [tried.rule for tried in record.tried] == [
             "address", "preemption", "registry", "passthrough", "prefetch", "capability"
         ]  # fmt: skip
 

@@ -4,6 +4,7 @@ import asyncio
 import io
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -24,7 +25,7 @@ def record(request_id: str, **changes: object) -> DecisionRecord:
         connect_ms=None, first_byte_ms=None, total_ms=1.5, overhead_ms=0.2, bytes_out=3, prompt_tokens=None,
         completion_tokens=None, tokens_per_second=None,
     )  # fmt: skip
-    return plain._replace(**changes)  # type: ignore[arg-type]
+    return replace(plain, **changes)  # type: ignore[arg-type]
 
 
 def test_the_newest_record_of_an_id_is_found_and_the_oldest_are_forgotten() -> None:
@@ -45,10 +46,10 @@ async def test_every_request_becomes_one_structured_line(log_text: io.StringIO) 
     assert log_text.getvalue() == "", "nothing is written on a request's way"
     await log.close()
     first, second = map(jsonio.loads, log_text.getvalue().splitlines())
-    assert first["at"] == "1970-01-01T00:00:00.000Z"
-    assert first["tried"] == [["address", True, "fact\nwith a break"]]
-    assert (first["logger"], first["level"], first["status"]) == ("hal0.request", "info", 200)
-    assert (second["request_id"], second["status"]) == ("b", 503)
+    assert (first["at"], first["logger"], first["level"]) == ("1970-01-01T00:00:00.000Z", "hal0.request", "info")
+    assert first["request"]["tried"] == [{"rule": "address", "hit": True, "fact": "fact\nwith a break"}]
+    assert first["request"]["status"] == 200
+    assert (second["request"]["request_id"], second["request"]["status"]) == ("b", 503)
 
 
 async def test_lines_are_written_without_being_asked_for(log_text: io.StringIO) -> None:
