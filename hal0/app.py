@@ -39,6 +39,7 @@ from hal0.models.registry import Registry
 from hal0.observe.decisions import Decisions
 from hal0.providers.catalog import PROVIDERS
 from hal0.services import About, Services
+from hal0.slots.custom import CustomSlots
 from hal0.slots.effects import Effects
 from hal0.slots.jobs import Jobs
 from hal0.slots.plan import Place
@@ -102,6 +103,8 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
         stack.push_async_callback(dispatcher.close)
         await supervisor.start()
         stack.push_async_callback(supervisor.close)
+        custom = CustomSlots(live, supervisor, store)
+        stack.push_async_callback(custom.close)
         for work in (
             live.follow(supervisor.apply),
             jobs.keep_saving(),
@@ -114,6 +117,7 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
             config_problem=lambda: live.problem,
             clock=clock,
             supervisor=supervisor,
+            custom=custom,
             dispatcher=dispatcher,
             registry=registry,
             jobs=jobs,

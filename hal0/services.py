@@ -18,6 +18,7 @@ from hal0.events.bus import Bus
 from hal0.lib.clock import Clock
 from hal0.models.registry import Registry
 from hal0.paths import Paths
+from hal0.slots.custom import CustomSlots
 from hal0.slots.jobs import Jobs
 from hal0.slots.supervisor import Supervisor
 
@@ -64,6 +65,7 @@ class Services:
     config: Callable[[], RootConfig]
     clock: Clock
     supervisor: Supervisor
+    custom: CustomSlots
     dispatcher: Dispatcher
     registry: Registry
     jobs: Jobs

@@ -9,7 +9,18 @@ from hal0.wire.base import NothingView, View
 from hal0.wire.events import EventView
 from hal0.wire.jobs import JobsView, JobView
 from hal0.wire.models import DemoView, EntriesView
-from hal0.wire.slots import FailureView, LoadRequest, LogsView, SlotsView, SlotView, SwapRequest, UnloadRequest
+from hal0.wire.slots import (
+    CreateRequest,
+    DeletedView,
+    DraftView,
+    FailureView,
+    LoadRequest,
+    LogsView,
+    SlotsView,
+    SlotView,
+    SwapRequest,
+    UnloadRequest,
+)
 from hal0.wire.system import HealthView, ImageRequest, ImagesView, ImageView, StatusView
 
 _SLOT: Final = "/api/slots/{name}"
@@ -35,6 +46,9 @@ ROUTES: Final = (
     _show("/api/events", events.events, "What is, then every change.", EventView, "after"),
     _show("/api/slots", slots.list_slots, "List the slots.", SlotsView),
     _show(_SLOT, slots.get_slot, "Show one slot.", SlotView),
+    _do("/api/slots", slots.create, "Make a slot.", CreateRequest, SlotView),
+    _do("/api/slots/draft", slots.draft, "Check a slot without making it.", CreateRequest, DraftView),
+    Route("DELETE", _SLOT, slots.delete, Access.ADMIN, "Unload a slot and delete it.", response=DeletedView),
     _do(f"{_SLOT}/load", slots.load, "Load a slot.", LoadRequest, JobView),
     _do(f"{_SLOT}/unload", slots.unload, "Drain a slot, then stop it.", UnloadRequest, JobView),
     _do(f"{_SLOT}/restart", slots.restart, "Unload, then load again.", LoadRequest, JobView),

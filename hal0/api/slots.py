@@ -16,7 +16,17 @@ from hal0.services import SERVICES
 from hal0.slots.supervisor import Supervisor
 from hal0.vocab import Want
 from hal0.wire.base import NothingView
-from hal0.wire.slots import LoadRequest, LogLineView, LogsView, SlotsView, SwapRequest, UnloadRequest
+from hal0.wire.slots import (
+    CreateRequest,
+    DeletedView,
+    DraftView,
+    LoadRequest,
+    LogLineView,
+    LogsView,
+    SlotsView,
+    SwapRequest,
+    UnloadRequest,
+)
 
 _TAIL: Final = 200
 _LONGEST_TAIL: Final = 10_000  # a screenful for people is 50 lines; a container's log is bounded anyway
@@ -29,6 +39,24 @@ async def list_slots(request: web.Request) -> web.Response:
 
 async def get_slot(request: web.Request) -> web.Response:
     return answer(request.app[SERVICES].supervisor.slot(request.match_info["name"]).view())
+
+
+async def create(request: web.Request) -> web.Response:
+    body = await body_as(request, CreateRequest)
+    return answer(await request.app[SERVICES].custom.create(body.name, body.model_extra or {}), status=201)
+
+
+async def draft(request: web.Request) -> web.Response:
+    body = await body_as(request, CreateRequest)
+    made = await request.app[SERVICES].custom.draft(body.name, body.model_extra or {})
+    return answer(DraftView(name=body.name, file=str(made.file), text=made.text))
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Answers when the slot is unloaded and gone, which may take as long as its open streams do."""
+    name = request.match_info["name"]
+    await request.app[SERVICES].custom.delete(name)
+    return answer(DeletedView(name=name))
 
 
 async def load(request: web.Request) -> web.Response:

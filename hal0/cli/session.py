@@ -65,6 +65,14 @@ class Session:
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
 
+    def confirm(self, question: str) -> None:
+        """Returns when the answer is yes: by -y, or on a terminal. Raises click.Abort for a no."""
+        if self.yes:
+            return
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"{question} There is nobody to ask: give -y to go on")
+        click.confirm(question, abort=True, err=True)
+
     def rows(self, items: Sequence[Json], columns: Sequence[Column], *, name: str = "name") -> None:
         """A list in the format asked for; `name` is the member that `-o name` prints."""
         if self.machine:

@@ -1,6 +1,6 @@
 """`hal0ctl slot`: what one slot is and does, and the verbs that change it."""
 
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -13,9 +13,13 @@ from hal0.cli.session import Session
 from hal0.cli.slots import COLUMNS, ROUTABLE, by_name, details
 from hal0.cli.watch import watched
 from hal0.client import ApiError, ClientError, Json
+from hal0.vocab import Device, ProviderName
+
+# hal0 answers when the slot is gone; another load may have begun since it was unloaded.
+DELETE_S: Final = 240.0
 
 
-@noun(short_help="Slots: list, show, load, unload, restart, swap.")
+@noun(short_help="Slots: list, show, create, load, unload, swap, delete.")
 def slot() -> None:
     """Slots: the containers that answer requests."""
 
@@ -40,6 +44,62 @@ def show(session: Session, *, name: str) -> None:
     """State, model, engine, containers, and why it failed if it did."""
     view = session.client().get(f"/api/slots/{name}")
     session.value(view, details(view), name=name)
+
+
+@subcommand(slot, "hal0ctl slot create coder --model qwen3-4b-q4_k_m --load")
+@click.argument("name")
+@click.option("--model", type=ModelName(), required=True, help="What it serves.")
+@click.option("--provider", type=click.Choice([p.value for p in ProviderName]), help="The engine (default: llama.cpp).")
+@click.option("--device", type=click.Choice([d.value for d in Device]), help="Where it runs (default: auto).")
+@click.option("--ctx", "context_size", type=int, metavar="TOKENS", help="Context length.")
+@click.option("--parallel", type=int, metavar="N", help="Requests at the same time.")
+@click.option(
+    "--idle-timeout", "idle_timeout_s", type=float, metavar="SEC", help="Quiet for so long is idle; 0: never."
+)
+@click.option("--port", type=int, help="A port of its own on loopback.")
+@click.option("--arg", "arguments", metavar="K=V", multiple=True, help="An argument of the engine: flash-attn=on.")
+@click.option("--load", "load_it", is_flag=True, help="Load it at once.")
+@click.option("--dry-run", is_flag=True, help="Check, and print the file that would be written.")
+@follow.no_wait()
+def create(
+    session: Session,
+    *,
+    name: str,
+    arguments: tuple[str, ...],
+    load_it: bool,
+    dry_run: bool,
+    no_wait: bool,
+    **given: Any,
+) -> Exit:
+    """Make a slot of your own, kept in slots.d."""
+    client = session.client()
+    body = {"name": name, **{key: value for key, value in given.items() if value is not None}}
+    if arguments:
+        body["extra_args"] = [word for argument in arguments for word in _engine_words(argument)]
+    if dry_run:
+        draft = client.post("/api/slots/draft", body)
+        session.note(f"would write {draft['file']}")
+        session.value(draft, draft["text"])
+        return Exit.DONE
+    view = client.post("/api/slots", body)
+    if load_it:
+        return _verb(session, name, "load", {}, no_wait)
+    session.value(view, "", name=name)
+    session.note(f"{name} is made. Load it: hal0ctl slot load {name}")
+    return Exit.DONE
+
+
+@subcommand(slot, "hal0ctl slot delete coder -y")
+@click.argument("name", type=SlotName())
+def delete(session: Session, *, name: str) -> None:
+    """Unload a slot of your own, and delete its state and its configuration."""
+    client = session.client()
+    view = client.get(f"/api/slots/{name}")
+    if not view["builtin"]:  # those are refused by hal0 itself, in its words
+        session.confirm(f"Delete slot {name} ({view['state']}, {view['model'] or 'no model'})?")
+        follow.finished(session, client, client.post(f"/api/slots/{name}/unload"))
+    session.value(client.request("DELETE", f"/api/slots/{name}", timeout_s=DELETE_S), "", name=name)
+    session.note(f"{name} is deleted")
 
 
 @subcommand(slot, "hal0ctl slot load primary")
@@ -141,6 +201,14 @@ def failure(session: Session, *, name: str) -> None:
     view = session.client().get(f"/api/slots/{name}/failure")
     lines = [f"{view['message']}   [{view['code']}]", *view["log_tail"]]
     session.value(view, "\n".join(lines))
+
+
+def _engine_words(argument: str) -> list[str]:
+    """`flash-attn=on` and `--flash-attn=on` are `--flash-attn on`; without a value it is a flag."""
+    key, _, value = argument.partition("=")
+    if not key.strip("-"):
+        raise click.UsageError(f"--arg {argument!r}: write NAME=VALUE or NAME")
+    return [key if key.startswith("-") else f"--{key}", *([value] if value else [])]
 
 
 def _verb(session: Session, name: str, verb: str, body: Json, no_wait: bool) -> Exit:

@@ -1,10 +1,11 @@
 """Change TOML files the way a careful person would: comments and order stay, a stale edit is refused."""
 
+import contextlib
 import copy
 import hashlib
 import stat
 import tomllib
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -75,32 +76,73 @@ def edited(text: str, edits: Sequence[Edit]) -> str:
 
 
 def save(
-    paths: Paths, file: Path, edits: Sequence[Edit], *, expected: str, environ: Mapping[str, str] | None = None
+    paths: Paths,
+    file: Path,
+    edits: Sequence[Edit],
+    *,
+    expected: str,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Loaded:
     """Edit one file of the configuration, if it is still the revision `expected` and the whole stays valid.
 
     Returns the configuration that then holds. Raises config.conflict, config.invalid or state.write_failed, and
     leaves the file as it was. Blocking.
     """
-    try:
+    with _writing(file):
         _expect(file, expected)
-        old, mode = _read(file)
-        text = edited(old, edits)
-        loaded = load(paths, environ, texts={file: text})
-        _expect(file, expected)  # validation took a moment
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, text.encode(), mode=mode)
-    except OSError as error:
-        raise Hal0Error("state.write_failed", f"cannot write {file}: {error.strerror}") from error
+        before = read_text(file)
+    text = edited(before, edits)
+    return write(paths, {file: text}, expected={file: expected}, environ=environ, overrides=overrides)
+
+
+def write(
+    paths: Paths,
+    texts: Mapping[Path, str | None],
+    *,
+    expected: Mapping[Path, str],
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """Put these texts into their files (None: remove the file), in their order; as `save` does.
+
+    What is checked is the whole after the last of them.
+    """
+    loaded = load(paths, environ, overrides, texts=texts)
+    for file in texts:
+        with _writing(file):
+            _expect(file, expected[file])
+    for file, text in texts.items():
+        with _writing(file):
+            if text is None:
+                file.unlink(missing_ok=True)
+            else:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(file, text.encode(), mode=_mode(file))
     return loaded
 
 
-def _read(file: Path) -> tuple[str, int]:
-    """Text and mode of the file; those of a new one where there is none."""
+def read_text(file: Path) -> str:
+    """The file's text, empty where there is none. Blocking."""
     try:
-        return file.read_text(encoding="utf-8"), stat.S_IMODE(file.stat().st_mode)
+        return file.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
-        return "", _NEW_FILE_MODE
+        return ""
+
+
+@contextlib.contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Hal0Error("state.write_failed", f"cannot write {file}: {error.strerror}") from error
+
+
+def _mode(file: Path) -> int:
+    try:
+        return stat.S_IMODE(file.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return _NEW_FILE_MODE
 
 
 def _expect(file: Path, expected: str) -> None:

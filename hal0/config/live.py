@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
-from hal0.config.load import Loaded, load
+from hal0.config.custom import Sources
+from hal0.config.load import Loaded
 from hal0.config.root import RootConfig
 from hal0.config.watch import changes
 from hal0.errors import Hal0Error
@@ -13,32 +14,50 @@ from hal0.paths import Paths
 
 log = logging.getLogger(__name__)
 
+Apply: TypeAlias = Callable[[RootConfig], Awaitable[None]]
+
 
 class LiveConfig:
-    """`root` is always a valid configuration; `problem` says why the files on disk are not in force, if so."""
+    """`root` is always a valid configuration; `problem` says why the files on disk are not in force, if so.
+
+    What reads the files and what writes them takes turns: an edit of hal0's own is never applied twice or half.
+    """
 
     def __init__(self, paths: Paths, loaded: Loaded, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> None:
-        self._paths = paths
-        self._environ = environ
-        self._overrides = overrides
+        self.sources = Sources(paths, environ, overrides)
         self.root: RootConfig = loaded.root
         self.problem: Hal0Error | None = None
+        self._turn = asyncio.Lock()
 
-    async def follow(self, apply: Callable[[RootConfig], Awaitable[None]]) -> None:
+    async def follow(self, apply: Apply) -> None:
         """Apply every saved change, for ever."""
-        async for _ in changes(self._paths):
+        async for _ in changes(self.sources.paths):
             await self.reread(apply)
 
-    async def reread(self, apply: Callable[[RootConfig], Awaitable[None]]) -> None:
+    async def reread(self, apply: Apply) -> None:
         """Read the files again; a wrong one leaves everything as it is and is reported."""
-        try:
-            loaded = await asyncio.to_thread(load, self._paths, self._environ, self._overrides)
-        except Hal0Error as err:
-            self.problem = err
-            log.error("the saved configuration is not in force: %s", err.message)  # noqa: TRY400  it says it all
-            return
+        async with self._turn:
+            try:
+                loaded = await asyncio.to_thread(self.sources.load)
+            except Hal0Error as err:
+                self.problem = err
+                log.error("the saved configuration is not in force: %s", err.message)  # noqa: TRY400  it says it all
+                return
+            if await self._enforce(loaded, apply):
+                log.info("the saved configuration is in force")
+
+    async def edit(self, write: Callable[[Sources], Loaded], apply: Apply) -> None:
+        """Change the files by `write` (blocking, on a thread of its own); in force when this returns.
+
+        Raises what `write` raises; then nothing has changed. Not to be cancelled in the middle.
+        """
+        async with self._turn:
+            await self._enforce(await asyncio.to_thread(write, self.sources), apply)
+
+    async def _enforce(self, loaded: Loaded, apply: Apply) -> bool:
         self.problem = None
-        if loaded.root != self.root:
-            self.root = loaded.root
-            await apply(loaded.root)
-            log.info("the saved configuration is in force")
+        if loaded.root == self.root:
+            return False
+        self.root = loaded.root
+        await apply(loaded.root)
+        return True

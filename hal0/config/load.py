@@ -65,12 +65,13 @@ def load(
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     *,
-    texts: Mapping[Path, str] | None = None,
+    texts: Mapping[Path, str | None] | None = None,
 ) -> Loaded:
     """The configuration in force. Blocking (a few small files); call it off the event loop.
 
     `overrides` are the command line's, by dotted key (`{"server.port": 8090}`). `texts` stand in for files that are
-    about to be written. Raises config.invalid with every fault of every source in `details.faults`.
+    about to be written, None for one that is about to go. Raises config.invalid with every fault of every source in
+    `details.faults`.
     """
     layers = _Layers()
     for file in config_files(paths, texts or {}):
@@ -84,17 +85,19 @@ def load(
     return Loaded(root, MappingProxyType(layers.origins))
 
 
-def config_files(paths: Paths, texts: Mapping[Path, str] = MappingProxyType({})) -> list[Path]:
+def config_files(paths: Paths, texts: Mapping[Path, str | None] = MappingProxyType({})) -> list[Path]:
     """The files that make up the configuration, in the order in which they count."""
     slots = {path for path in texts if path.parent == paths.slots_config_dir}
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         slots |= {path for path in paths.slots_config_dir.iterdir() if path.suffix == ".toml" and path.name[0] != "."}
-    return [paths.config_file, *sorted(slots)]
+    gone = {path for path, text in texts.items() if text is None}
+    return [paths.config_file, *sorted(slots - gone)]
 
 
-def _read_file(file: Path, paths: Paths, texts: Mapping[Path, str], layers: _Layers) -> None:
+def _read_file(file: Path, paths: Paths, texts: Mapping[Path, str | None], layers: _Layers) -> None:
     try:
-        text = texts[file] if file in texts else file.read_text(encoding="utf-8")
+        given = texts.get(file)
+        text = file.read_text(encoding="utf-8") if given is None else given
     except FileNotFoundError:
         return
     except OSError as error:

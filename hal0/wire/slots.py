@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import ConfigDict
+
 from hal0.vocab import By, Capability, Device, FailureClass, ProviderName, Role, SlotState, SwapMode, Want
 from hal0.wire.base import View
 
@@ -101,6 +103,28 @@ class SlotView(View):
 
 class SlotsView(View):
     items: list[SlotView]
+
+
+class CreateRequest(View):
+    """Beside the name: the fields of a `[slots.<name>]` table, which the configuration itself checks. null: unset."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+
+class DraftView(View):
+    """The file that creating the slot would write."""
+
+    name: str
+    file: str
+    text: str
+
+
+class DeletedView(View):
+    """The slot is gone: its container, its state, and its configuration."""
+
+    name: str
 
 
 class LoadRequest(View):

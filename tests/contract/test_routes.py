@@ -28,6 +28,9 @@ GET /api/status
 GET /api/events
 GET /api/slots
 GET /api/slots/{name}
+POST /api/slots
+POST /api/slots/draft
+DELETE /api/slots/{name}
 GET /api/slots/{name}/logs
 GET /api/slots/{name}/failure
 POST /api/slots/{name}/load

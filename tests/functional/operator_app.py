@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import tomlkit
 
 from hal0.api.build import build_app
 from hal0.api.runner import serving
-from hal0.config.root import RootConfig
+from hal0.config.live import LiveConfig
+from hal0.config.load import load
 from hal0.dispatch.dispatcher import Dispatcher
 from hal0.engine.checks import Check, CheckState
 from hal0.engine.images import ImageService
@@ -23,6 +25,7 @@ from hal0.models.registry import Registry
 from hal0.observe.decisions import Decisions
 from hal0.paths import Paths
 from hal0.services import About, Services
+from hal0.slots.custom import CustomSlots
 from hal0.vocab import Device
 from tests.factories import INSTANCE
 from tests.fakes.engine import FakeEngine
@@ -106,10 +109,12 @@ async def operator(
     folder.mkdir(parents=True)
     models = DiskModels(folder, empty=empty)
     world = await asyncio.to_thread(World, folder, ports[:19], engine or FakeEngine(), models)  # type: ignore[arg-type]
-    root = RootConfig.model_validate(config or {})
-    async with world.hal0(**({"primary": {}} if empty else {})) as running:
+    slots: dict[str, Any] = {"primary": {} if empty else {"model": "one"}}
+    live = await asyncio.to_thread(_live, paths, {**(config or {}), "slots": slots})
+    async with world.hal0(**slots) as running:
+        custom = CustomSlots(live, running.supervisor, running.tools.store)
         checks: list[Check] = [Check("podman", CheckState.OK, "podman 4.3.1 answers")]
-        services = change(_services(running, models, paths, root, checks))
+        services = change(_services(running, models, paths, live, checks, custom))
         async with (
             serving(
                 build_app(services, heartbeat_s=heartbeat_s),
@@ -121,10 +126,20 @@ async def operator(
             aiohttp.ClientSession(f"http://127.0.0.1:{port}") as tcp,
         ):
             yield Operator(running, services, port, services.about.socket, api, tcp, checks)
+        await custom.close()
         await services.dispatcher.close()
 
 
-def _services(running: Running, models: Registry, paths: Paths, root: RootConfig, checks: list[Check]) -> Services:
+def _live(paths: Paths, config: dict[str, Any]) -> LiveConfig:
+    """The configuration from a real file."""
+    paths.config_dir.mkdir(parents=True)
+    paths.config_file.write_text(f"# mine\n{tomlkit.dumps(config)}")
+    return LiveConfig(paths, load(paths), {}, {})
+
+
+def _services(
+    running: Running, models: Registry, paths: Paths, live: LiveConfig, checks: list[Check], custom: CustomSlots
+) -> Services:
     tools, supervisor = running.tools, running.supervisor
     clock = tools.clock
     return Services(
@@ -138,10 +153,11 @@ def _services(running: Running, models: Registry, paths: Paths, root: RootConfig
             socket=paths.run_dir / "hal0.sock",
             paths=paths,
         ),
-        config=lambda: root,
+        config=lambda: live.root,
         clock=clock,
         supervisor=supervisor,
-        dispatcher=Dispatcher(supervisor, models, Decisions(), clock, root.dispatch, paths.spool_dir),
+        custom=custom,
+        dispatcher=Dispatcher(supervisor, models, Decisions(), clock, live.root.dispatch, paths.spool_dir),
         registry=models,
         jobs=tools.jobs,
         bus=supervisor._bus,
