@@ -91,7 +91,7 @@ def _network(spec: ContainerSpec, profile: HostProfile) -> dict[str, Any]:
     if spec.network == "bridge" and not profile.allows(Feature.BRIDGE):
         if not profile.rootless:
             return {"netns": {"nsmode": "host"}}
-        network: dict[str, Any] = {"netns": {"nsmode": "default"}}  # slirp4netns or pasta; both publish ports
+        network: dict[str, Any] = {"netns": {"nsmode": "slirp4netns"}}  # publishes ports as a bridge does
     else:
         network = {"netns": {"nsmode": "bridge"}}
     if spec.network != "bridge":

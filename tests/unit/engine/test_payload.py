@@ -1,7 +1,7 @@
 """The create body: what every container gets, and what a restricted host loses item by item."""
 
-from pathlib import Path
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,7 +61,7 @@ def test_mounts_devices_and_groups_are_given_one_by_one() -> None:
             Publish(8081, 8080),
             replace(without(Feature.BRIDGE), rootless=True),
             {
-                "netns": {"nsmode": "default"},
+                "netns": {"nsmode": "slirp4netns"},
                 "portmappings": [
                     {"host_ip": "127.0.0.1", "host_port": 8081, "container_port": 8080, "protocol": "tcp"}
                 ],
