@@ -67,13 +67,7 @@ async def load(request: web.Request) -> web.Response:
 async def unload(request: web.Request) -> web.Response:
     wait_s, body = waiting(request), await body_as(request, UnloadRequest)
     supervisor, name = request.app[SERVICES].supervisor, request.match_info["name"]
-    if body.drain_s is not None:
-        raise Hal0Error(
-            "request.invalid",
-            f"cannot drain in another time than the slot's own: set slots.{name}.drain_s in the configuration",
-            param="drain_s",
-        )
-    return await started(await supervisor.unload(name), wait_s)
+    return await started(await supervisor.unload(name, drain_s=body.drain_s), wait_s)
 
 
 async def restart(request: web.Request) -> web.Response:

@@ -121,6 +121,15 @@ class ImageService:
                 on_progress(ImageProgress(f"{fault.message}; building it here instead"))
         return (await self.build(key, on_progress)).id
 
+    async def local(self, key: str) -> str | None:
+        """The id that `ensure` would give now without fetching anything; None when the image is not here."""
+        entry = self._manifest.get(key)
+        if entry is not None:
+            image = (await self._state(entry)).choice.image
+        else:
+            image = await self._engine.image_inspect(key)
+        return None if image is None else image.id
+
     async def pull(self, key: str, on_progress: OnImageProgress, *, force: bool = False) -> ImageInfo:
         """Pull by digest; with `force` even when it is here. Raises image.missing when it is not published."""
         entry = self.entry(key)

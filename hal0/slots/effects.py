@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from hal0.config.slots import SlotConfig
-from hal0.engine.base import ContainerInfo, ContainerStatus, Engine, ImageProgress
+from hal0.engine.base import ContainerInfo, ContainerSpec, ContainerStatus, Engine, ImageProgress
 from hal0.engine.errors import NameTaken, PortTaken
 from hal0.errors import Hal0Error
 from hal0.providers.base import Exit, Provider
@@ -39,6 +39,10 @@ class Images(Protocol):
 
     async def ensure(self, key: str, on_progress: Callable[[ImageProgress], None]) -> str:
         """The id of the image for a manifest key (or an image reference): local, else pulled, else built."""
+        ...
+
+    async def local(self, key: str) -> str | None:
+        """The id of the image that is here now; None when there is none."""
         ...
 
 
@@ -88,28 +92,49 @@ class Effects:
         await self._image(subject, on_progress)
 
     async def _image(self, subject: Subject, on_progress: OnProgress) -> str:
-        key = subject.config.image or subject.provider.image_key(resolve_device(subject.config, self._place))
-        return await self._images.ensure(key, lambda p: on_progress(p.message, p.fraction))
+        return await self._images.ensure(self._image_key(subject), lambda p: on_progress(p.message, p.fraction))
 
-    async def launch(self, subject: Subject, container: Container) -> tuple[Container, str]:
-        """Create and start `container`; returns it with its secret.
+    def _image_key(self, subject: Subject) -> str:
+        return subject.config.image or subject.provider.image_key(resolve_device(subject.config, self._place))
 
-        Raises Clash when its port or name was taken meanwhile.
-        """
+    def _spec(self, subject: Subject, container: Container, image_id: str) -> ContainerSpec:
+        """What would be created for `container` now. Raises what the model registry refuses."""
         model = self._models.require(container.model)
-        image_id = await self._image(subject, lambda _message, _fraction: None)
         device = resolve_device(subject.config, self._place)
-        launch = launch_of(subject.slot, subject.config, model, subject.provider, device)
-        secret = await self._store.write_secret(subject.slot)
-        spec = spec_of(
+        return spec_of(
             container,
-            launch,
+            launch_of(subject.slot, subject.config, model, subject.provider, device),
             subject.provider,
             subject.config,
             self._place,
             image_id=image_id,
             secret_file=self._store.secret_path(subject.slot),
         )
+
+    async def stale(self, subject: Subject, container: Container) -> str | None:
+        """Why a start would make another container than this one; None when it would not, or nobody can tell."""
+        try:
+            image_id = await self._images.local(self._image_key(subject))
+            if image_id is None:
+                return None
+            planned = self._spec(subject, container, image_id).labels[LABEL_SPEC]
+        except Hal0Error as err:
+            log.debug("cannot tell whether %s is stale: %s", container.name, err.message)
+            return None
+        if planned == container.spec_hash:
+            return None
+        if image_id != container.image_id:
+            return "another image is here than the one it was started from"
+        return "the configuration has changed since it was started"
+
+    async def launch(self, subject: Subject, container: Container) -> tuple[Container, str]:
+        """Create and start `container`; returns it with its secret.
+
+        Raises Clash when its port or name was taken meanwhile.
+        """
+        image_id = await self._image(subject, lambda _message, _fraction: None)
+        spec = self._spec(subject, container, image_id)
+        secret = await self._store.write_secret(subject.slot)
         await self._store.write_env(subject.slot, dict(spec.env))
         try:
             created = await self._engine.create(spec)

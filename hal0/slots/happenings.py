@@ -32,6 +32,7 @@ class Wished:
     swap: Swap | None = None
     restart: bool = False
     again: bool = True
+    drain_s: float | None = None  # how long open streams may finish this time; None: as configured
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,13 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """The current container was compared with what would be started now: `stale` says why it differs, if it does."""
+
+    stale: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StayedHealthy:
     """It has been ready for long enough: earlier failures are history."""
 
@@ -162,6 +170,7 @@ Happening: TypeAlias = (
     | EngineBack
     | Strayed
     | Left
+    | Judged
     | StayedHealthy
 )
 
@@ -190,7 +199,7 @@ def _learn(facts: Facts, happening: Happening, now: float) -> Facts:  # noqa: C9
         case Fetched():
             return replace(facts, fetched=True, busy=None)
         case Reserved(container):
-            return replace(facts, current=container, generation=container.generation, launched=False)
+            return replace(facts, current=container, generation=container.generation, launched=False, stale=None)
         case Launched(container, _secret):
             return replace(facts, current=container, launched=True, busy=None)
         case Clashed(stuck):
@@ -216,6 +225,8 @@ def _learn(facts: Facts, happening: Happening, now: float) -> Facts:  # noqa: C9
             return _strayed(facts, container)
         case Left(name):
             return replace(facts, leaving=tuple(c for c in facts.leaving if c.name != name))
+        case Judged(stale):
+            return replace(facts, stale=stale)
         case StayedHealthy():
             return replace(facts, attempts=NO_ATTEMPTS)
         case Wished() | Failed() | Died() | Buried():
@@ -234,6 +245,7 @@ def _wished(life: Life, wish: Wished) -> Life:
         swap=wish.swap,
         restart=facts.restart or (wish.restart and facts.current is not None),
         fetched=facts.fetched and not changed and not wish.again,
+        drain_s=wish.drain_s,
     )
     if changed and life.phase is Phase.PULLING:
         facts = replace(facts, busy=None)  # what is being fetched is not wanted any more
@@ -256,7 +268,7 @@ def _failed(life: Life, failure: Failure, now: float, jitter: float) -> Life:
 def _without_current(facts: Facts, stuck: Container | None) -> Facts:
     """The effect that ended it is over; what podman would not remove is quarantined."""
     leaving = facts.leaving if stuck is None else (*facts.leaving, stuck)
-    return replace(facts, current=None, leaving=leaving, busy=None)
+    return replace(facts, current=None, leaving=leaving, busy=None, stale=None, drain_s=None)
 
 
 def _died(life: Life, failure: Failure) -> Life:

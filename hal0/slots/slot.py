@@ -172,6 +172,16 @@ class Slot:
         else:
             await self._in_turn(take)
 
+    async def judge(self) -> str | None:
+        """Find out whether the current container is what would be started now; why it is not."""
+        current = self._life.facts.current
+        if current is None or not self._life.facts.launched:
+            return None
+        subject = Subject(self.name, self._config, self._provider)
+        stale = await self._tools.effects.stale(subject, current)
+        self._mailbox.put(Message(h.Judged(stale), container=current.name))
+        return stale
+
     async def _in_turn(self, action: Callable[[], T]) -> T:
         if self._absent is not None:
             raise Hal0Error(self._absent.code, self._absent.message)
@@ -340,11 +350,18 @@ class Slot:
             model=self._life.desired.model or "",
             container=facts.current,
             fault=facts.fault,
-            drain_s=0.0 if facts.fault is not None else self._config.drain_s,
+            drain_s=self._drain_s(),
             warmed=self._book.warmed,
             requests=self._face.in_flight,
         )
         self._hands.start(order)
+
+    def _drain_s(self) -> float:
+        """How long requests may finish: not at all in a container that is at fault."""
+        facts = self._life.facts
+        if facts.fault is not None:
+            return 0.0
+        return self._config.drain_s if facts.drain_s is None else facts.drain_s
 
     def _watch(self) -> None:
         life, current = self._life, self._life.facts.current

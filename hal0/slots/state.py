@@ -62,6 +62,8 @@ class Facts:
     drained: bool = False  # no request is left in the current container
     restart: bool = False  # replace the container although the model stays
     port_tries: int = 0
+    stale: str | None = None  # why a start would make another container than the current one
+    drain_s: float | None = None  # the operator's own drain time for this once
     deadline: float = NEVER  # when the phase must have ended
     progress: Progress | None = None
 

@@ -29,12 +29,13 @@ from hal0.slots.tools import Tools
 from hal0.slots.verbs import Asked
 from hal0.slots.view import ModelFacts
 from hal0.slots.warmup import STOP_S
-from hal0.vocab import By, Phase, ProviderName, SlotName
+from hal0.vocab import By, Phase, ProviderName, SlotName, Want
 from hal0.wire.jobs import JobKind
 from hal0.wire.slots import SlotView
 
 log = logging.getLogger(__name__)
 
+_JUDGE_EVERY_S: Final = 60.0  # a stale container serves as well as ever: nobody is in a hurry to know
 _FIRST_LIST_S: Final = 2.0  # at boot; after that slots stand on their records' word
 
 Work: TypeAlias = Callable[[], Coroutine[None, None, None]]
@@ -122,8 +123,9 @@ class Supervisor:
         slot = self.slot(name)
         return await slot.ask(Asked(JobKind.LOAD, await self._known(model or slot.life.desired.model, model), by))
 
-    async def unload(self, name: str, by: By = By.OPERATOR) -> Job:
-        return await self.slot(name).ask(Asked(JobKind.UNLOAD, None, by))
+    async def unload(self, name: str, by: By = By.OPERATOR, *, drain_s: float | None = None) -> Job:
+        """`drain_s`: how long open streams may finish this time; None: as configured."""
+        return await self.slot(name).ask(Asked(JobKind.UNLOAD, None, by, drain_s))
 
     async def restart(self, name: str) -> Job:
         return await self.slot(name).ask(Asked(JobKind.RESTART))
@@ -174,6 +176,7 @@ class Supervisor:
             self._keep("late-adoption", lambda: self._adopt_later(slots), once=True)
         self._keep("events", self._lookout.follow)
         self._keep("tick", self._lookout.tick)
+        self._keep("judge", self._judge)
 
     async def close(self) -> None:
         """End all actors. Containers stay as they are."""
@@ -193,6 +196,8 @@ class Supervisor:
             elif name not in old.slots or old.effective(name) != config.effective(name):
                 effective = config.effective(name)
                 await slot.reconfigure(effective, self._providers[effective.provider])
+                if await slot.judge() is not None and slot.life.desired.want is Want.LOADED:
+                    await slot.ask(Asked(JobKind.RESTART, None, By.CONFIG))
         for name in self._slots:
             if name not in config.slots and _dropping(name) not in self._tasks:
                 self._keep(_dropping(name), functools.partial(self._drop, name), once=True)
@@ -283,6 +288,13 @@ class Supervisor:
         slot = self.get(labels.get(LABEL_SLOT, ""))
         if slot is not None:
             slot.suspect()
+
+    async def _judge(self) -> None:
+        """Images come and go by themselves: now and then every container is compared with what would be started."""
+        while True:
+            for slot in list(self._slots.values()):
+                await slot.judge()
+            await asyncio.sleep(_JUDGE_EVERY_S)
 
     async def _retire_strays(self, strays: list[ContainerInfo]) -> None:
         """Containers of ours whose slot is configured no more. What will not go is met again at the next look."""

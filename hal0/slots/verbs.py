@@ -21,6 +21,7 @@ class Asked:
     kind: JobKind
     model: str | None = None
     by: By = By.OPERATOR
+    drain_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def _unload(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
     model = life.desired.model
     if life.facts.swap is not None and life.facts.swap.from_model is not None:
         model = life.facts.swap.from_model  # the new model never proved itself: the old one stays the slot's
-    return Wished(Desired(Want.UNLOADED, model, asked.by, now)), goal
+    return Wished(Desired(Want.UNLOADED, model, asked.by, now), drain_s=asked.drain_s), goal
 
 
 def _restart(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:

@@ -155,7 +155,7 @@ def view_of(it: Shown) -> SlotView:
         else None,
         progress=_progress(it),
         failure=_failure(it),
-        stale=None,
+        stale=facts.stale,
         unsaved=it.unsaved,
         ready_at=it.book.ready_at,
         last_used=it.book.last_used,

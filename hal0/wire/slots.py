@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import Field, ConfigDict
 
 from hal0.vocab import By, Capability, Device, FailureClass, ProviderName, Role, SlotState, SwapMode, Want
 from hal0.wire.base import View
@@ -138,7 +138,7 @@ class SwapRequest(View):
 
 
 class UnloadRequest(View):
-    drain_s: float | None = None
+    drain_s: float | None = Field(None, ge=0)
 
 
 class LogLineView(View):

@@ -73,11 +73,15 @@ class FakeImages:
 
     def __init__(self) -> None:
         self.missing = False
+        self.id: str | None = FAKE_IMAGE.id
 
     async def ensure(self, key: str, on_progress: Callable[[ImageProgress], None]) -> str:
         if self.missing:
             raise Hal0Error("image.missing", f"cannot find image {key}")
         return FAKE_IMAGE.id
+
+    async def local(self, key: str) -> str | None:
+        return None if self.missing else self.id
 
 
 class MortalStore(SlotStore):

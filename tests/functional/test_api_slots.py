@@ -118,7 +118,7 @@ async def test_a_failed_load_shows_why_and_can_be_reset(paths: Paths, port_block
         ("swap", b"", "request.invalid", "model"),
         ("swap", b"{}", "request.invalid", "model"),
         ("swap", b'{"model": "one", "force": true}', "request.invalid", "force"),
-        ("unload", b'{"drain_s": 5}', "request.invalid", "drain_s"),
+        ("unload", b'{"drain_s": -5}', "request.invalid", "drain_s"),
         ("reset", b'{"now": true}', "request.invalid", "now"),
         ("load?wait=perhaps", b"", "request.invalid", "wait"),
         ("load?wait=true&timeout_s=nan", b"", "request.invalid", "timeout_s"),

@@ -1,0 +1,78 @@
+"""A container that differs from what would be started now: shown, never stopped for it, replaced when asked."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from hal0.config.root import RootConfig
+from hal0.vocab import Phase
+from hal0.wire.jobs import JobState
+from tests.fakes.engine import FakeEngine
+from tests.fakes.world import World
+from tests.vloop import until, virtual_time
+
+
+@pytest.fixture
+def world(tmp_path: Path, port_block: range) -> World:
+    return World(tmp_path, port_block, FakeEngine())
+
+
+@virtual_time
+async def test_a_newer_image_makes_it_stale_and_stops_nothing(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        assert hal0.primary.view().stale is None
+        world.images.id = "2" * 64
+        await until(lambda: hal0.primary.view().stale is not None, within_s=90)
+        assert "image" in (hal0.primary.view().stale or "")
+        assert hal0.phase() is Phase.READY
+        assert len(world.engine.called("create")) == 1
+        world.images.id = None
+        await asyncio.sleep(90)
+        assert hal0.primary.view().stale is None, "without an image nobody can tell"
+
+
+@virtual_time
+async def test_a_new_hal0_adopts_a_stale_container_and_says_so(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+    async with world.hal0(primary={"model": "one", "env": {"MORE": "1"}}) as hal0:
+        assert hal0.phase() is Phase.READY
+        await until(lambda: hal0.primary.view().stale is not None, within_s=5)
+        assert "configuration" in (hal0.primary.view().stale or "")
+        assert len(world.engine.called("create")) == 1
+        assert (await hal0.done(await hal0.supervisor.restart("primary"))).state is JobState.DONE
+        assert hal0.primary.view().stale is None
+
+
+@virtual_time
+async def test_a_saved_change_replaces_only_what_it_changes(world: World) -> None:
+    slots = {"primary": {"model": "one"}, "embed": {"model": "two"}}
+    async with world.hal0(**slots) as hal0:
+        await hal0.load()
+        await hal0.load("embed")
+        calm = {**slots, "primary": {"model": "one", "idle_timeout_s": 30}}
+        await hal0.supervisor.apply(RootConfig.model_validate({"slots": calm}))
+        await asyncio.sleep(5)
+        assert len(world.engine.called("create")) == 2
+        changed = {**calm, "primary": {"model": "one", "env": {"MORE": "1"}}}
+        await hal0.supervisor.apply(RootConfig.model_validate({"slots": changed}))
+        await until(lambda: hal0.primary.life.facts.generation == 2, within_s=10)
+        await hal0.reaches(Phase.READY)
+        assert hal0.supervisor.slot("embed").life.facts.generation == 1
+
+
+@virtual_time
+async def test_an_unload_may_bring_its_own_drain_time(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        ended: list[str] = []
+        with hal0.primary.serving() as request:
+            request.on_abort(lambda error: ended.append(error.code))
+            began = hal0.tools.clock.now()
+            await hal0.supervisor.unload("primary", drain_s=3)
+            await until(lambda: bool(ended), within_s=10)
+            assert 3 <= hal0.tools.clock.now() - began < 4
+        await hal0.reaches(Phase.OFFLINE)
+        assert ended == ["slot.draining"]
