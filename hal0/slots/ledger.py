@@ -1,0 +1,170 @@
+"""Who holds how much memory, and how much room that leaves in each pool. Pure.
+
+The ledger is a value, made anew for every question: pools as they are measured now, and what every slot holds. It
+believes the smaller of two figures, because each alone is wrong at times: what the pool has less what slots claim
+(sees a load that has not allocated yet, and mapped files, which the kernel counts as available), and what is measured
+to be free less what is still to be allocated (sees what other programs take).
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from hal0.hardware.pools import RAM, MemoryPool, PoolKey
+from hal0.slots.need import Need
+from hal0.vocab import SlotName
+
+# RAM that stays free for the system and hal0 itself: a sixteenth, at most 1 GiB.
+_SPARE_SHARE: Final = 16
+_SPARE_MOST: Final = 2**30
+
+Amounts: TypeAlias = Mapping[PoolKey, float]
+
+
+class Standing(StrEnum):
+    """`reserved`: memory is kept for it, nothing runs yet. `leaving`: it still runs, or its memory is not back yet."""
+
+    RESERVED = "reserved"
+    LOADING = "loading"
+    LOADED = "loaded"
+    LEAVING = "leaving"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """One slot's claim. `used_bytes` and `used_host_bytes` are measured (None: not, so the need counts).
+
+    `last_used` in seconds on the caller's clock; `reload_s` is what a load takes, from its history.
+    """
+
+    slot: SlotName
+    need: Need
+    standing: Standing
+    used_bytes: int | None = None
+    used_host_bytes: int | None = None
+    priority: int = 50
+    pinned: bool = False
+    in_flight: int = 0
+    last_used: float = 0.0
+    reload_s: float | None = None
+
+    @property
+    def evictable(self) -> bool:
+        """Never pinned, never serving."""
+        return self.standing is Standing.LOADED and not self.pinned and self.in_flight == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """At most one holding per slot."""
+
+    pools: tuple[MemoryPool, ...]
+    holdings: tuple[Holding, ...] = ()
+
+    def put(self, holding: Holding) -> "Ledger":
+        """With this holding in the place of the slot's old one."""
+        return replace(self, holdings=(*(h for h in self.holdings if h.slot != holding.slot), holding))
+
+    def without(self, slot: SlotName) -> "Ledger":
+        return replace(self, holdings=tuple(h for h in self.holdings if h.slot != slot))
+
+    def measured(self, pools: tuple[MemoryPool, ...]) -> "Ledger":
+        return replace(self, pools=pools)
+
+
+def claimed(ledger: Ledger, *standings: Standing) -> dict[PoolKey, int]:
+    """Bytes that slots of these standings (none given: all) claim in each pool."""
+    sums = {pool.key: 0 for pool in ledger.pools}
+    for holding in ledger.holdings:
+        if not standings or holding.standing in standings:
+            for key, amount in claim(ledger, holding).items():
+                sums[key] = sums.get(key, 0) + int(amount)
+    return sums
+
+
+def spare_bytes(pool: MemoryPool) -> int:
+    """What of a pool is never given to slots."""
+    return min((pool.total_bytes or 0) // _SPARE_SHARE, _SPARE_MOST) if pool.key == RAM else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is left of each pool, by both figures; infinite where nobody tells."""
+
+    by_claims: Amounts
+    by_measure: Amounts
+
+    def of(self, key: PoolKey) -> float:
+        return min(self.by_claims.get(key, math.inf), self.by_measure.get(key, math.inf))
+
+
+def pool_bytes(holding: Holding) -> int:
+    """What it claims in the pool of its weights: measured once it stands, and never below its need while it loads."""
+    if holding.used_bytes is None:
+        return holding.need.bytes
+    return holding.used_bytes if _settled(holding) else max(holding.used_bytes, holding.need.bytes)
+
+
+def _settled(holding: Holding) -> bool:
+    return holding.standing in (Standing.LOADED, Standing.LEAVING)
+
+
+def spread(ledger: Ledger, key: PoolKey, in_pool: float, in_ram: float) -> dict[PoolKey, float]:
+    """An amount over the pools it is taken from: unified memory is RAM as well."""
+    unified = any(pool.key == key and pool.unified for pool in ledger.pools)
+    amounts = {key: in_pool}
+    if key == RAM or unified or in_ram:
+        amounts[RAM] = in_ram + (in_pool if key == RAM or unified else 0)
+    return amounts
+
+
+def claim(ledger: Ledger, holding: Holding) -> dict[PoolKey, float]:
+    """What it claims in each pool."""
+    host = holding.need.host_bytes
+    if holding.used_host_bytes is not None:
+        host = holding.used_host_bytes if _settled(holding) else max(host, holding.used_host_bytes)
+    return spread(ledger, holding.need.pool, pool_bytes(holding), host)
+
+
+def _visible(ledger: Ledger, holding: Holding) -> dict[PoolKey, float]:
+    """What of its claim is allocated already, so that the measured figures contain it."""
+    if _settled(holding):
+        return claim(ledger, holding)
+    return spread(ledger, holding.need.pool, holding.used_bytes or 0, holding.used_host_bytes or 0)
+
+
+def room_of(ledger: Ledger, others: Iterable[Holding], own: Holding | None) -> Room:
+    """What `others` leave; what `own` has allocated counts as free, because it leaves before it is loaded again."""
+    by_claims: dict[PoolKey, float] = {}
+    by_measure: dict[PoolKey, float] = {}
+    for pool in ledger.pools:
+        if pool.total_bytes is not None:
+            by_claims[pool.key] = pool.total_bytes - spare_bytes(pool)
+        if pool.free_bytes is not None:
+            by_measure[pool.key] = pool.free_bytes - spare_bytes(pool)
+    for holding in others:
+        seen = _visible(ledger, holding)
+        for key, amount in claim(ledger, holding).items():
+            by_claims[key] = by_claims.get(key, math.inf) - amount
+            by_measure[key] = by_measure.get(key, math.inf) - (amount - seen.get(key, 0.0))
+    if own is not None:
+        for key, amount in _visible(ledger, own).items():
+            by_measure[key] = by_measure.get(key, math.inf) + amount
+    return Room(by_claims, by_measure)
+
+
+def freed(ledger: Ledger, room: Room, gone: Iterable[Holding]) -> Room:
+    """The room when these have left: nothing that they still had to allocate is kept for them either."""
+    by_claims, by_measure = dict(room.by_claims), dict(room.by_measure)
+    for holding in gone:
+        for key, amount in claim(ledger, holding).items():
+            by_claims[key] = by_claims.get(key, math.inf) + amount
+            by_measure[key] = by_measure.get(key, math.inf) + amount
+    return Room(by_claims, by_measure)
+
+
+def short_of(wanted: Amounts, room: Room) -> dict[PoolKey, float]:
+    """By how many bytes each pool that has too little is short; empty when all is well."""
+    return {key: amount - room.of(key) for key, amount in wanted.items() if amount > room.of(key)}
