@@ -194,9 +194,13 @@ OPS = st.tuples(
 
 
 class World:
-    """A machine whose memory is really taken: what slots have allocated, and what the ledger believes of it."""
+    """A machine whose memory is really taken: what slots have allocated, and what the ledger believes of it.
 
-    def __init__(self, *, unified: bool) -> None:
+    `mapped`: as with mapped files, the kernel calls available what slots have taken.
+    """
+
+    def __init__(self, *, unified: bool, mapped: bool) -> None:
+        self.mapped = mapped
         self.key = GTT if unified else VRAM
         self.unified = unified
         self.book = Ledger((), ())
@@ -204,7 +208,7 @@ class World:
         self.measure()
 
     def measure(self) -> None:
-        used = sum(self.taken.values()) / GB
+        used = 0 if self.mapped else sum(self.taken.values()) / GB
         ram = pool(RAM, 40, 40 - (used if self.unified else 0))
         self.book = self.book.measured((pool(self.key, 32, 32 - used, unified=self.unified), ram))
 
@@ -261,9 +265,9 @@ class World:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.booleans(), st.lists(OPS, max_size=60))
-def test_memory_is_never_oversold(unified: bool, ops: list[tuple[str, SlotName, int]]) -> None:
-    world = World(unified=unified)
+@given(st.booleans(), st.booleans(), st.lists(OPS, max_size=60))
+def test_memory_is_never_oversold(unified: bool, mapped: bool, ops: list[tuple[str, SlotName, int]]) -> None:
+    world = World(unified=unified, mapped=mapped)
     for op in ops:
         world.step(*op)
         running = claimed(world.book, Standing.LOADING, Standing.LOADED, Standing.LEAVING)
