@@ -21,7 +21,7 @@ from hal0.config.engine import EngineConfig
 from hal0.config.live import LiveConfig
 from hal0.config.models import ModelsConfig
 from hal0.dispatch.dispatcher import Dispatcher
-from hal0.engine import nested
+from hal0.engine import build, nested
 from hal0.engine.checks import Check, checks
 from hal0.engine.host import HostFacts, read_facts
 from hal0.engine.images import ImageService
@@ -174,6 +174,7 @@ async def _ground(
 async def _images(stack: AsyncExitStack, engine: PodmanEngine, paths: places.Paths, clock: Clock) -> ImageService:
     root = images_root()
     manifest = await asyncio.to_thread(read_manifest, root)
+    await asyncio.to_thread(build.sweep, paths.state_dir)
     images = ImageService(engine, manifest, root=root, record_file=paths.state_dir / "images.json", clock=clock)
     stack.push_async_callback(images.aclose)
     return images

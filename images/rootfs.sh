@@ -33,6 +33,8 @@ for tool in apt-get dpkg dpkg-deb tar awk; do
 done
 [ -r "$KEYRING" ] || cannot "the keys that sign Debian are missing; apt-get install debian-archive-keyring" 3
 
+# What a build that was killed left behind; none takes longer than half an hour.
+find "${TMPDIR:-/tmp}" -maxdepth 1 -name 'hal0-rootfs.*' -user "$(id -u)" -mmin +60 -exec rm -rf {} + 2>/dev/null || :
 work=$(mktemp -d "${TMPDIR:-/tmp}/hal0-rootfs.XXXXXX")
 trap 'rm -rf "$work" "$out.part"' EXIT
 trap 'exit 130' INT TERM

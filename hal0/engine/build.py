@@ -1,6 +1,7 @@
 """Build one image on this machine: from the host's packages where it can, else from the Containerfile."""
 
 import asyncio
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -11,11 +12,18 @@ from hal0.engine.program import Finished, run_program
 from hal0.errors import Hal0Error
 
 _ROOTFS_S: Final = 1800.0  # a slow line fetching the largest image (500 MB at 300 KB/s)
+_FOLDER: Final = "image-"
 _UNABLE: Final = 3  # rootfs.sh: this host cannot build this way
 
 
 class Unable(Exception):
     """This host cannot build from packages; the text says why."""
+
+
+def sweep(scratch: Path) -> None:
+    """Remove the files of builds that ended with their hal0. Blocking; only while no build runs."""
+    for left in scratch.glob(f"{_FOLDER}*/"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 async def build_image(
@@ -25,7 +33,7 @@ async def build_image(
 
     Raises image.build_failed with the failing step's own words. Cancelling ends the build and removes its files.
     """
-    folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="image-", dir=scratch)
+    folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix=_FOLDER, dir=scratch)
     try:
         tar = Path(folder.name) / "rootfs.tar"
         await _write_rootfs(tar, entry, recipe, root, on_progress)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hal0.engine.base import ImageInfo, ImageProgress
+from hal0.engine.build import sweep
 from hal0.engine.images import Choice, ImageService, Source, choose
 from hal0.engine.manifest import ImageEntry, stage_settings
 from hal0.errors import Hal0Error
@@ -214,3 +215,14 @@ async def test_an_unknown_key_is_told_with_the_known_ones(bench: Bench) -> None:
     with pytest.raises(Hal0Error, match="the keys are cpu") as caught:
         await bench.service.build("gpu", bench.tell)
     assert caught.value.code == "image.not_found"
+
+
+def test_files_of_a_build_that_was_killed_are_swept_and_nothing_else(tmp_path: Path) -> None:
+    left = tmp_path / "image-abc"
+    left.mkdir()
+    (left / "rootfs.tar").write_bytes(b"x")
+    kept = [tmp_path / "slots", tmp_path / "images.json"]
+    kept[0].mkdir()
+    kept[1].write_text("{}")
+    sweep(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
