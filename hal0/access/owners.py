@@ -29,10 +29,6 @@ class Owners:
         self._known: WeakKeyDictionary[asyncio.BaseTransport, int] = WeakKeyDictionary()
         self._reading: asyncio.Task[str | None] | None = None
 
-    def known(self, transport: asyncio.BaseTransport) -> int | None:
-        """What `of_peer` has answered for this connection, if it was asked and knew."""
-        return self._known.get(transport)
-
     async def of_peer(self, transport: asyncio.BaseTransport, peer: Address, own: Address) -> int | None:
         """The account at `peer`; None where the machine does not tell (in time), OWNERLESS where nobody holds it."""
         if (known := self._known.get(transport)) is not None:

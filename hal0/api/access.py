@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from aiohttp import web
@@ -19,6 +19,16 @@ _LOCAL: Final = Principal()
 _OPERATOR: Final = Principal(operator=True)
 
 
+class _Asked(NamedTuple):
+    """All that may differ between two requests of one connection, as far as access goes."""
+
+    access: Access
+    hosts: tuple[str, ...]
+    origin: str | None
+    forwarded: str | None
+    keyless_off: str | None
+
+
 class Door:
     """The access check of one application; call it with a request and its route's class."""
 
@@ -28,28 +38,40 @@ class Door:
         self._keyless_off = keyless_off
         self._owners = owners
         self._own_uid = os.geteuid()
-        self._unix: WeakKeyDictionary[asyncio.Transport, bool] = WeakKeyDictionary()
+        # What was let through last on a connection: asked again, the answer is the same, and costs far less.
+        self._passed: WeakKeyDictionary[asyncio.Transport, tuple[_Asked, Principal]] = WeakKeyDictionary()
 
     async def __call__(self, request: web.Request, access: Access) -> Principal:
         """Raises auth.required, or request.invalid for what has no one meaning."""
         transport, headers = request.transport, request.headers
-        if transport is not None and self._is_unix(transport):
-            caller = Caller(operator=True, hosts=tuple(headers.getall("Host", ())))
-        else:
-            peer = request.remote
-            caller = Caller(
-                peer=peer,
-                hosts=tuple(headers.getall("Host", ())),
-                origin=headers.get("Origin"),
-                forwarded=forwarding_header(headers),
-                peer_uid=await self._peer_uid(transport) if access is Access.INFERENCE and is_loopback(peer) else None,
-                own_uid=self._own_uid,
-                keyless_off=self._off(),
-            )
+        hosts = tuple(headers.getall("Host", ()))
+        asked = _Asked(access, hosts, headers.get("Origin"), forwarding_header(headers), self._off())
+        if transport is not None:
+            passed = self._passed.get(transport)
+            if passed is not None and passed[0] == asked:
+                return passed[1]
+        caller = await self._caller(request, asked)
         refusal = decide(access, caller)
         if refusal is not None:
             raise refusal
-        return _OPERATOR if caller.operator else _LOCAL
+        principal = _OPERATOR if caller.operator else _LOCAL
+        if transport is not None:
+            self._passed[transport] = (asked, principal)
+        return principal
+
+    async def _caller(self, request: web.Request, asked: "_Asked") -> Caller:
+        if _is_unix(request):
+            return Caller(operator=True, hosts=asked.hosts)
+        peer = request.remote
+        return Caller(
+            peer=peer,
+            hosts=asked.hosts,
+            origin=asked.origin,
+            forwarded=asked.forwarded,
+            peer_uid=await self._peer_uid(request) if asked.access is Access.INFERENCE and is_loopback(peer) else None,
+            own_uid=self._own_uid,
+            keyless_off=asked.keyless_off,
+        )
 
     def _off(self) -> str | None:
         config = self._config()
@@ -59,18 +81,15 @@ class Door:
             return "access.hosts is set, so hal0 stands behind a proxy"
         return self._keyless_off
 
-    async def _peer_uid(self, transport: asyncio.Transport | None) -> int | None:
+    async def _peer_uid(self, request: web.Request) -> int | None:
+        transport = request.transport
         if transport is None:  # the client has left already
             return None
-        if (known := self._owners.known(transport)) is not None:
-            return known
         peer, own = (transport.get_extra_info(end)[:2] for end in ("peername", "sockname"))
         return await self._owners.of_peer(transport, peer, own)
 
-    def _is_unix(self, transport: asyncio.Transport) -> bool:
-        """By the listening side: only a Unix socket is bound to a path."""
-        known = self._unix.get(transport)
-        if known is None:
-            sock = transport.get_extra_info("socket")
-            known = self._unix[transport] = sock is not None and sock.family == socket.AF_UNIX
-        return known
+
+def _is_unix(request: web.Request) -> bool:
+    """By the listening side: only a Unix socket is bound to a path."""
+    sock = request.get_extra_info("socket")
+    return sock is not None and sock.family == socket.AF_UNIX

@@ -48,6 +48,7 @@ class Dispatcher:
         self._registry = registry
         self._decisions = decisions
         self._clock = clock
+        self._time = asyncio.get_running_loop().time
         self._config = config
         self._tables = TableSource(slots, registry)
         self._gate = Gate(clock)
@@ -77,14 +78,13 @@ class Dispatcher:
         self, request: web.Request, row: PathRow, *, request_id: str, key_id: str | None = None
     ) -> web.StreamResponse:
         """One request on one path of the surface. Raises Hal0Error while nothing has been sent to the client."""
-        loop = asyncio.get_running_loop()
-        trace = Trace(request_id, self._clock.now(), loop.time(), request.method, request.path, key_id)
+        trace = Trace(request_id, self._clock.now(), self._time(), request.method, request.path, key_id)
         body = None
         try:
             refuse_early(request.headers, self._config.json_limit)
             _go_on(request)
             body, peek = await read_json(request.content, self._spool, self._config.json_limit)
-            trace.read_at = loop.time()
+            trace.read_at = self._time()
             return await self._dispatch(request, row, body, peek, trace)
         except Hal0Error as error:
             trace.failed(error)
@@ -98,7 +98,7 @@ class Dispatcher:
         finally:
             if body is not None:
                 body.close()
-            self._decisions.add(trace.record(loop.time()))
+            self._decisions.add(trace.record(self._time()))
 
     async def _dispatch(
         self, request: web.Request, row: PathRow, body: Body, peek: Peek, trace: Trace
@@ -147,7 +147,7 @@ class Dispatcher:
     async def _send(self, it: "_Sending", admitted: Admitted) -> web.StreamResponse:
         """The request is counted in: send it the way its provider says, and count it out when it has ended."""
         serving, snapshot, position = admitted
-        it.trace.admitted_at = asyncio.get_running_loop().time()
+        it.trace.admitted_at = self._time()
         it.trace.queue_position = position
         if position is not None:
             it.down.headers["X-Hal0-Queue-Position"] = str(position)
@@ -156,7 +156,7 @@ class Dispatcher:
             inferred = snapshot.provider.infer(it.inference(snapshot))
             if isinstance(inferred, Serve):
                 return await ServedExchange(it.row.path, it.body, it.down, it.trace).run(inferred, serving)
-            relay = Relay(self._pool, self._outbound(it, admitted, inferred), it.down, it.trace)
+            relay = Relay(self._pool, self._outbound(it, admitted, inferred), it.down, it.trace, self._time)
             serving.on_abort(relay.abort)
             return await relay.run()
         except (asyncio.CancelledError, ConnectionError):  # the client left
@@ -237,6 +237,7 @@ class _Sending(NamedTuple):
             model=self.decision.model or slot.model or "",
             stream=self.peek.stream,
             encoding_format=self.peek.encoding_format,
+            demo=slot.demo,
         )
 
 

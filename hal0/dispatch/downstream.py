@@ -45,6 +45,11 @@ class Sent(web.StreamResponse):
         return None
 
 
+# They hold nothing of any one request.
+_SENT: Final = Sent(keep_alive=True)
+_SENT_LAST: Final = Sent(keep_alive=False)
+
+
 class Downstream:
     """One answer to one client. `headers` are hal0's own; they count until the answer starts.
 
@@ -81,7 +86,7 @@ class Downstream:
         head = self._begin(status, reason, headers, len(body))
         self.bytes_out = len(body)
         self._send(head + body)
-        return Sent(keep_alive=self._keep_alive)
+        return _SENT if self._keep_alive else _SENT_LAST
 
     def start(self, status: int, reason: str, headers: RawHeaders, length: int | None) -> None:
         """Send the head; afterwards only `write`, `finish` and `fail` remain. `length` is the body's, if known."""
@@ -110,7 +115,7 @@ class Downstream:
         self.close()
         if self._chunked:
             self._send(b"0\r\n\r\n")
-        return Sent(keep_alive=self._keep_alive)
+        return _SENT if self._keep_alive else _SENT_LAST
 
     def fail(self, error: Hal0Error) -> web.StreamResponse:
         """The answer has begun and cannot be completed: say so where the format allows it, never look complete.
@@ -126,7 +131,7 @@ class Downstream:
                 end = b"" if at_boundary(self._tail) else b"\n\n"
                 self._send_part(end + error_event(error, self._dialect, self._request_id))
             transport.close()
-        return Sent(keep_alive=False)
+        return _SENT_LAST
 
     def hurry(self) -> None:
         """The answer will be ended by hal0: a client that does not read must not hold that up."""

@@ -81,8 +81,7 @@ def answer_head(status: int, reason: str, slot: RawHeaders, own: Mapping[str, st
     lines = [b"HTTP/1.1 %d %b" % (status, reason.encode("latin-1", "replace"))]
     passing = _passing(slot, _NEVER_TO_A_CLIENT)
     lines += [b"%b: %b" % header for header in passing if not header[0].lower().startswith(_CORS)]
-    lines += [f"{name}: {value}".encode() for name, value in own.items()]
     if length is not None and status not in _BODILESS:
         lines.append(b"Content-Length: %d" % length)
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+    ours = "".join([f"{name}: {value}\r\n" for name, value in own.items()])
+    return b"%b\r\n%b\r\n" % (b"\r\n".join(lines), ours.encode())

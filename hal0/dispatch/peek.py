@@ -42,6 +42,9 @@ def refuse_early(headers: Mapping[str, str], limit: int) -> None:
 
 async def read_json(content: StreamReader, spool: Spool, limit: int) -> tuple[Body, Peek]:
     """The whole body, at most `limit` bytes, and its peek. Raises request.* errors; the caller closes the body."""
+    if content.is_eof() and content.exception() is None and content.total_bytes <= _PARSE_LIMIT_BYTES:
+        data = content.read_nowait()  # everything is here already, as with most requests
+        return Body(data), _parsed(data)
     pieces: list[bytes] = []
     size = 0
     while size <= _PARSE_LIMIT_BYTES:
@@ -55,8 +58,6 @@ async def read_json(content: StreamReader, spool: Spool, limit: int) -> tuple[Bo
 
 
 async def _next_piece(content: StreamReader) -> bytes:
-    if content.is_eof() and content.exception() is None:  # everything is here already, as with most requests
-        return content.read_nowait()
     try:
         async with asyncio.timeout(_SILENCE_S):
             return await content.readany()

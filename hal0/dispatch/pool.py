@@ -17,13 +17,14 @@ class Pool:
 
     def __init__(self, *, connect_s: float) -> None:
         self._connect_s = connect_s
+        self._loop = asyncio.get_running_loop()
         self._idle: dict[Address, list[Connection]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
     def take(self, address: Address) -> Connection | None:
         """The freshest idle connection, if any."""
         idle = self._idle.get(address)
-        oldest = asyncio.get_running_loop().time() - IDLE_LIMIT_S
+        oldest = self._loop.time() - IDLE_LIMIT_S
         while idle:
             connection = idle.pop()
             if connection.usable and connection.idle_since >= oldest:
@@ -34,7 +35,7 @@ class Pool:
 
     async def connect(self, address: Address) -> Connection:
         """A new connection. Raises upstream.unreachable."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         host, port = address
         try:
             async with asyncio.timeout(self._connect_s):
@@ -50,7 +51,7 @@ class Pool:
             return
         self._idle.setdefault(address, []).append(connection)
         if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(IDLE_LIMIT_S, self._sweep)
+            self._sweeper = self._loop.call_later(IDLE_LIMIT_S, self._sweep)
 
     def close(self) -> None:
         if self._sweeper is not None:
@@ -63,8 +64,7 @@ class Pool:
 
     def _sweep(self) -> None:
         """Close what nobody took; runs only while there is something idle."""
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - IDLE_LIMIT_S
+        oldest = self._loop.time() - IDLE_LIMIT_S
         for address, idle in list(self._idle.items()):
             young = [connection for connection in idle if connection.usable and connection.idle_since >= oldest]
             for connection in idle:
@@ -74,4 +74,4 @@ class Pool:
                 self._idle[address] = young
             else:
                 del self._idle[address]
-        self._sweeper = loop.call_later(IDLE_LIMIT_S / 4, self._sweep) if self._idle else None
+        self._sweeper = self._loop.call_later(IDLE_LIMIT_S / 4, self._sweep) if self._idle else None

@@ -42,7 +42,7 @@ class Outbound(NamedTuple):
 class Relay:
     """One proxied request. `abort` may come from outside at any moment of it."""
 
-    def __init__(self, pool: Pool, out: Outbound, down: Downstream, trace: Trace) -> None:
+    def __init__(self, pool: Pool, out: Outbound, down: Downstream, trace: Trace, clock: Callable[[], float]) -> None:
         self._pool = pool
         self._out = out
         self._down = down
@@ -50,7 +50,7 @@ class Relay:
         self._address = (out.endpoint.host, out.endpoint.port)
         self._connection: Connection | None = None
         self._aborted: Hal0Error | None = None
-        self._clock: Callable[[], float] = asyncio.get_running_loop().time
+        self._clock = clock
 
     def abort(self, error: Hal0Error) -> None:
         """hal0 ends this request: the slot's side first, then the client is told."""
@@ -104,7 +104,7 @@ class Relay:
 
     async def _ask(self) -> Head:
         """Send the request and wait for the head; once more when a reused connection turned out to be dead."""
-        cuts = await self._cuts()
+        cuts = await self._cuts() if self._out.forward.edits else ()
         connection = self._pool.take(self._address)
         if connection is not None:
             try:
@@ -136,9 +136,7 @@ class Relay:
         return await connection.head()
 
     async def _cuts(self) -> tuple[Splice, ...]:
-        edits = self._out.forward.edits
-        if not edits:
-            return ()
+        edits = self._out.forward.edits or {}
         members = Members(frozenset(edits), decode=False)
         try:
             async for piece in self._out.body.pieces():

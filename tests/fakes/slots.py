@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hal0.errors import Hal0Error
@@ -17,8 +17,10 @@ class FakeProvider:
     """Forwards below /v1 as llama.cpp's does; `inferred` replaces the answer of `infer`."""
 
     inferred: Forward | Serve | None = None
+    asked: list[InferRequest] = field(default_factory=list)
 
     def infer(self, request: InferRequest) -> Forward | Serve:
+        self.asked.append(request)
         return self.inferred or Forward(f"/v1{request.path}")
 
 

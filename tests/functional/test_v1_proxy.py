@@ -11,7 +11,8 @@ from yarl import URL
 
 from hal0.dispatch.body import MEMORY_LIMIT_BYTES
 from hal0.lib import jsonio
-from hal0.providers.base import AnswerMode, Endpoint, Exchange, Forward, Serve
+from hal0.providers.base import AnswerMode, Endpoint, Exchange, Forward, InferRequest, Serve
+from hal0.vocab import Capability
 from tests.fakes.backend import DONE, LAST_EVENT, SECRET, Talk, delta
 from tests.fakes.slots import FakeProvider
 from tests.functional.dispatch_app import World, world
@@ -234,6 +235,18 @@ async def test_request_ids_are_kept_when_harmless(w: World, given: str, kept: bo
         record = w.decisions.get(answer.headers["X-Request-ID"])
     assert record is not None
     assert record.target == "primary"
+
+
+@pytest.mark.parametrize("demo", [True, False])
+async def test_the_provider_learns_what_the_slot_and_the_body_say(w: World, demo: bool) -> None:
+    slot, provider = w.slots["embed"], FakeProvider()
+    slot.become(provider=provider, demo=demo)
+    members = {"input": "x", "encoding_format": "base64"}
+    async with w.http.post(f"{w.url}/v1/embeddings", json=w.chat("embed", **members)) as answer:
+        assert answer.status == 200
+    assert provider.asked == [
+        InferRequest("/embeddings", Capability.EMBED, "fake-embed", stream=False, encoding_format="base64", demo=demo)
+    ]
 
 
 async def test_usage_is_counted_without_touching_the_stream(w: World) -> None:

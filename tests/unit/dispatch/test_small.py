@@ -28,7 +28,7 @@ def test_an_answer_loses_what_was_for_one_connection_only() -> None:
         (b"Access-Control-Allow-Origin", b"*"), (b"content-length", b"9"), (b"Date", b"then"), (b"A", b"\xff"),
     ]  # fmt: skip
     assert answer_head(200, "OK", slot, {"Date": "now"}, 3) == (
-        b"HTTP/1.1 200 OK\r\nServer: x\r\nA: \xff\r\nDate: now\r\nContent-Length: 3\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nServer: x\r\nA: \xff\r\nContent-Length: 3\r\nDate: now\r\n\r\n"
     )
 
 
