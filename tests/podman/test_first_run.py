@@ -140,14 +140,14 @@ def test_every_block_of_the_readme_does_what_it_says(newcomer: Newcomer) -> None
     assert _contents(said).startswith("This is hal0's demo model")
     assert '"demo":true' in said
     assert f"primary  ready  {DEMO_MODEL_ID} (demo)" in _run(newcomer, look)
+    (python,) = blocks("python")
+    program = newcomer.folder / "ask.py"
+    program.write_text(python.replace("127.0.0.1:8080", f"127.0.0.1:{newcomer.daemon.port}"))
+    assert _run(newcomer, f"{sys.executable} ask.py").startswith("This is hal0's demo model")
     path = 'export PATH="$PWD/.venv/bin:$PATH"\n'
     said = _run(newcomer, path + models)
     assert len(said.split()) > 10
     assert '"embedding":[' in _run(newcomer, path + embed)
-    (python,) = blocks("python")
-    program = newcomer.folder / "ask.py"
-    program.write_text(python.replace("127.0.0.1:8080", f"127.0.0.1:{newcomer.daemon.port}"))
-    assert _run(newcomer, f"{sys.executable} ask.py").strip()
     said = _run(newcomer, path + stop)
     assert "podman 4" in said or "podman 5" in said
     assert newcomer.daemon.containers() == []
