@@ -95,7 +95,8 @@ async def reset(request: web.Request) -> web.Response:
 
 async def failure(request: web.Request) -> web.Response:
     name = request.match_info["name"]
-    view = request.app[SERVICES].supervisor.slot(name).view().failure
+    slot = request.app[SERVICES].supervisor.slot(name)
+    view = slot.view().failure or slot.last_failure
     if view is None:
         raise Hal0Error("request.not_found", f"cannot show a failure: slot {name} has none", hint="Nothing to do.")
     return answer(view)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from hal0.config.slots import SlotConfig
+from hal0.engine import oom
 from hal0.engine.base import ContainerInfo, ContainerSpec, ContainerStatus, Engine, ImageProgress
 from hal0.engine.errors import NameTaken, PortTaken
 from hal0.errors import Hal0Error
@@ -183,19 +184,37 @@ class Effects:
                     raise
                 raise Stuck(again.message) from again
 
-    async def bury(self, subject: Subject, container: Container, *, warmed: bool, now: float) -> Failure:
-        """Read why a dead container ended. It is still there afterwards: `remove` it."""
+    async def bury(
+        self, subject: Subject, container: Container, *, warmed: bool, used_bytes: int | None, now: float
+    ) -> Failure:
+        """Read why a dead container ended. It is still there afterwards: `remove` it.
+
+        `used_bytes` is its last memory sample.
+        """
         info = await self._ended(container)
         if info is None:
             return failures.vanished(now)
+        memory = await self._memory_verdict(info, used_bytes)
         ended = Exit(
             exit_code=info.exit_code,
-            oom_killed=info.oom_killed,
+            oom_killed=memory.oom,
             wanted=False,
             warmed=warmed,
             log_tail=await self.log_tail(container),
         )
-        return failures.of_exit(ended, subject.provider.classify(ended), now)
+        return failures.of_exit(ended, subject.provider.classify(ended), container, memory.evidence, now)
+
+    async def _memory_verdict(self, info: ContainerInfo, used_bytes: int | None) -> oom.Verdict:
+        """Was it killed for lack of memory? The kernel's log is read only where it can matter."""
+        killed = info.exit_code == oom.KILLED and not info.oom_killed
+        return oom.verdict(
+            info.id,
+            info.exit_code,
+            flagged=info.oom_killed,
+            used_bytes=used_bytes,
+            limit_bytes=info.memory_limit_bytes,
+            kernel_log=await asyncio.to_thread(oom.read_kernel_log) if killed else (),
+        )
 
     async def _ended(self, container: Container) -> ContainerInfo | None:
         """What podman says once it has noticed the end too.

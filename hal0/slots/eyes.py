@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from typing import Final
 
 from hal0.lib.aio import cancelled
 from hal0.providers.base import Endpoint, Provider
@@ -12,6 +13,8 @@ from hal0.slots.watchers import Watchers
 from hal0.vocab import Phase, SlotName
 
 log = logging.getLogger(__name__)
+
+_STANDING: Final = ("end", "meter", "health")  # as long as there is a container to look at
 
 # What is said of a container that is not the current one any more, or of a phase that is over, is dropped by the
 # receiver: a watcher may have spoken just before it was cancelled. A death has no phase.
@@ -35,13 +38,14 @@ class Eyes:
             return
         same = wanted is not None and self._on is not None and wanted[0] == self._on[0]
         self._on = wanted
-        for role in [role for role in self._tasks if role in ("end", "health")]:
-            if not (same and role == "end"):
+        for role in [role for role in self._tasks if role in _STANDING]:
+            if not (same and role != "health"):
                 self._end(self._tasks.pop(role))
         if container is None or endpoint is None:
             return
         if "end" not in self._tasks:
             self.start("end", self._watchers.end(container, self._poster(container, None)))
+            self.start("meter", self._watchers.meter(container, self._poster(container, None)))
         post = self._poster(container, phase)
         if phase is Phase.WARMING:
             self.start("health", self._watchers.warm(container, provider, endpoint, post))
@@ -69,7 +73,7 @@ class Eyes:
         task.add_done_callback(self._closing.discard)
 
     def _ended(self, role: str, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(role) is task and role not in ("end", "health"):
+        if self._tasks.get(role) is task and role not in _STANDING:
             del self._tasks[role]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("slot %s: watcher %s ended by a mistake of hal0's", self._slot, role, exc_info=error)

@@ -6,7 +6,7 @@ from typing import Final
 from hal0.engine.errors import HostRefused
 from hal0.errors import Hal0Error
 from hal0.providers.base import Exit, Verdict
-from hal0.slots.record import Failure
+from hal0.slots.record import Container, Failure
 from hal0.vocab import FailureClass, Phase
 
 # Nothing about these changes by waiting; everything else is tried again on the restart curve.
@@ -40,8 +40,8 @@ def of_error(error: Hal0Error, now: float) -> Failure:
     return Failure(failure_class, error.code, error.message, now)
 
 
-def of_exit(ended: Exit, verdict: Verdict, now: float) -> Failure:
-    """A container ended and its evidence was read."""
+def of_exit(ended: Exit, verdict: Verdict, container: Container, evidence: str, now: float) -> Failure:
+    """A container ended and its evidence was read; `evidence` is what the verdict on memory rests on."""
     return Failure(
         verdict.failure_class,
         verdict.code,
@@ -50,6 +50,9 @@ def of_exit(ended: Exit, verdict: Verdict, now: float) -> Failure:
         exit_code=ended.exit_code,
         signal=signal_name(ended.exit_code),
         oom=ended.oom_killed,
+        evidence=evidence or None,
+        model=container.model,
+        spec_hash=container.spec_hash,
         log_tail=ended.log_tail,
     )
 

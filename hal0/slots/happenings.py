@@ -149,6 +149,13 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """A sample of the current container's memory, in bytes."""
+
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class StayedHealthy:
     """It has been ready for long enough: earlier failures are history."""
 
@@ -171,6 +178,7 @@ Happening: TypeAlias = (
     | Strayed
     | Left
     | Judged
+    | Measured
     | StayedHealthy
 )
 
@@ -199,7 +207,9 @@ def _learn(facts: Facts, happening: Happening, now: float) -> Facts:  # noqa: C9
         case Fetched():
             return replace(facts, fetched=True, busy=None)
         case Reserved(container):
-            return replace(facts, current=container, generation=container.generation, launched=False, stale=None)
+            return replace(
+                facts, current=container, generation=container.generation, launched=False, stale=None, memory_bytes=None
+            )
         case Launched(container, _secret):
             return replace(facts, current=container, launched=True, busy=None)
         case Clashed(stuck):
@@ -227,6 +237,8 @@ def _learn(facts: Facts, happening: Happening, now: float) -> Facts:  # noqa: C9
             return replace(facts, leaving=tuple(c for c in facts.leaving if c.name != name))
         case Judged(stale):
             return replace(facts, stale=stale)
+        case Measured(memory_bytes):
+            return replace(facts, memory_bytes=memory_bytes)
         case StayedHealthy():
             return replace(facts, attempts=NO_ATTEMPTS)
         case Wished() | Failed() | Died() | Buried():
@@ -268,7 +280,7 @@ def _failed(life: Life, failure: Failure, now: float, jitter: float) -> Life:
 def _without_current(facts: Facts, stuck: Container | None) -> Facts:
     """The effect that ended it is over; what podman would not remove is quarantined."""
     leaving = facts.leaving if stuck is None else (*facts.leaving, stuck)
-    return replace(facts, current=None, leaving=leaving, busy=None, stale=None, drain_s=None)
+    return replace(facts, current=None, leaving=leaving, busy=None, stale=None, drain_s=None, memory_bytes=None)
 
 
 def _died(life: Life, failure: Failure) -> Life:

@@ -3,12 +3,15 @@
 import logging
 from typing import Final
 
+from pydantic import ValidationError
+
 from hal0.errors import Hal0Error
 from hal0.slots.happenings import Life
-from hal0.slots.record import SCHEMA, SlotRecord
+from hal0.slots.record import SCHEMA, Failure, SlotRecord
 from hal0.slots.state import NEVER
 from hal0.slots.store import SlotStore
-from hal0.slots.view import Shown
+from hal0.slots.view import Shown, failure_of
+from hal0.wire.slots import FailureView
 
 log = logging.getLogger(__name__)
 
@@ -19,11 +22,13 @@ _USE_EVERY_S: Final = 5.0  # the time of last use is written this often at most
 class Keeper:
     """`due`: when the record wants to be written even if nothing happens; `unsaved`: memory is ahead of the disk."""
 
-    def __init__(self, store: SlotStore, life: Life) -> None:
+    def __init__(self, store: SlotStore, life: Life, last_failure: bytes | None = None) -> None:
         self._store = store
         self.saved = life  # what the disk says
         self.unsaved = False
         self.due = NEVER
+        self.last_failure = _read(last_failure)
+        self._noted: Failure | None = None
 
     async def save(self, shown: Shown) -> bool:
         """Write the record; False when it could not be (it is retried, and shown as unsaved)."""
@@ -46,12 +51,35 @@ class Keeper:
         if self.due == NEVER:
             self.due = now + _USE_EVERY_S
 
+    async def note_failure(self, shown: Shown) -> None:
+        """Keep why it failed where a later success does not forget it; each failure once, when its evidence is in."""
+        failure = shown.life.facts.fault or shown.life.facts.failure
+        if failure is None or not failure.settled or failure == self._noted:
+            return
+        self._noted = failure
+        view = failure_of(shown)
+        if view is None:
+            return
+        self.last_failure = view
+        try:
+            await self._store.write_failure(shown.name, view.model_dump_json(indent=2).encode() + b"\n")
+        except Hal0Error as err:
+            log.warning("slot %s: %s", shown.name, err.message)
+
     async def note_model(self, slot: str, model: str) -> None:
         """The live model decides from now on, not the configuration's seed."""
         try:
             await self._store.write_override(slot, model)
         except Hal0Error as err:
             log.warning("slot %s: %s", slot, err.message)
+
+
+def _read(data: bytes | None) -> FailureView | None:
+    """What an earlier hal0 kept; a file that cannot be read is no reason not to start."""
+    try:
+        return None if data is None else FailureView.model_validate_json(data)
+    except ValidationError:
+        return None
 
 
 def _lasting(life: Life) -> tuple[object, ...]:

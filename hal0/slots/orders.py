@@ -33,6 +33,7 @@ class Order:
     fault: Failure | None
     drain_s: float
     warmed: bool
+    used_bytes: int | None
     requests: InFlight
 
     def the_container(self) -> Container:
@@ -127,7 +128,9 @@ async def _retire(effects: Effects, order: Order, report: Callable[[h.Happening]
 
 async def _bury(effects: Effects, order: Order, clock: Clock) -> h.Happening:
     container = order.the_container()
-    failure = await effects.bury(order.subject, container, warmed=order.warmed, now=clock.now())
+    failure = await effects.bury(
+        order.subject, container, warmed=order.warmed, used_bytes=order.used_bytes, now=clock.now()
+    )
     try:
         await effects.remove(container)
     except Stuck as err:

@@ -72,6 +72,9 @@ class Failure:
     exit_code: int | None = None
     signal: str | None = None
     oom: bool = False
+    evidence: str | None = None  # what the verdict on memory rests on
+    model: str | None = None
+    spec_hash: str | None = None  # of the container that failed
     log_tail: tuple[str, ...] = ()
     settled: bool = True
 

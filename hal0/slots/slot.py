@@ -35,11 +35,12 @@ from hal0.slots.plan import context_of, resolve_device
 from hal0.slots.record import Container, Failure, SlotRecord
 from hal0.slots.serving import Request
 from hal0.slots.state import NEVER, TRANSITIONS, Decision, Effect, decide
+from hal0.slots.store import Remembered
 from hal0.slots.tools import Owner, Tools
 from hal0.slots.verbs import Asked
 from hal0.slots.view import ModelFacts, Shown, address_of, endpoint_of, message, view_of
 from hal0.vocab import By, Phase, Role, SlotName, Want
-from hal0.wire.slots import SlotView
+from hal0.wire.slots import FailureView, SlotView
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +61,7 @@ class Slot:
         tools: Tools,
         owner: Owner,
         life: h.Life,
-        *,
-        record: SlotRecord | None = None,
-        secret: str = "",
+        past: Remembered,
     ) -> None:
         self.name: Final = name
         self._config = config
@@ -70,15 +69,15 @@ class Slot:
         self._tools = tools
         self._owner = owner
         self._life = life
-        self._secret = secret
+        self._secret = past.secret
         self._mailbox = Mailbox(tools.clock)
         self._hands = Hands(tools.effects, tools.clock, self._report)
         self._errands = Errands(name, tools.jobs)
         self._face = Face(self._shown, owner, used=self._used, flipped=lambda: self._mailbox.put(Call(_look)))
         self._eyes = Eyes(name, tools.watchers, self._seen, lambda: self._face.in_flight.count == 0)
         self._berths = Berths(name, tools.ports, tools.place)
-        self._book = logbook.opened(record, life.phase, tools.clock.now())
-        self._keeper = Keeper(tools.store, life)
+        self._book = logbook.opened(past.record, life.phase, tools.clock.now())
+        self._keeper = Keeper(tools.store, life, past.failure)
         self._sweep_due = 0.0
         self._looked_at = 0.0
         # Why nobody reads the mailbox: before adoption, and after the end.
@@ -104,6 +103,11 @@ class Slot:
     @property
     def in_flight(self) -> int:
         return self._face.in_flight.count
+
+    @property
+    def last_failure(self) -> FailureView | None:
+        """Why it failed last, also when it is well again and after a restart of hal0."""
+        return self._keeper.last_failure
 
     def snapshot(self) -> SlotSnapshot:
         return self._face.snapshot(self._model_facts())
@@ -270,6 +274,7 @@ class Slot:
             log.error("slot %s does not settle by a mistake of hal0's: %s", self.name, self._life)
         if self._keeper.behind(self._life):
             await self._save()
+        await self._keeper.note_failure(self._shown())
         self._watch()
         self._errands.settled(self._life, self._tools.clock.now(), message(self._shown()))
         self._face.announce()
@@ -352,6 +357,7 @@ class Slot:
             fault=facts.fault,
             drain_s=self._drain_s(),
             warmed=self._book.warmed,
+            used_bytes=facts.memory_bytes,
             requests=self._face.in_flight,
         )
         self._hands.start(order)

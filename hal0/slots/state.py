@@ -62,6 +62,7 @@ class Facts:
     drained: bool = False  # no request is left in the current container
     restart: bool = False  # replace the container although the model stays
     port_tries: int = 0
+    memory_bytes: int | None = None  # of the current container, when it was measured last
     stale: str | None = None  # why a start would make another container than the current one
     drain_s: float | None = None  # the operator's own drain time for this once
     deadline: float = NEVER  # when the phase must have ended

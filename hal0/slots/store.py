@@ -27,6 +27,7 @@ class Remembered:
     record: SlotRecord | None
     secret: str = field(repr=False)
     model: str | None
+    failure: bytes | None = None  # last-failure.json
 
 
 class SlotStore:
@@ -50,6 +51,10 @@ class SlotStore:
     async def write_override(self, slot: str, model: str) -> None:
         """The live model: from the first load on this decides, not the configuration's seed."""
         await self._write(self._dir / slot / "override.env", env_text({OVERRIDE_KEY: model}))
+
+    async def write_failure(self, slot: str, failure: bytes) -> None:
+        """Why the slot failed last; stays when it is well again."""
+        await self._write(self._dir / slot / "last-failure.json", failure)
 
     async def write_secret(self, slot: str) -> str:
         """A fresh random secret for one generation."""
@@ -80,7 +85,13 @@ class SlotStore:
         return await asyncio.to_thread(lambda: {SlotName(slot): self._read(slot) for slot in slots})
 
     def _read(self, slot: str) -> Remembered:
-        return Remembered(self.read_record(slot), self._read_secret(slot), self._read_override(slot))
+        failure = self._dir / slot / "last-failure.json"
+        return Remembered(
+            self.read_record(slot),
+            self._read_secret(slot),
+            self._read_override(slot),
+            failure.read_bytes() if failure.is_file() else None,
+        )
 
     # -- blocking:  ------------------------------------------------
 

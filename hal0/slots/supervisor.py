@@ -242,7 +242,7 @@ class Supervisor:
         serves = alone and await boot.still_answers(past.record, provider, past.secret, tools.watchers)
         configured = boot.configured(config, past.model)
         life = boot.on_the_records_word(past.record, configured, serves=serves, now=tools.clock.now())
-        return Slot(name, config, provider, tools, self, life, record=past.record, secret=past.secret)
+        return Slot(name, config, provider, tools, self, life, past)
 
     async def _adopt(
         self, slots: Iterable[Slot], infos: list[ContainerInfo], past: Mapping[SlotName, Remembered]

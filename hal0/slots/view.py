@@ -144,6 +144,7 @@ def view_of(it: Shown) -> SlotView:
         url=it.endpoint.base_url if it.endpoint else None,
         containers=[_container(c) for c in ((facts.current,) if facts.current else ()) + facts.leaving],
         context_size=it.context_size,
+        memory_bytes=facts.memory_bytes,
         pinned=config.pinned,
         priority=config.priority,
         in_flight=it.in_flight,
@@ -154,7 +155,7 @@ def view_of(it: Shown) -> SlotView:
         if facts.swap
         else None,
         progress=_progress(it),
-        failure=_failure(it),
+        failure=failure_of(it),
         stale=facts.stale,
         unsaved=it.unsaved,
         ready_at=it.book.ready_at,
@@ -206,7 +207,8 @@ def _progress(it: Shown) -> ProgressView | None:
     return None
 
 
-def _failure(it: Shown) -> FailureView | None:
+def failure_of(it: Shown) -> FailureView | None:
+    """Why the attempt under way or the one before it failed; None when all is well."""
     facts = it.life.facts
     failure = facts.fault or facts.failure
     if failure is None:
@@ -223,6 +225,9 @@ def failure_view(failure: Failure, attempt: int, next_attempt_at: float | None) 
         exit_code=failure.exit_code,
         signal=failure.signal,
         oom=failure.oom,
+        evidence=failure.evidence,
+        model=failure.model,
+        spec_hash=failure.spec_hash,
         log_tail=list(failure.log_tail),
         at=failure.at,
         attempt=attempt,

@@ -24,6 +24,7 @@ _HISTORY_FACTOR: Final = 3.0
 _PROBES_S: Final = (0.02, 0.03, 0.05, 0.05)
 _PROBE_CAP_S: Final = 0.09
 
+METER_EVERY_S: Final = 10.0  # a sample costs podman some 10 ms
 LIVENESS_EVERY_S: Final = 5.0
 LIVENESS_FAILURES: Final = 3
 

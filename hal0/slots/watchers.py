@@ -13,9 +13,9 @@ from hal0.lib.aio import backoff_s
 from hal0.lib.clock import Clock
 from hal0.providers.base import Endpoint, HealthState, Provider
 from hal0.slots import failure as failures
-from hal0.slots.happenings import Advanced, BecameReady, Died, Failed, Happening
+from hal0.slots.happenings import Advanced, BecameReady, Died, Failed, Happening, Measured
 from hal0.slots.record import Container, Progress
-from hal0.slots.warmup import LIVENESS_EVERY_S, LIVENESS_FAILURES, jitter, probe_delays
+from hal0.slots.warmup import LIVENESS_EVERY_S, LIVENESS_FAILURES, METER_EVERY_S, jitter, probe_delays
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,18 @@ class Watchers:
             if misses >= LIVENESS_FAILURES:
                 post(Failed(failures.unresponsive(health.evidence, self._clock.now()), jitter=jitter()))
                 return
+
+    async def meter(self, container: Container, post: Post) -> None:
+        """Sample its memory now and then: a container that is killed tells nothing any more."""
+        while True:
+            try:
+                sample = await self._engine.stats(container.id or container.name)
+            except Hal0Error as err:
+                log.debug("cannot measure %s: %s", container.name, err.message)
+            else:
+                if sample is not None:
+                    post(Measured(sample.memory_bytes))
+            await asyncio.sleep(METER_EVERY_S)
 
     async def end(self, container: Container, post: Post) -> None:
         """Report the container's death, as early as this host allows."""

@@ -49,6 +49,9 @@ class FailureView(View):
     exit_code: int | None
     signal: str | None
     oom: bool
+    evidence: str | None = None  # what the verdict on memory rests on
+    model: str | None = None
+    spec_hash: str | None = None  # of the container that failed
     log_tail: list[str]
     at: float
     attempt: int
@@ -82,6 +85,7 @@ class SlotView(View):
     url: str | None
     containers: list[ContainerView]
     context_size: int | None
+    memory_bytes: int | None = None  # of the current container, when it was measured last
     pinned: bool
     priority: int
     in_flight: int

@@ -28,7 +28,7 @@ def spoil(path: Path, how: str) -> None:
                 file.truncate(path.stat().st_size // 2)
         case "junk":
             path.write_bytes(b"not a model at all" * 1000)
-        case "empty":
+        case _:
             path.write_bytes(b"")
 
 
