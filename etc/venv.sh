@@ -39,7 +39,8 @@ fi
 rm -f "$stamp"
 echo "installing from etc/$1"
 "$venv/bin/pip" --disable-pip-version-check --quiet install --no-compile --require-hashes --requirement "$here/$1" ||
-  cannot "pip could not install etc/$1"
+  cannot "pip could not install etc/$1
+Its reasons are above. It needs a package index (the network, or PIP_INDEX_URL); then run this again."
 
 # The checkout itself: a path and the two commands. Quicker than an editable install, and needs no build tool.
 "$venv/bin/python" - "$root" <<'LINK'
