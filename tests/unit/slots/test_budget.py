@@ -265,7 +265,7 @@ class World:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.booleans(), st.booleans(), st.lists(OPS, max_size=60))
+@given(st.booleans(), st.booleans(), st.lists(OPS, min_size=30, max_size=60))
 def test_memory_is_never_oversold(unified: bool, mapped: bool, ops: list[tuple[str, SlotName, int]]) -> None:
     world = World(unified=unified, mapped=mapped)
     for op in ops:
