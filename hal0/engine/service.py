@@ -19,12 +19,14 @@ from hal0.engine.host import HostFacts, containers_conf, install_line
 from hal0.engine.translate import one_line
 from hal0.engine.transport import Transport
 from hal0.errors import Hal0Error
-from hal0.lib.aio import backoff_s
+from hal0.lib.aio import backoff_s, cancelled
 from hal0.lib.atomic import private_dir, write_atomic
 
 _READY_S: Final = 10.0  # it takes 50 ms; a first start on a slow disk lays out the store
 _POLL_S: Final = 0.01
 _SETTLE_S: Final = 0.1  # a service of a hal0 that was killed is still ending: the kernel told it to
+_LOOK_S: Final = 2.0  # a removed socket file is noticed this soon; a ping takes podman half a millisecond
+_SILENT_S: Final = 90.0  # longer than the slowest honest pause seen, a first pull onto a slow disk
 _STEADY_S: Final = 60.0  # after this long the restart delays begin anew
 _SAID_BYTES: Final = 2000
 # They make podman the client of another one, which has no `system service`.
@@ -159,15 +161,36 @@ class PodmanService:
         while True:
             if self._child is not None:
                 since = loop.time()
-                await self._child.gone()
+                why = await self._lost(self._child)
                 child, self._child = self._child, None
-                await child.release()
+                await child.end()
                 self._restarts += 1
-                log.warning("podman's service ended; starting it again")
+                log.warning("podman's service %s; starting it again", why)
                 if loop.time() - since > _STEADY_S:
                     delays = backoff_s(0.1, 30.0)
             await asyncio.sleep(next(delays))
             await self._launch_noting()
+
+    async def _lost(self, child: Child) -> str:
+        """Wait until the child is of no more use; why. Containers do not notice its end."""
+        gone = asyncio.ensure_future(child.gone())
+        silent_s = 0.0
+        try:
+            while True:
+                await asyncio.wait([gone], timeout=_LOOK_S)
+                if gone.done():
+                    return "ended"
+                if not await asyncio.to_thread(self._own_socket.is_socket):
+                    return "lost its socket"
+                try:
+                    await _ping(self._own_socket)
+                    silent_s = 0.0
+                except Hal0Error:
+                    silent_s += _LOOK_S
+                if silent_s >= _SILENT_S:
+                    return "does not answer any more"
+        finally:
+            await cancelled(gone)
 
     async def _launch_noting(self) -> None:
         try:

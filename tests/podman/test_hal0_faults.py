@@ -183,6 +183,25 @@ async def test_podmans_service_killed_under_a_stream_cuts_nothing(daemon: Daemon
             await stream.close()
 
 
+async def test_podmans_socket_removed_under_a_stream_cuts_nothing_and_comes_back(daemon: Daemon) -> None:
+    with own_service(daemon):
+        await daemon.start()
+        async with daemon.operator() as operator:
+            await operator.verb("primary", "swap", {"model": "tiny-chat"})
+            stream = await chat(daemon.port, max_tokens=1500)
+            await stream.first_event()
+            (daemon.home / "run" / "engine.sock").unlink()
+            await stream.to_end()
+            assert stream.whole
+            await stream.close()
+
+            async def restarts() -> bool:
+                async with operator.session.post("/api/slots/primary/restart?wait=true&timeout_s=20") as answer:
+                    return answer.status == 200 and (await answer.json())["state"] == "done"
+
+            await until(restarts, within_s=40, what="podman's service has a socket again")
+
+
 def _service_pid(daemon: Daemon) -> int:
     """The `podman system service` that is a child of this hal0."""
     assert daemon.process is not None
