@@ -64,15 +64,16 @@ def internet(host: str = HUB[0], port: int = HUB[1], *, timeout_s: float = PROBE
 
 def advice(models_dir: Path, command: str, *, internet: bool, memory_bytes: int) -> list[str]:
     """Lines for the welcome text: the one command that brings a model which this machine can run."""
+    sudo = "sudo " if command.startswith("sudo ") else ""  # then the folder is root's as well
     if not internet:
         return [
             "A real model      this machine has no internet: bring a GGUF file on a disk or over the network, then",
-            f"                  cp FILE.gguf {models_dir}/ && {command} slot swap primary FILE",
+            f"                  {sudo}cp FILE.gguf {models_dir}/ && {command} slot swap primary FILE",
         ]
     model = recommended(memory_bytes)
     return [
         f"A real model      {model.name}, {model.size_bytes / 1e9:.1f} GB, from {HUB[0]}:",
-        f"  curl -fL -C - -o {models_dir}/{model.file} {model.url} \\",
+        f"  {sudo}curl -fL -C - -o {models_dir}/{model.file} {model.url} \\",
         f"    && {command} slot swap primary {model.id}",
     ]
 

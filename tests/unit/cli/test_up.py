@@ -93,6 +93,8 @@ def test_without_internet_the_advice_is_another(tmp_path: Path) -> None:
     assert with_net.endswith("&& hal0ctl slot swap primary qwen3-8b-q4_k_m")
     assert "curl" not in without
     assert "no internet" in without
+    as_root = first_model.advice(tmp_path, "sudo hal0ctl", internet=False, memory_bytes=0)
+    assert as_root[-1].strip().startswith("sudo cp FILE.gguf")
 
 
 @pytest.mark.parametrize(
