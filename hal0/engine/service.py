@@ -226,6 +226,7 @@ class PodmanService:
                 stdout=sink,
                 stderr=sink,
                 env=environ,
+                cwd=self._run_dir,  # podman's monitor leaves a file named `oom` where the service was started
             )
         finally:
             os.close(sink)

@@ -72,6 +72,7 @@ def running_podman() -> Iterator[Podman]:
         process = subprocess.Popen(
             ["podman", "system", "service", "--time=0", f"unix://{path}"],
             env=environ,
+            cwd=root,  # podman's monitor leaves a file named `oom` where the service was started
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
