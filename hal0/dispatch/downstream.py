@@ -101,14 +101,17 @@ class Downstream:
         """From here on it is bytes of the answer that come."""
         self._flowing = True
 
-    async def write(self, data: bytes) -> None:
-        """A part of the body; waits as long as the client does not keep up."""
+    def write(self, data: bytes) -> bool:
+        """A part of the body. False when the client does not keep up: wait until it is `drained`."""
         self.bytes_out += len(data)
         self._tail = data[-4:] if len(data) >= 4 else (self._tail + data)[-4:]
         if self._keepalive_s is not None:
             self._wrote_at = self._loop.time()
-        if self._send_part(data).get_write_buffer_size() > _HIGH_WATER_BYTES:
-            await self._request.writer.drain()
+        return self._send_part(data).get_write_buffer_size() <= _HIGH_WATER_BYTES
+
+    async def drained(self) -> None:
+        """Until the client has taken most of what was written."""
+        await self._request.writer.drain()
 
     def finish(self) -> web.StreamResponse:
         """The answer is complete."""

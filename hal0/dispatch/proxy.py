@@ -1,7 +1,7 @@
 """Moves one request to a slot and its answer back: bytes in, bytes out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
@@ -51,6 +51,7 @@ class Relay:
         self._connection: Connection | None = None
         self._aborted: Hal0Error | None = None
         self._clock = clock
+        self._mark = None if out.forward.fingerprint is None else Mark(out.forward.fingerprint)
 
     def abort(self, error: Hal0Error) -> None:
         """hal0 ends this request: the slot's side first, then the client is told."""
@@ -148,27 +149,6 @@ class Relay:
 
     # Towards the client.
 
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        read = self._source()
-        while chunk := await read(self._out.between_bytes_s):
-            yield chunk
-
-    def _source(self) -> Callable[[float], Awaitable[bytes]]:
-        """What answers the next bytes for the client: the connection itself, unless the answer is marked."""
-        assert self._connection is not None
-        read, word = self._connection.chunk, self._out.forward.fingerprint
-        if word is None:
-            return read
-        mark = Mark(word)
-
-        async def marked(between_s: float) -> bytes:
-            while chunk := await read(between_s):
-                if ready := mark.feed(chunk):
-                    return ready
-            return mark.end()
-
-        return marked
-
     def _length(self, head: Head) -> int | None:
         """How long the answer will be, where that is known; a marked one becomes longer than its slot said."""
         length = head.get(b"content-length")
@@ -176,26 +156,34 @@ class Relay:
 
     async def _stream(self) -> web.StreamResponse:
         """Relay until the end; a break after the head cannot be raised any more, so it ends the stream instead."""
-        read, between_s = self._source(), self._out.between_bytes_s
-        write, saw = self._down.write, self._trace.meter.saw
+        assert self._connection is not None
+        mark, down, saw = self._mark, self._down, self._trace.meter.saw
+
+        def take(chunk: bytes) -> bool:
+            saw(chunk)
+            if mark is not None:
+                chunk = mark.feed(chunk)
+            return not chunk or down.write(chunk)
+
         try:
-            while chunk := await read(between_s):
-                await write(chunk)
-                saw(chunk)
+            while not await self._connection.pour(take, self._out.between_bytes_s):
+                await down.drained()
         except Hal0Error as error:
             self._trace.failed(error)
-            return self._down.fail(error)
-        return self._down.finish()
+            return down.fail(error)
+        if mark is not None and (held := mark.end()):
+            down.write(held)
+        return down.finish()
 
     def _whole(self, head: Head) -> web.StreamResponse:
         """A small answer that came in one piece goes out in one piece."""
         assert self._connection is not None
-        body = self._connection.rest()
-        if self._out.forward.fingerprint is not None:
-            mark = Mark(self._out.forward.fingerprint)
-            body = mark.feed(body) + mark.end()
+        body = self._connection.arrived()
         self._trace.meter.saw(body)
-        return self._down.answer(head.status, head.reason, head.headers, body)
+        return self._down.answer(head.status, head.reason, head.headers, self._marked(body))
+
+    def _marked(self, body: bytes) -> bytes:
+        return body if self._mark is None else self._mark.feed(body) + self._mark.end()
 
     async def _continue(self, head: Head) -> web.StreamResponse:
         """The client already has a 200 and comments: an event stream goes on, anything else becomes one error."""
@@ -227,11 +215,12 @@ class Relay:
         answer = await self._read_all()
         self._trace.meter.saw(answer)
         body = await asyncio.to_thread(convert, request, answer)
-        return self._down.answer(head.status, head.reason, head.headers, body)
+        return self._down.answer(head.status, head.reason, head.headers, self._marked(body))
 
     async def _read_all(self) -> bytes:
         read = bytearray()
-        async for chunk in self._chunks():
+        assert self._connection is not None
+        while chunk := await self._connection.chunk(self._out.between_bytes_s):
             read += chunk
             if len(read) > _MAX_READ_BYTES:
                 raise Hal0Error("upstream.broken", "cannot read the engine's answer: it is too large")

@@ -5,8 +5,7 @@ this one leaves out everything else: no redirects, cookies, TLS, decompression.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from typing import Final, NamedTuple, cast
 
 import httptools
@@ -31,12 +30,16 @@ class Head(NamedTuple):
         return get(self.headers, name)
 
 
+Take = Callable[[bytes], bool]
+"""Gets bytes as they arrive; answers whether it wants more. May raise ConnectionError."""
+
+
 class Stale(Exception):
     """A reused connection ended before a single byte of its answer: the request may be sent once more."""
 
 
 class Connection(asyncio.Protocol):
-    """One connection to a slot: `send`, `head`, `chunk` until b"", then back to the pool.
+    """One connection to a slot: `send`, `head`, then `pour` or `chunk` until the end, then back to the pool.
 
     Every wait ends in data, in a Hal0Error (upstream.unreachable before the head, upstream.broken after,
     upstream.timeout) or in what `abort` was given.
@@ -49,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
+        self._take: Take | None = None
         self._room: asyncio.Future[None] | None = None  # pending while the slot does not read
         self._error: Exception | None = None
         self._busy = False
@@ -64,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._reason = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []
         self._buffered = 0
         self._complete = False
         self._sent = False
@@ -113,21 +117,33 @@ class Connection(asyncio.Protocol):
                 return b""
             self._limit(between_bytes_s)
             await self._wait()
-        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
-        self._buffered = 0
-        if self._paused and self._transport is not None:
-            self._paused = False
-            self._heard_at = self._loop.time()
-            self._transport.resume_reading()
+        data = self.arrived()
+        self._go_on()
         return data
 
-    def rest(self) -> bytes:
-        """All that is left of a complete answer."""
-        data = b"".join(self._chunks)
+    def arrived(self) -> bytes:
+        """The bytes that are here and were not taken yet."""
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._buffered = 0
         return data
+
+    async def pour(self, take: Take, between_bytes_s: float) -> bool:
+        """Hand bytes to `take` in the very moment in which they arrive: nobody has to wake up for each of them.
+
+        True at the end of a complete answer; False when `take` has said (with False) that it wants no more for now.
+        """
+        self._take = take
+        try:
+            wanted = self._hand_over()
+            self._go_on()
+            while wanted and not self._complete:
+                self._limit(between_bytes_s)
+                await self._wait()
+                wanted = self._hand_over()
+        finally:
+            self._take = None
+        return self._complete and not self._chunks
 
     def abort(self, error: Exception) -> None:
         """End the exchange now; whoever waits gets `error`, bytes already here are still handed out."""
@@ -170,6 +186,9 @@ class Connection(asyncio.Protocol):
             return
         if self._head is None and self._head_bytes > _MAX_HEAD_BYTES:
             self._fail(Hal0Error("upstream.broken", "cannot read the slot's answer: its headers have no end"))
+        elif self._take is not None:
+            if self._hand_over() and not self._complete:
+                return  # whoever pours sleeps on
         elif self._buffered > _HIGH_WATER_BYTES and not self._paused and not self._complete:
             assert self._transport is not None
             self._paused = True
@@ -228,6 +247,24 @@ class Connection(asyncio.Protocol):
         self._answered = False
         self._heard_at = self._loop.time()
         self._limit(first_byte_s)
+
+    def _hand_over(self) -> bool:
+        """Pour out what is here; whether more is wanted."""
+        if self._take is None:
+            return False
+        try:
+            if self._chunks and not self._take(self.arrived()):
+                self._take = None
+        except ConnectionError as error:  # the client left; whoever pours is told
+            self._fail(error)
+        return self._take is not None
+
+    def _go_on(self) -> None:
+        """Read again, if reading was paused because nobody took what had come."""
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._heard_at = self._loop.time()
+            self._transport.resume_reading()
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None:
