@@ -11,7 +11,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -134,9 +134,17 @@ class Stream:
         self._target = target
 
     def __iter__(self) -> Iterator[SseEvent]:
-        """Events until the server ends the stream, then closes it.
+        """As `events`, but raises ApiError for an error frame (the status line was long gone)."""
+        with closing(self.events()) as events:
+            for event in events:
+                if isinstance(event.data, dict) and isinstance(event.data.get("error"), dict):
+                    raise ApiError.from_member(event.data["error"])
+                yield event
 
-        Raises Unreachable when it breaks off, ApiError for an error frame (the status line was long gone).
+    def events(self) -> Generator[SseEvent, None, None]:
+        """Events, error frames too, until the server ends the stream, then closes it.
+
+        Raises Unreachable when it breaks off.
         """
         fields: dict[str, list[str]] = {}
         with closing(self), _translated(self._target):
@@ -146,8 +154,6 @@ class Stream:
                     fields.setdefault(name, []).append(value.removeprefix(" "))
                 elif not line and fields:
                     event, fields = _event(fields), {}
-                    if isinstance(event.data, dict) and isinstance(event.data.get("error"), dict):
-                        raise ApiError.from_member(event.data["error"])
                     yield event
 
     def _lines(self) -> Iterator[str]:

@@ -15,6 +15,7 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "job": "job:job",
         "image": "image:image",
         "doctor": "doctor:doctor",
+        "drill": "drill:drill",
         "up": "updown:up",
         "down": "updown:down",
         "serve": "updown:serve",

@@ -1,0 +1,47 @@
+"""`hal0ctl drill` on the real thing: every fault that this machine can be given, every promise kept, nothing left."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+
+from hal0.cli.drill_faults import FAULTS
+from tests.podman.daemon import Daemon
+from tests.podman.test_hal0_faults import own_service
+
+# Other work runs on the machine that runs the tests; the bars themselves are the bench's business.
+SLACK = "4"
+
+
+async def test_every_fault_is_survived_and_nothing_is_left(daemon: Daemon) -> None:
+    with own_service(daemon):
+        await daemon.start()
+        ran = await asyncio.to_thread(daemon.ctl, "drill", "--slack", SLACK, "-o", "json", timeout_s=400)
+        results = {result["fault"]: result for result in json.loads(ran.stdout or "[]")}
+        assert ran.returncode == 0, ran.stderr + ran.stdout
+        assert list(results) == [fault.name for fault in FAULTS]
+        skipped = {name for name, result in results.items() if result["outcome"] == "skipped"}
+        assert skipped <= ({"disk"} if os.geteuid() else set()), results
+        assert "closed short" in results["engine"]["client"]
+        assert daemon.containers() == []
+        async with daemon.operator() as operator:
+            assert "drill" not in {slot["name"] for slot in (await operator.get("/api/slots"))["items"]}
+    assert not list((daemon.home / "etc" / "slots.d").iterdir())
+
+
+async def test_an_interrupted_drill_removes_its_slot(daemon: Daemon) -> None:
+    await daemon.start()
+    words = [sys.executable, "-m", "hal0.cli", "drill", "--only", "stall"]
+    drill = await asyncio.create_subprocess_exec(*words, env=daemon.variables(), stderr=asyncio.subprocess.PIPE)
+    assert drill.stderr is not None
+    async with asyncio.timeout(90):
+        while b"freeze" not in (line := await drill.stderr.readline()):
+            assert line, "it ended before the fault"
+        drill.send_signal(signal.SIGINT)
+        said, code = await drill.stderr.read(), await drill.wait()
+    assert code == 130, said
+    assert b"removing the slot drill" in said
+    async with daemon.operator() as operator:
+        assert "drill" not in {slot["name"] for slot in (await operator.get("/api/slots"))["items"]}
+    assert daemon.containers() == []
