@@ -1,0 +1,86 @@
+"""All nineteen container slots at once: loaded, unloaded and swapped at random under live streams, for a while."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+
+from hal0.vocab import SLOT_PORTS
+from tests.podman.daemon import Daemon, Operator
+
+MODELS = ("tiny-chat", "other-chat")
+# primary, and as many of the operator's own as there are ports for.
+NAMES = ("primary", *(f"chat{number:02}" for number in range(1, len(SLOT_PORTS))))
+CLIENTS = 4
+GROWTH_BYTES = 24 * 2**20  # the allocator's own ups and downs over a short run
+SPARE_FILES = 40  # connections that are just being made or closed
+
+
+async def streams(daemon: Daemon, dice: random.Random, until: float, outcomes: list[tuple[str, int, str]]) -> None:
+    """One client that streams short answers from whichever slot; what it got."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)) as session:
+        while time.monotonic() < until:
+            name = dice.choice(NAMES)
+            body = {"model": name, "max_tokens": 40, "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+            async with session.post(f"{daemon.url}/v1/chat/completions", json=body) as answer:
+                text = (await answer.read()).decode()
+            end = "done" if text.endswith("data: [DONE]\n\n") else text[-400:]
+            outcomes.append((name, answer.status, end))
+
+
+async def operate(operator: Operator, until: float, dice: random.Random) -> int:
+    """Random verbs, each waited for; how many there were."""
+    count = 0
+    while time.monotonic() < until:
+        name = dice.choice(NAMES)
+        verb, body = dice.choice((("swap", {"model": dice.choice(MODELS)}), ("unload", {}), ("restart", {})))
+        job = await operator.verb(name, verb, body, timeout_s=120)
+        assert job["state"] == "done", job
+        count += 1
+    return count
+
+
+def resident_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+async def test_nineteen_slots_live_through_everything(daemon: Daemon, soak_scale: Callable[[int, int], int]) -> None:
+    own = "".join(
+        f'[slots.{name}]\nmodel = "tiny-chat"\ncontext_size = 2048\nextra_args = "-t 1"\n' for name in NAMES[1:]
+    )
+    daemon.config = '[slots.primary]\nmodel = "tiny-chat"\ncontext_size = 2048\nextra_args = "-t 1"\n' + own
+    daemon.slot_ports = daemon.slot_ports[: len(SLOT_PORTS)]
+    daemon.prepare()
+    await daemon.start()
+    assert daemon.process is not None
+    pid = daemon.process.pid
+    outcomes: list[tuple[str, int, str]] = []
+    async with daemon.operator() as operator:
+        for name in NAMES:
+            assert (await operator.verb(name, "load"))["state"] == "done"
+        assert len(daemon.containers()) == len(NAMES) == 19
+        extra = await operator.verb("embed", "swap", {"model": "tiny-embed"})
+        assert extra["error"]["code"] == "slot.no_free_port"
+        before, files = resident_bytes(pid), open_files(pid)
+        until = time.monotonic() + soak_scale(20, 600)
+        clients = [asyncio.create_task(streams(daemon, random.Random(n), until, outcomes)) for n in range(CLIENTS)]
+        verbs = await operate(operator, until, random.Random(19))
+        await asyncio.gather(*clients)
+        ports = [(await operator.slot(name))["port"] for name in NAMES]
+        health = await operator.get("/api/status")
+    assert verbs > 5
+    assert len(outcomes) > 100
+    # A drain waits for open streams, and a request waits for the load: nobody was cut off or turned away.
+    assert [one for one in outcomes if one[1:] != (200, "done")] == []
+    assert len({port for port in ports if port is not None}) == len([port for port in ports if port is not None])
+    assert health["in_flight"] == 0
+    assert resident_bytes(pid) - before < GROWTH_BYTES
+    assert open_files(pid) - files < SPARE_FILES
