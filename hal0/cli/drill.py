@@ -36,7 +36,7 @@ COLUMNS: Final = (
 
 @command("hal0ctl drill --only engine -o json")
 @click.option("--model", type=ModelName(), help="What the staging slot serves (default: a small model no slot has).")
-@click.option("--only", metavar="FAULT", multiple=True, type=click.Choice([f.name for f in FAULTS]), help="Only this.")
+@click.option("--only", multiple=True, type=click.Choice([f.name for f in FAULTS]), help="This fault; may be repeated.")
 @click.option("--slack", type=click.FloatRange(min=1), default=1.0, help="Widen every promised time by this factor.")
 def drill(session: Session, *, model: str | None, only: tuple[str, ...], slack: float) -> Exit:
     """Break a staging slot in every known way; exit 9 when a promise is missed."""

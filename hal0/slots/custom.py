@@ -26,6 +26,7 @@ class CustomSlots:
         self._supervisor = supervisor
         self._store = store
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._leaving: set[str] = set()
 
     async def draft(self, name: str, fields: Mapping[str, Any]) -> Draft:
         """What `create` would write. Raises as `create`, and changes nothing."""
@@ -48,6 +49,8 @@ class CustomSlots:
             await cancelled(task)
 
     async def _create(self, name: str, fields: Mapping[str, Any]) -> SlotView:
+        if name in self._leaving:  # its state would be taken for the new one's
+            raise Hal0Error("slot.exists", f"cannot create slot {name}: the old one is still being deleted")
         write = functools.partial(custom.add, name=name, fields=fields)
         await self._live.edit(write, self._supervisor.apply)
         return self._supervisor.slot(name).view()
@@ -58,10 +61,15 @@ class CustomSlots:
             raise Hal0Error(view.error["code"], view.error["message"], details=view.error["details"])
         if view.state is not JobState.DONE:
             raise Hal0Error("slot.illegal_transition", f"cannot delete slot {name}: its unload was {view.state}")
-        write = functools.partial(custom.take_away, name=name)
-        await self._live.edit(write, self._supervisor.apply)
-        await self._supervisor.gone(name)
-        await self._store.forget(name)
+        self._leaving.add(name)
+        try:
+            write = functools.partial(custom.take_away, name=name)
+            await self._live.edit(write, self._supervisor.apply)
+            await self._supervisor.gone(name)
+            if self._supervisor.get(name) is None:  # nobody put it back into a file meanwhile
+                await self._store.forget(name)
+        finally:
+            self._leaving.discard(name)
 
     async def _to_its_end(self, work: Coroutine[None, None, T]) -> T:
         task = asyncio.create_task(work, name="custom-slot")

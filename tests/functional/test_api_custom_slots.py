@@ -130,6 +130,39 @@ async def test_a_name_is_given_once(hal0: Operator) -> None:
     assert {answer["error"]["code"] for status, answer in answers if status == 409} == {"slot.exists"}
 
 
+async def test_a_name_is_free_when_the_old_slot_is_forgotten(hal0: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, slow, forget = hal0.running.tools.store, asyncio.Event(), hal0.running.tools.store.forget
+
+    async def forget_slowly(slot: str) -> None:
+        await slow.wait()
+        await forget(slot)
+
+    monkeypatch.setattr(store, "forget", forget_slowly)
+    await hal0.call("POST", "/api/slots", {"name": "coder"})
+    deleting = asyncio.create_task(hal0.call("DELETE", "/api/slots/coder"))
+    await until(lambda: hal0.running.supervisor.get("coder") is None, within_s=5)
+    status, body = await hal0.call("POST", "/api/slots", {"name": "coder"})
+    assert (status, body["error"]["code"]) == (409, "slot.exists")
+    slow.set()
+    assert (await deleting)[0] == 200
+    assert (await hal0.call("POST", "/api/slots", {"name": "coder"}))[0] == 201
+
+
+async def test_a_slot_that_cannot_be_unloaded_is_not_deleted(hal0: Operator, paths: Paths) -> None:
+    await hal0.call("POST", "/api/slots", {"name": "coder", "model": "two"})
+    await hal0.call("POST", "/api/slots/coder/load?wait=true")
+    directory = hal0.running.tools.store.directory("coder")
+    aside = directory.rename(directory.with_name("aside"))
+    directory.write_text("in the way of every record")
+    status, body = await hal0.call("DELETE", "/api/slots/coder")
+    assert (status, body["error"]["code"]) == (507, "state.write_failed")
+    assert (paths.slots_config_dir / "coder.toml").exists()
+    assert (await hal0.call("GET", "/api/slots/coder"))[1]["state"] == "ready"
+    directory.unlink()
+    aside.rename(directory)
+    assert (await hal0.call("DELETE", "/api/slots/coder"))[0] == 200
+
+
 async def test_built_in_and_unknown_slots_are_not_deleted(hal0: Operator) -> None:
     for name in ("primary", "embed", "stt", "tts", "img"):
         status, body = await hal0.call("DELETE", f"/api/slots/{name}")
