@@ -30,7 +30,7 @@ class Times:
 def watch(
     client: Client, slot: str, act: Callable[[], None], *, noticed: Seen, recovered: Seen, within_s: float
 ) -> Times:
-    """Do `act`, then look at the slot's views as hal0 announces them until `recovered`, or for `within_s`."""
+    """Do `act`, then look at the slot's views as hal0 announces them until `recovered`, for `within_s` at most."""
     with Feed(client) as feed:
         until(lambda: entity_of(feed, slot, POLL_S) is not None, CONNECT_S)  # its snapshot: from now on we listen
         began = time.monotonic()
@@ -43,7 +43,15 @@ def watch(
                 first = passed
             if recovered(view):
                 return Times(first, passed)
+            if _rests(view):
+                break
     return Times(first, None)
+
+
+def _rests(slot: Json) -> bool:
+    """It has failed for good: waiting longer brings nothing."""
+    failure = slot["failure"]
+    return slot["state"] == "error" and failure is not None and failure["failure_class"] == "permanent"
 
 
 def entity_of(feed: Feed, slot: str, timeout_s: float) -> Json | None:

@@ -30,6 +30,25 @@ async def test_every_fault_is_survived_and_nothing_is_left(daemon: Daemon) -> No
     assert not list((daemon.home / "etc" / "slots.d").iterdir())
 
 
+async def test_a_promise_that_is_not_kept_is_told_and_ends_with_9(daemon: Daemon) -> None:
+    """The model's file disappears while its engine runs: after the kill there is nothing to load again."""
+    await daemon.start()
+    words = [sys.executable, "-m", "hal0.cli", "drill", "--only", "engine", "--model", "other-chat"]
+    drill = await asyncio.create_subprocess_exec(
+        *words, env=daemon.variables(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert drill.stderr is not None
+    async with asyncio.timeout(90):
+        while b"kill" not in (line := await drill.stderr.readline()):
+            assert line, "it ended before the fault"
+        (daemon.models / "other-chat.gguf").unlink()
+        out, said = await drill.communicate()
+    assert drill.returncode == 9, said
+    assert b"missed" in out
+    assert b"missed: engine: another one answers" in said
+    assert daemon.containers() == []
+
+
 async def test_an_interrupted_drill_removes_its_slot(daemon: Daemon) -> None:
     await daemon.start()
     words = [sys.executable, "-m", "hal0.cli", "drill", "--only", "stall"]
