@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, Protocol
 
 from hal0.hardware.pools import RAM, PoolKey
+from hal0.vocab import Capability
 
 # Tensors are aligned and some are repacked: 2 % over the file's size (the promise's own figure).
 _WEIGHTS: Final = 1.02
@@ -40,6 +41,17 @@ class Weights:
     size_bytes: int
     cache_bytes_per_token: int | None
     encoder: bool = False
+
+
+class Model(Protocol):
+    """What `weights_of` reads of a registry entry."""
+
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def cache_bytes_per_token(self) -> int | None: ...
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,15 @@ class Need:
     @property
     def total_bytes(self) -> int:
         return self.bytes + self.host_bytes
+
+
+def weights_of(model: Model, *, projector_bytes: int = 0) -> Weights:
+    """From a registry entry, and the size of the projector that is loaded with it."""
+    return Weights(
+        size_bytes=model.size_bytes + projector_bytes,
+        cache_bytes_per_token=model.cache_bytes_per_token,
+        encoder=not model.capabilities & {Capability.CHAT, Capability.COMPLETION},
+    )
 
 
 def estimate(

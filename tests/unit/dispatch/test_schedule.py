@@ -133,8 +133,8 @@ def test_fifty_mixed_requests_swap_no_more_often_than_they_come_in_bursts() -> N
     assert max(machine.waits.values()) <= 30.0
 
 
-def test_requests_are_collated_by_slot() -> None:
-    machine = Machine(rules())
+def test_requests_are_collated_by_slot_beyond_its_residency() -> None:
+    machine = Machine(rules(room={A: 1, B: 1}))
     machine.send((n * 0.1, slot, 1.0) for n, slot in enumerate((A, B, A, B, A, B)))
     machine.run()
     assert machine.went_in == ["a0", "a2", "a4", "b1", "b3", "b5"]

@@ -1,9 +1,13 @@
 """Estimates: the sum, its terms, and history that corrects it."""
 
+from pathlib import Path
+
 import pytest
 
 from hal0.hardware.pools import RAM, PoolKey, PoolKind
-from hal0.slots.need import Used, Weights, cache_scale, estimate
+from hal0.models.entry import ModelEntry
+from hal0.slots.need import Used, Weights, cache_scale, estimate, weights_of
+from hal0.vocab import Capability, ModelId
 
 GTT = PoolKey(PoolKind.GTT, 0)
 MIB, GIB = 2**20, 2**30
@@ -70,3 +74,22 @@ def test_without_such_a_load_the_figures_stand(history: tuple[Used, ...]) -> Non
 )
 def test_the_cache_shrinks_with_its_type(flags: list[str], scale: float) -> None:
     assert cache_scale(flags) == pytest.approx(scale)
+
+
+@pytest.mark.parametrize(
+    ("capability", "encoder"), [(Capability.CHAT, False), (Capability.EMBED, True), (Capability.RERANK, True)]
+)
+def test_a_registry_entry_says_all_that_an_estimate_needs(capability: Capability, encoder: bool) -> None:
+    entry = ModelEntry(
+        id=ModelId("m"),
+        files=(Path("m.gguf"),),
+        size_bytes=100,
+        created=0,
+        architecture="llama",
+        context_length=4096,
+        capabilities=frozenset({capability}),
+        quantisation=None,
+        cache_bytes_per_token=8,
+    )
+    expected = Weights(size_bytes=130, cache_bytes_per_token=8, encoder=encoder)
+    assert weights_of(entry, projector_bytes=30) == expected
