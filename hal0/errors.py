@@ -40,23 +40,23 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "request.encoding": _row(415, "Compressed bodies are not accepted", "Send the body without Content-Encoding."),
         "request.client_gone": _row(499, "The client left", "Nothing to do."),
         # access
-        "auth.required": _row(401, "A key is needed", "Make one with: hal0ctl key create NAME"),
+        "auth.required": _row(401, "A key is needed", "On the machine itself use hal0ctl, or call from loopback."),
         "auth.forbidden": _row(403, "The key may not do this", "Use a key with the scope that the message names."),
         "access.origin_not_allowed": _row(403, "This web page may not call hal0", "Add it to access.cors_origins."),
         "access.host_not_allowed": _row(421, "Unknown host name", "Add it to access.hosts, or use a key."),
         "auth.rate_limited": _row(429, "Too many failed sign-ins", "Wait a minute.", retry=True),
         # things that are not there
         "slot.not_found": _row(404, "No such slot", "hal0ctl slot list"),
-        "model.not_found": _row(404, "No such model", "hal0ctl model list"),
+        "model.not_found": _row(404, "No such model", "GET /v1/models lists what is there."),
         "job.not_found": _row(404, "No such job", "hal0ctl job list"),
         "image.not_found": _row(404, "No such image key", "hal0ctl image list"),
-        "pull.not_found": _row(404, "No such pull", "hal0ctl model pulls"),
+        "pull.not_found": _row(404, "No such pull", "Start it again."),
         "dispatch.no_route": _row(404, "Nothing serves this model", "GET /v1/models lists what is there."),
         # refused by state
         "slot.illegal_transition": _row(409, "Not possible in this state", "hal0ctl slot show NAME"),
         "slot.reserved": _row(409, "This slot name is reserved", "Choose another name."),
         "slot.exists": _row(409, "A slot of this name exists", "Choose another name."),
-        "slot.pinned": _row(409, "The slot is pinned", "hal0ctl slot unkeep NAME"),
+        "slot.pinned": _row(409, "The slot is pinned", "Set pinned = false in the slot's table."),
         "slot.no_free_port": _row(409, "No slot port is free", "Unload a slot; ports 8081-8099 hold 19 at once."),
         "slot.port_taken": _row(409, "The slot's port is taken", "Free the port, or set `port = 0` for any."),
         "slot.no_model": _row(409, "The slot has no model", "hal0ctl slot swap NAME MODEL"),
@@ -70,7 +70,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "server.already_running": _row(409, "hal0 is already running here", "hal0ctl status"),
         # content
         "audio.unsupported_format": _row(415, "The audio cannot be decoded", "Send wav, mp3, flac, ogg, m4a or webm."),
-        "config.invalid": _row(422, "The configuration is not valid", "hal0ctl config validate"),
+        "config.invalid": _row(422, "The configuration is not valid", "Mend the keys that the message names."),
         "model.checksum": _row(422, "The model file is damaged", "Pull it again."),
         "model.unsafe_format": _row(422, "This file format can run code", "Use GGUF, safetensors or ONNX."),
         # a slot that cannot take a request now
@@ -85,7 +85,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "slot.deadline": _row(504, "The slot took too long", "hal0ctl slot logs NAME"),
         "slot.memory_budget": _row(507, "Not enough memory to load", "Unload a slot, or use a smaller model."),
         "gpu.image_mode": _row(503, "The GPU is busy with images", "Try again shortly.", retry=True),
-        "model.not_downloaded": _row(503, "The model is not downloaded", "hal0ctl model pull ID"),
+        "model.not_downloaded": _row(503, "The model is not downloaded", "Put its file into the models folder."),
         # images, engine, devices
         "image.missing": _row(503, "The runtime image is not here", "hal0ctl image build KEY"),
         "image.digest_mismatch": _row(502, "The image is not what was asked for", "hal0ctl image verify"),

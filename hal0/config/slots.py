@@ -152,7 +152,7 @@ class SlotConfig(ConfigModel):
             return model
         folded = fold_model_id(model)
         if not MODEL_ID.match(folded):
-            raise fault(f"{model!r} is not a model id", allowed="letters, digits and . _ - ; `hal0ctl model list`")
+            raise fault(f"{model!r} is not a model id", allowed="letters, digits and . _ - ; GET /v1/models lists them")
         return folded
 
     @field_validator("extra_args")

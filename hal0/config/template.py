@@ -21,8 +21,8 @@ from hal0.vocab import BUILTIN_SLOTS, SlotName
 
 _WIDTH: Final = 100
 _HEAD: Final = """\
-# hal0's configuration. Saving a valid file applies it within two seconds; a file with a fault changes nothing.
-# Check it with `hal0ctl config validate`. A key behind a `#` shows its default, or an example.
+# hal0's configuration. Saving a valid file applies it within two seconds; a file with a fault changes nothing, and
+# `hal0ctl status` says what is wrong with it. A key behind a `#` shows its default, or an example.
 # Any key can also come from the environment: HAL0_SERVER__PORT=8090.
 """
 _SLOTS_HEAD: Final = """\

@@ -131,15 +131,14 @@ def _not_downloaded(record: ModelRecord) -> Hal0Error:
     size = "" if record.size_bytes is None else f" ({record.size_bytes / _GB:.1f} GB)"
     return Hal0Error(
         "model.not_downloaded",
-        f"cannot use the model {record.id!r}: it is not downloaded{size}; get it with: hal0ctl model pull {record.id}",
+        f"cannot use the model {record.id!r}: it is not downloaded{size}; put its file into the models folder",
         details={"model": record.id, "size_bytes": record.size_bytes},
-        hint=f"hal0ctl model pull {record.id}",
     )
 
 
 def _not_found(name: str, model: ModelId, ids: tuple[ModelId, ...]) -> Hal0Error:
     near = difflib.get_close_matches(model, sorted(set(ids)), n=_SUGGESTIONS)
-    advice = f"did you mean {' or '.join(near)}?" if near else "hal0ctl model list shows what is there"
+    advice = f"did you mean {' or '.join(near)}?" if near else "GET /v1/models lists what is there"
     return Hal0Error(
         "model.not_found",
         f"cannot find the model {name[:200]!r}; {advice}",

@@ -175,7 +175,7 @@ def _restore(state: Arbiter, group: Group, *, force: bool) -> Step:
         return state, ()
     if state.pinned and not force:
         message = f"cannot give the GPU back to language models: images are pinned to it by {group.images}"
-        return state, (Deny(Hal0Error("slot.pinned", message, hint=f"hal0ctl slot unkeep {group.images}")),)
+        return state, (Deny(Hal0Error("slot.pinned", message)),)
     return _return(state, group)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field, ConfigDict
+from pydantic import ConfigDict, Field
 
 from hal0.vocab import By, Capability, Device, FailureClass, ProviderName, Role, SlotState, SwapMode, Want
 from hal0.wire.base import View

@@ -169,7 +169,7 @@ def test_remembered_but_absent_is_not_downloaded_with_its_size(place: Place) -> 
 
     assert error.code == "model.not_downloaded"
     assert "2.5 GB" in error.message
-    assert "hal0ctl model pull big" in error.message
+    assert "models folder" in error.message
     assert place.registry.get("big") is None
     assert [record.id for record in place.registry.records()] == ["big"]
 
