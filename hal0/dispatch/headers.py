@@ -30,6 +30,8 @@ _NEVER_TO_A_SLOT: Final = _HOP_BY_HOP | {
     b"expect",
     b"x-hal0-hold",
 }
+# The same where hal0 has to read the answer, uncompressed.
+_NEVER_TO_A_READ_SLOT: Final = _NEVER_TO_A_SLOT | {b"accept-encoding"}
 # hal0 says these anew: the length of what it sends, and when.
 _NEVER_TO_A_CLIENT: Final = _HOP_BY_HOP | {b"content-length", b"date"}
 # Which web pages may call is hal0's decision (access.cors_origins), never an engine's default of "everyone".
@@ -66,8 +68,8 @@ def request_head(
     """
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [b"POST %b HTTP/1.1\r\nHost: %b" % (target, shown.encode())]
-    dropped = _NEVER_TO_A_SLOT | {b"accept-encoding"} if identity else _NEVER_TO_A_SLOT
-    lines += [b"%b: %b" % header for header in _passing(client, dropped)]
+    passing = _passing(client, _NEVER_TO_A_READ_SLOT if identity else _NEVER_TO_A_SLOT)
+    lines += [b"%b: %b" % header for header in passing]
     if identity:
         lines.append(b"Accept-Encoding: identity")
     if secret:
