@@ -34,6 +34,7 @@ class Order:
     drain_s: float
     warmed: bool
     used_bytes: int | None
+    stop_s: float
     requests: InFlight
 
     def the_container(self) -> Container:
@@ -119,7 +120,7 @@ async def _retire(effects: Effects, order: Order, report: Callable[[h.Happening]
     if order.fault is not None and not order.fault.log_tail:
         tail = await effects.log_tail(container)
     try:
-        await effects.retire(container, stop_s=STOP_S)
+        await effects.retire(container, stop_s=order.stop_s)
     except Stuck as err:
         log.warning("slot %s: %s will not go (%s); quarantined", order.subject.slot, container.name, err)
         return h.Retired(replace(container, role=Role.LEAVING), tail)

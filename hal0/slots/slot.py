@@ -358,6 +358,7 @@ class Slot:
             drain_s=self._drain_s(),
             warmed=self._book.warmed,
             used_bytes=facts.memory_bytes,
+            stop_s=warmup.stop_s(facts.fault),
             requests=self._face.in_flight,
         )
         self._hands.start(order)

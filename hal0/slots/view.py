@@ -175,7 +175,7 @@ def message(it: Shown) -> str:
             return "pick a model"
         return it.model.missing or "offline"
     if life.phase is Phase.ERROR and facts.fault is not None:
-        if facts.retry_at == NEVER:
+        if not facts.fault.settled or facts.retry_at == NEVER:
             return facts.fault.message
         return f"{facts.fault.message}; next attempt at {iso(facts.retry_at)}"
     if facts.progress is not None:

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from hal0.slots.record import Load
+from hal0.slots.record import Failure, Load
 
 # Deadlines of the transitional phases, in seconds.
 PULL_STALL_S: Final = 120.0  # without any progress
@@ -53,3 +53,8 @@ def probe_delays() -> Iterator[float]:
 def jitter() -> float:
     """A factor of 0.8-1.2 that keeps restarts of several slots apart."""
     return random.uniform(0.8, 1.2)  # noqa: S311  spreads load, guards nothing
+
+
+def stop_s(fault: Failure | None) -> float:
+    """How long an engine may take to end when told to: one that does not even answer will not listen either."""
+    return 0.0 if fault is not None and fault.code == "slot.exited" else STOP_S

@@ -7,15 +7,16 @@ from typing import Final
 
 from aiohttp import ClientSession
 
-from hal0.engine.base import ContainerStatus, Engine
+from hal0.engine.base import ContainerStats, ContainerStatus, Engine
 from hal0.errors import Hal0Error
 from hal0.lib.aio import backoff_s
 from hal0.lib.clock import Clock
 from hal0.providers.base import Endpoint, HealthState, Provider
 from hal0.slots import failure as failures
 from hal0.slots.happenings import Advanced, BecameReady, Died, Failed, Happening, Measured
+from hal0.slots.pulse import Pulse
 from hal0.slots.record import Container, Progress
-from hal0.slots.warmup import LIVENESS_EVERY_S, LIVENESS_FAILURES, METER_EVERY_S, jitter, probe_delays
+from hal0.slots.warmup import LIVENESS_EVERY_S, METER_EVERY_S, jitter, probe_delays
 
 log = logging.getLogger(__name__)
 
@@ -52,33 +53,36 @@ class Watchers:
     async def live(
         self, container: Container, provider: Provider, endpoint: Endpoint, quiet: Callable[[], bool], post: Post
     ) -> None:
-        """While no request is under way, ask now and then; busy is never taken for dead."""
-        misses = 0
+        """Ask now and then whether it still answers; `pulse` says when silence is death."""
+        pulse = Pulse()
         while True:
             await asyncio.sleep(LIVENESS_EVERY_S)
-            if not quiet():
-                misses = 0
-                continue
             health = await provider.health(endpoint, container.model, self._session)
-            if health.state is HealthState.READY or not quiet():
-                misses = 0
+            if health.state is HealthState.READY:
+                pulse = Pulse()
                 continue
-            misses += 1
-            if misses >= LIVENESS_FAILURES:
-                post(Failed(failures.unresponsive(health.evidence, self._clock.now()), jitter=jitter()))
+            sample = await self._sample(container)
+            now = self._clock.now()
+            pulse = pulse.missed(None if sample is None else sample.cpu_s, now)
+            if pulse.dead(now, quiet=quiet()):
+                post(Failed(failures.unresponsive(health.evidence, now), jitter=jitter()))
                 return
 
     async def meter(self, container: Container, post: Post) -> None:
         """Sample its memory now and then: a container that is killed tells nothing any more."""
         while True:
-            try:
-                sample = await self._engine.stats(container.id or container.name)
-            except Hal0Error as err:
-                log.debug("cannot measure %s: %s", container.name, err.message)
-            else:
-                if sample is not None:
-                    post(Measured(sample.memory_bytes))
+            sample = await self._sample(container)
+            if sample is not None:
+                post(Measured(sample.memory_bytes))
             await asyncio.sleep(METER_EVERY_S)
+
+    async def _sample(self, container: Container) -> ContainerStats | None:
+        """What it uses now; None when it does not run, or nobody can tell."""
+        try:
+            return await self._engine.stats(container.id or container.name)
+        except Hal0Error as err:
+            log.debug("cannot measure %s: %s", container.name, err.message)
+            return None
 
     async def end(self, container: Container, post: Post) -> None:
         """Report the container's death, as early as this host allows."""

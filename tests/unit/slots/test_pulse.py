@@ -1,0 +1,79 @@
+"""Busy is not dead: when silence counts as death, as a table and on virtual time."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from hal0.slots.pulse import STILL_S, Pulse
+from hal0.vocab import Phase
+from tests.fakes.engine import FakeEngine
+from tests.fakes.world import World
+from tests.vloop import until, virtual_time
+
+
+def silent(*cpu_s: float | None, every_s: float = 5.0) -> tuple[Pulse, float]:
+    """The pulse after probes that got no answer, one per sample, and the time of the last."""
+    pulse, now = Pulse(), 0.0
+    for number, used in enumerate(cpu_s):
+        now = number * every_s
+        pulse = pulse.missed(used, now)
+    return pulse, now
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "quiet", "dead"),
+    [
+        ((1.0, 1.0), True, False),
+        ((1.0, 1.0, 1.0), True, True),
+        ((1.0, 9.0, 17.0), True, True),
+        ((1.0,) * 12, False, False),  # 55 s without work
+        ((1.0,) * 13, False, True),  # 60 s
+        (tuple(float(n) for n in range(100)), False, False),
+        ((*(float(n) for n in range(100)), *(99.0,) * 12), False, True),
+        ((None,) * 100, False, False),  # nobody can tell: not dead
+    ],
+)
+def test_silence_is_death(cpu_s: tuple[float | None, ...], quiet: bool, dead: bool) -> None:
+    pulse, now = silent(*cpu_s)
+    assert pulse.dead(now, quiet=quiet) is dead
+
+
+@pytest.fixture
+def world(tmp_path: Path, port_block: range) -> World:
+    return World(tmp_path, port_block, FakeEngine())
+
+
+@virtual_time
+async def test_a_quiet_engine_that_hangs_is_replaced(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        world.engine.running[0].change(hangs=True)
+        began = hal0.tools.clock.now()
+        await until(lambda: hal0.primary.life.facts.generation == 2, within_s=60)
+        assert hal0.tools.clock.now() - began < 30
+        await hal0.reaches(Phase.READY)
+
+
+@virtual_time
+async def test_an_engine_that_works_on_a_request_is_never_taken_for_dead(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        world.engine.running[0].change(hangs=True, busy_cores=0.5)
+        with hal0.primary.serving():
+            await asyncio.sleep(600)
+            assert hal0.primary.life.facts.generation == 1
+
+
+@virtual_time
+async def test_an_engine_that_hangs_on_a_request_is_replaced_after_a_minute(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        ended: list[str] = []
+        world.engine.running[0].change(hangs=True)
+        with hal0.primary.serving() as request:
+            request.on_abort(lambda error: ended.append(error.code))
+            await until(lambda: bool(ended), within_s=STILL_S + 60)
+        await until(lambda: hal0.primary.life.facts.generation == 2, within_s=60)
+        await hal0.reaches(Phase.READY)
+
