@@ -29,7 +29,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         origin = {"level": record.levelname.lower(), "logger": record.name}
         if isinstance(record.msg, Lines):
-            return "\n".join(dumps(origin | line).decode() for line in record.msg)
+            return b"\n".join([dumps(origin | line) for line in record.msg]).decode()
         line = {"at": iso(record.created), **origin, "message": record.getMessage()}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
