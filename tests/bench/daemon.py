@@ -12,13 +12,14 @@ from typing import Any, Final, TypeVar
 
 from hal0 import paths
 from hal0.client import Client, ClientError, Target
-from hal0.models import demo
+from tests.tiny import gguf_models
 
 T = TypeVar("T")
 
 SLOTS: Final = ("primary", "bench-b", "bench-c", "bench-d", "bench-e")
 PLAIN: Final = {"model": "primary", "messages": [{"role": "user", "content": "Say hello."}]}
 START_S: Final = 60.0
+MODEL: Final = "bench-chat"
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 
@@ -35,7 +36,7 @@ class Daemon:
         self._log = home / "daemon.log"
         self.paths.config_dir.mkdir(parents=True)
         self.paths.models_dir.mkdir(parents=True)
-        demo.write(self.paths.models_dir / f"{demo.DEMO_MODEL_ID}.gguf")
+        gguf_models.write_chat(self.paths.models_dir / f"{MODEL}.gguf")  # the demo's answers would be marked
         self.paths.config_file.write_text(_config(port, image, ready_after_s))
 
     @property
@@ -158,7 +159,7 @@ def _config(port: int, image: str, ready_after_s: float) -> str:
     for name in SLOTS:
         lines += [
             f"[slots.{name}]",
-            f'model = "{demo.DEMO_MODEL_ID}"',
+            f'model = "{MODEL}"',
             f"image = {json.dumps(image)}",
             "autoload = true",
         ]
