@@ -78,8 +78,11 @@ async def test_nineteen_slots_live_through_everything(daemon: Daemon, soak_scale
         health = await operator.get("/api/status")
     assert verbs > 5
     assert len(outcomes) > 100
-    # A drain waits for open streams, and a request waits for the load: nobody was cut off or turned away.
-    assert [one for one in outcomes if one[1:] != (200, "done")] == []
+    # A drain waits for open streams, and a request waits for the load: nobody was cut off, and nobody was turned
+    # away but by the operator, who unloaded a slot for whose load somebody waited.
+    odd = [one for one in outcomes if one[1:] != (200, "done")]
+    assert [one for one in odd if one[1] != 503 or '"slot.load_cancelled"' not in one[2]] == []
+    assert len(odd) < len(outcomes) / 10
     assert len({port for port in ports if port is not None}) == len([port for port in ports if port is not None])
     assert health["in_flight"] == 0
     assert resident_bytes(pid) - before < GROWTH_BYTES
