@@ -13,7 +13,25 @@ TOP = Path(__file__).parents[2]
 TEXTS = sorted([*(TOP / "hal0").rglob("*.py"), *(TOP / "web").rglob("*.html"), TOP / "README.md"])
 MENTION = re.compile(r"hal0ctl ((?:[a-z][a-z-]+)(?: [a-z][a-z-]+)?)")
 # Words that follow "hal0ctl" in a sentence about it, not in a command.
-PROSE = {"is", "on", "and", "or", "goes", "for", "of", "has", "over", "uses", "alone", "without", "answers", "through", "from", "looks", "reads"}
+PROSE = {
+    "is",
+    "on",
+    "and",
+    "or",
+    "goes",
+    "for",
+    "of",
+    "has",
+    "over",
+    "uses",
+    "alone",
+    "without",
+    "answers",
+    "through",
+    "from",
+    "looks",
+    "reads",
+}
 
 
 def mentioned() -> list[tuple[str, str]]:

@@ -76,4 +76,3 @@ async def test_an_engine_that_hangs_on_a_request_is_replaced_after_a_minute(worl
             await until(lambda: bool(ended), within_s=STILL_S + 60)
         await until(lambda: hal0.primary.life.facts.generation == 2, within_s=60)
         await hal0.reaches(Phase.READY)
-
