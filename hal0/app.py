@@ -30,6 +30,7 @@ from hal0.engine.place import read_place
 from hal0.engine.podman import PodmanEngine
 from hal0.engine.probe import HostProbe
 from hal0.engine.service import PodmanService, Source, candidates
+from hal0.errors import Hal0Error
 from hal0.events.bus import Bus, Snapshot
 from hal0.hardware.gpu import dri_nodes
 from hal0.home import Home
@@ -205,6 +206,8 @@ def slot_ports(environ: Mapping[str, str]) -> range:
     if not text:
         return SLOT_PORTS
     first, _, last = text.partition("-")
+    if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last) < 65536):
+        raise Hal0Error("config.invalid", f"cannot read HAL0_SLOT_PORTS={text!r}: write FIRST-LAST, such as 8081-8099")
     return range(int(first), int(last) + 1)
 
 

@@ -144,7 +144,7 @@ def _unload_all(session: Session) -> None:
 @command("hal0ctl serve --port 8080", context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", metavar="[DAEMON OPTIONS]...", nargs=-1, type=click.UNPROCESSED)
 def serve(session: Session, *, arguments: tuple[Any, ...]) -> None:
-    """Run the daemon in the foreground: --host, --port, --config."""
+    """Run the daemon in the foreground: --host, --port."""
     del session
     program = daemon.PROGRAM
     os.execv(program[0], [*program, *arguments])  # noqa: S606  one program, no shell

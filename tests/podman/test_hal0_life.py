@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import statistics
 import time
 from collections.abc import Callable
 
@@ -13,9 +14,9 @@ import openai
 from tests.podman.daemon import Daemon
 from tests.podman.streams import chat, until
 
-# From the start of the process to the end of the first answer. The bar is 1.5 s; twice that leaves room for a machine
-# on which other work runs (the bench measures the bar itself).
-SERVING_AGAIN_S = 3.0
+# From the start of the process to the end of the first answer, in seconds. The full form holds every round to it; the
+# short one, on whatever machine runs it beside whatever else, the median, and every round to twice that.
+SERVING_AGAIN_S = 1.5
 
 
 async def test_load_stream_embed_and_list(daemon: Daemon) -> None:
@@ -64,6 +65,7 @@ async def test_killed_under_streams_hal0_comes_back_to_the_same_container(
         await operator.verb("primary", "swap", {"model": "tiny-chat"})
     first = daemon.containers()
     assert len(first) == 1
+    taken: list[float] = []
     for _ in range(soak_scale(4, 20)):
         streams = await asyncio.gather(*(chat(daemon.port, max_tokens=4000) for _ in range(10)))
         await asyncio.gather(*(stream.first_event() for stream in streams))
@@ -77,11 +79,13 @@ async def test_killed_under_streams_hal0_comes_back_to_the_same_container(
         await daemon.answers()
         again = await chat(daemon.port, max_tokens=5)
         await again.to_end()
-        assert time.monotonic() - began < SERVING_AGAIN_S
+        taken.append(time.monotonic() - began)
         assert again.status == 200
         assert again.whole
         await again.close()
         assert [c["Id"] for c in daemon.containers()] == [c["Id"] for c in first]
+    assert statistics.median(taken) < SERVING_AGAIN_S, taken
+    assert max(taken) < SERVING_AGAIN_S * soak_scale(2, 1), taken
 
 
 async def test_two_hundred_first_requests_make_one_load(daemon: Daemon) -> None:

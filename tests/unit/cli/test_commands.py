@@ -345,6 +345,14 @@ def test_doctor_reports_what_hal0_checked(api: ApiServer, hal0ctl: Run, state: C
     assert ran.out.splitlines()[-1] == counted[state]
 
 
+def test_doctor_that_is_told_little_says_what_it_could_not_see(api: ApiServer, hal0ctl: Run) -> None:
+    """Over TCP health is short: no pid, no checks."""
+    api.replies[("GET", "/api/health")] = (200, {"status": "ok", "version": "9.9", "slots": {}})
+    ran = hal0ctl("doctor", "-o", "json")
+    assert ran.code == 0
+    assert [(check["name"], check["state"]) for check in json.loads(ran.out)] == [("daemon", "ok"), ("host", "skipped")]
+
+
 def test_doctor_without_a_daemon_looks_itself(hal0ctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HAL0_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("PATH", "/nonexistent")
