@@ -2,6 +2,9 @@
 
 .PHONY: run test soak bench check images lock clean
 
+# Bytecode is kept, whatever the caller does for itself: without it every start compiles hal0 anew, a second of work.
+unexport PYTHONDONTWRITEBYTECODE
+
 run:     ## start hal0 and ask it something
 	@etc/bootstrap.sh run
 	@exec .venv/bin/hal0ctl up
