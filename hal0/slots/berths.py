@@ -5,6 +5,7 @@ from hal0.slots.happenings import Life
 from hal0.slots.plan import Place, container_name
 from hal0.slots.ports import PortLeases
 from hal0.slots.record import Container
+from hal0.slots.state import NEVER, wanted
 from hal0.vocab import Role, SlotName
 
 
@@ -41,9 +42,21 @@ class Berths:
         self._clashed.clear()
 
     def give_back(self, before: Life, after: Life) -> None:
-        """Release what belonged to containers that are gone now."""
+        """Release what belonged to containers that are gone now; a slot that goes on keeps the port it had."""
+        goes_on = _goes_on(after)
         for name in _names(before) - _names(after):
-            self._leases.release(name)
+            if goes_on and before.facts.current is not None and before.facts.current.name == name:
+                self._leases.keep(name, self._slot)
+            else:
+                self._leases.release(name)
+        if not goes_on:
+            self._leases.let_go(self._slot)
+
+
+def _goes_on(life: Life) -> bool:
+    """Another container of the slot will come by itself."""
+    rests = life.facts.fault is not None and life.facts.retry_at == NEVER
+    return wanted(life.desired) and not rests
 
 
 def _names(life: Life) -> frozenset[str]:

@@ -106,16 +106,17 @@ def decide(desired: Desired, phase: Phase, facts: Facts, now: float) -> Decision
             assert_never(phase)
 
 
-def _wanted(desired: Desired) -> bool:
+def wanted(desired: Desired) -> bool:
+    """A container of this slot is to run."""
     return desired.want is Want.LOADED and desired.model is not None
 
 
 def _offline(desired: Desired) -> Decision:
-    return Decision(Phase.PULLING, Effect.FETCH) if _wanted(desired) else Decision(Phase.OFFLINE)
+    return Decision(Phase.PULLING, Effect.FETCH) if wanted(desired) else Decision(Phase.OFFLINE)
 
 
 def _pulling(desired: Desired, facts: Facts) -> Decision:
-    if not _wanted(desired):
+    if not wanted(desired):
         return Decision(Phase.OFFLINE)
     if facts.fault is not None:
         return Decision(Phase.ERROR)
@@ -125,7 +126,7 @@ def _pulling(desired: Desired, facts: Facts) -> Decision:
 
 
 def _starting(desired: Desired, facts: Facts, now: float) -> Decision:
-    if not _wanted(desired) or superseded(desired, facts):
+    if not wanted(desired) or superseded(desired, facts):
         return Decision(Phase.UNLOADING if now >= facts.again_at else Phase.STARTING)
     if facts.fault is not None:
         # A container that may run has to be stopped first: in error nothing of the slot runs.
@@ -154,7 +155,7 @@ def _unloading(desired: Desired, facts: Facts, now: float) -> Decision:
             return Decision(Phase.UNLOADING)
         needs_drain = facts.launched and not facts.drained
         return Decision(Phase.UNLOADING, Effect.DRAIN if needs_drain else Effect.RETIRE)
-    if not _wanted(desired):
+    if not wanted(desired):
         return Decision(Phase.OFFLINE)
     if facts.fault is not None:
         return Decision(Phase.ERROR)
@@ -170,7 +171,7 @@ def _error(desired: Desired, facts: Facts, now: float) -> Decision:
         if facts.launched:  # somebody started it by hand
             return Decision(Phase.UNLOADING)
         return Decision(Phase.ERROR, Effect.BURY if now >= facts.again_at else None)
-    if not _wanted(desired):
+    if not wanted(desired):
         return Decision(Phase.OFFLINE)
     if facts.fault is not None and now < facts.retry_at:
         return Decision(Phase.ERROR)

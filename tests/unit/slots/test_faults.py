@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -213,6 +214,43 @@ async def test_a_port_of_the_operators_is_not_replaced_and_a_load_tries_again(wo
         assert job.error["code"] == "slot.no_free_port"
         world.engine.busy_ports.clear()
         assert (await hal0.load()).state is JobState.DONE
+
+
+@virtual_time
+async def test_a_slot_without_a_port_takes_none_from_one_that_swaps_or_restarts(world: World) -> None:
+    """All ports are in use, and the slot without one asks again and again."""
+    world.ports = world.ports[:2]
+    ensure = world.images.ensure
+
+    async def slowly(key: str, on_progress: Any) -> str:
+        await asyncio.sleep(3)
+        return await ensure(key, on_progress)
+
+    world.images.ensure = slowly  # type: ignore[method-assign]
+    async with world.hal0(embed={"model": "one"}, other={"model": "one"}) as hal0:
+        await hal0.load()
+        await hal0.load("embed")
+        job = await hal0.load("other")
+        assert job.error is not None
+        assert job.error["code"] == "slot.no_free_port"
+        for model in ("two", "one", "two"):
+            assert (await hal0.done(await hal0.supervisor.swap("embed", model))).state is JobState.DONE
+            assert (await hal0.done(await hal0.supervisor.restart("embed"))).state is JobState.DONE
+            world.engine.running[-1].end(137)
+            await until(lambda: hal0.phase("embed") is not Phase.READY, within_s=5)
+            await hal0.reaches(Phase.READY, "embed")
+        attempts = hal0.supervisor.slot("other").life.facts.attempts.count
+        assert await ends(await hal0.supervisor.unload("embed"), 30) is JobState.DONE
+        await hal0.reaches(Phase.READY, "other", within_s=400)
+        assert attempts > 3, "it had never stopped asking"
+
+
+@virtual_time
+async def test_a_slot_that_rests_in_error_holds_no_port(world: World, engine: RoughEngine) -> None:
+    engine.plan(Program(ready_after_s=None, dies_after_s=0.1, last_words=("cannot load model: junk",)))
+    async with world.hal0() as hal0:
+        assert (await hal0.load()).state is JobState.FAILED
+        assert hal0.tools.ports.holders() == {}
 
 
 @virtual_time

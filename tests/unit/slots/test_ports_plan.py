@@ -52,6 +52,31 @@ def test_a_lease_belongs_to_a_container_and_ends_with_it(port_block: range) -> N
     assert leases.holders()[port_block[9]] == "old"
 
 
+def test_between_two_containers_the_port_stays_with_the_slot(port_block: range) -> None:
+    leases = PortLeases(port_block[:2])
+    port = leases.lease(EMBED, "e-1", explicit=None)
+    leases.keep("e-1", EMBED)
+    with pytest.raises(Hal0Error) as none:
+        leases.lease(SlotName("other"), "o-1", explicit=None)
+    assert none.value.details["holders"] == {str(port): "slot embed"}
+    with pytest.raises(Hal0Error, match="slot embed holds it"):
+        leases.lease(SlotName("other"), "o-1", explicit=port)
+    assert leases.lease(EMBED, "e-2", explicit=None) == port
+    leases.keep("e-2", EMBED)
+    assert leases.lease(EMBED, "e-3", explicit=port) == port
+    leases.keep("e-3", EMBED)
+    leases.let_go(EMBED)
+    assert leases.holders() == {}
+
+
+def test_a_kept_port_is_free_when_the_slot_takes_another(port_block: range) -> None:
+    leases = PortLeases(port_block)
+    kept = leases.lease(PRIMARY, "p-1", explicit=None, avoid=[port_block[0]])
+    leases.keep("p-1", PRIMARY)
+    assert leases.lease(PRIMARY, "p-2", explicit=None) == port_block[0], "its own comes first"
+    assert leases.lease(EMBED, "e-1", explicit=None) == kept
+
+
 def test_strangers_and_clashes_are_passed_over(port_block: range) -> None:
     leases = PortLeases(port_block)
     with socket.socket() as stranger:
