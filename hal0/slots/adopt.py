@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hal0.engine.base import LABEL_PREFIX, ContainerInfo, ContainerStatus
-from hal0.slots.happenings import Life, waits_for_engine
+from hal0.slots.failure import waits_for_engine
+from hal0.slots.happenings import Life
 from hal0.slots.record import Container, Desired, Failure, SlotRecord, Swap
 from hal0.slots.state import NEVER, NO_ATTEMPTS, Facts
 from hal0.vocab import By, FailureClass, Phase, Role, Want

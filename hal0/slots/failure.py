@@ -88,6 +88,13 @@ def unresponsive(evidence: str, now: float) -> Failure:
     return Failure(FailureClass.TRANSIENT, "slot.exited", f"the engine stopped answering: {evidence}", now)
 
 
+def waits_for_engine(failure: Failure | None) -> bool:
+    """The attempt failed on the engine alone: its return is reason enough to try again."""
+    if failure is None or failure.failure_class is FailureClass.PERMANENT:
+        return False
+    return failure.code.startswith("engine.")
+
+
 def signal_name(exit_code: int | None) -> str | None:
     """SIGKILL for 137; None when the code is no signal's."""
     if exit_code is None or exit_code <= _SIGNAL_BASE:

@@ -1,6 +1,6 @@
 """The actor behind one slot: one task, one mailbox, the only writer of the slot's state.
 
-Everything that happens arrives as a message; `happenings.fold` learns from it, `state.decide` chooses, and this module
+Everything that happens arrives as a message; `learning.fold` learns from it, `state.decide` chooses, and this module
 carries it out: check the transition, write the record, announce it, start the effect. Handlers wait for nothing but
 the record write. Slow work runs in one effect task at a time and ends in exactly one message, tagged with the step it
 belongs to, so that a late answer of a cancelled step is dropped.
@@ -18,7 +18,7 @@ from hal0.errors import Hal0Error
 from hal0.providers.base import Provider
 from hal0.slots import failure as failures
 from hal0.slots import happenings as h
-from hal0.slots import logbook, timers, verbs, warmup
+from hal0.slots import learning, logbook, timers, verbs, warmup
 from hal0.slots.adopt import Found
 from hal0.slots.berths import Berths
 from hal0.slots.effects import Subject
@@ -249,7 +249,7 @@ class Slot:
                 self._sweep_due = 0.0
             case _:
                 pass
-        self._life = h.fold(before, happening, self._tools.clock.now())
+        self._life = learning.fold(before, happening, self._tools.clock.now())
         self._berths.give_back(before, self._life)
         if isinstance(happening, h.Wished):
             self._errands.wished(self._life.desired)
@@ -285,7 +285,7 @@ class Slot:
         if phase not in TRANSITIONS[old.phase]:
             raise Hal0Error("system.internal", f"slot {self.name}: {old.phase} -> {phase} is not a transition")
         now = self._tools.clock.now()
-        self._life = h.enter(old, phase, self._deadline(phase, now))
+        self._life = learning.enter(old, phase, self._deadline(phase, now))
         if phase is not Phase.STARTING:
             self._berths.forget_clashes()
         if decision.effect is Effect.LAUNCH and not self._reserve():

@@ -6,7 +6,8 @@ import pytest
 
 from hal0.errors import Hal0Error
 from hal0.slots import verbs
-from hal0.slots.happenings import Life, Wished, fold
+from hal0.slots.happenings import Life, Wished
+from hal0.slots.learning import fold
 from hal0.slots.record import Swap
 from hal0.slots.state import NEVER
 from hal0.slots.verbs import Asked, Goal
