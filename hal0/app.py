@@ -32,6 +32,7 @@ from hal0.engine.probe import HostProbe
 from hal0.engine.service import PodmanService, Source, candidates
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus, Snapshot
+from hal0.hardware import snapshot
 from hal0.hardware.gpu import dri_nodes
 from hal0.home import Home
 from hal0.lib.aio import cancelled
@@ -45,6 +46,7 @@ from hal0.slots.effects import Effects
 from hal0.slots.jobs import Jobs
 from hal0.slots.plan import Place
 from hal0.slots.ports import PortLeases
+from hal0.slots.steward import Steward
 from hal0.slots.store import SlotStore
 from hal0.slots.supervisor import Supervisor
 from hal0.slots.tools import Tools
@@ -62,6 +64,7 @@ class Ground:
     engine: PodmanEngine
     place: Place
     keyless_off: str | None
+    own_cgroup: bool  # slots live under the limits of hal0's own cgroup
 
     def checks(self) -> list[Check]:
         status = self.service.status
@@ -93,6 +96,7 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
             effects=Effects(ground.engine, images, registry, store, ground.place),
             store=store,
             ports=PortLeases(slot_ports(environ)),
+            steward=Steward(lambda: asyncio.to_thread(snapshot.read), own_cgroup=ground.own_cgroup),
             jobs=jobs,
             watchers=Watchers(ground.engine, await _probe_session(stack), clock),
             clock=clock,
@@ -169,7 +173,15 @@ async def _ground(
     )
     rootless = await asyncio.to_thread(read_rootless_network)
     closed = keyless_off(container=container, own_network=where.own_network, rootless=rootless)
-    return Ground(facts=facts, service=service, probe=probe, engine=engine, place=place, keyless_off=closed)
+    return Ground(
+        facts=facts,
+        service=service,
+        probe=probe,
+        engine=engine,
+        place=place,
+        keyless_off=closed,
+        own_cgroup=not beside,
+    )
 
 
 async def _images(stack: AsyncExitStack, engine: PodmanEngine, paths: places.Paths, clock: Clock) -> ImageService:

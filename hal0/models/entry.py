@@ -32,12 +32,14 @@ class ModelEntry:
     quantisation: str | None
     cache_bytes_per_token: int | None  # of the key-value cache over all blocks, at f16
     mmproj: Path | None = None
+    mmproj_bytes: int = 0
     license: str | None = None
     demo: bool = False
     source: Mapping[str, str] | None = None  # where it was pulled from
 
-    def with_mmproj(self, path: Path) -> "ModelEntry":
-        return replace(self, mmproj=path, capabilities=self.capabilities | {Capability.VISION})
+    def with_mmproj(self, path: Path, size_bytes: int) -> "ModelEntry":
+        capabilities = self.capabilities | {Capability.VISION}
+        return replace(self, mmproj=path, mmproj_bytes=size_bytes, capabilities=capabilities)
 
 
 def entry_of(info: GgufInfo, model: ModelId, *, created: int) -> ModelEntry:

@@ -163,8 +163,9 @@ def _with_projectors(
             if Capability.CHAT in entry.capabilities and not entry.demo and entry.files[0].parent == directory
         ]
         one_model = len({shapes[entry.id].parameter_count for entry in chats}) == 1
-        if one_model and len(candidates) == 1 and _fits(candidates[0], shapes[chats[0].id]):
-            entries |= {entry.id: entry.with_mmproj(candidates[0].path) for entry in chats}
+        projector = candidates[0]
+        if one_model and len(candidates) == 1 and _fits(projector, shapes[chats[0].id]):
+            entries |= {entry.id: entry.with_mmproj(projector.path, projector.size_bytes) for entry in chats}
     return entries
 
 

@@ -64,7 +64,8 @@ Verdict: TypeAlias = Fits | Wait | Evict | Refuse
 
 def admit(slot: SlotName, need: Need, ledger: Ledger, now: float, *, beside: bool = False) -> Verdict:
     """May `slot` load? What it holds itself leaves first, unless the new one starts `beside` it (swap by overlap)."""
-    own = next((h for h in ledger.holdings if h.slot == slot and not beside), None)
+    mine = (h for h in ledger.holdings if h.slot == slot and h.standing is not Standing.STUCK)
+    own = None if beside else next(mine, None)
     others = [h for h in ledger.holdings if h is not own]
     wanted = spread(ledger, need.pool, need.bytes, need.host_bytes)
     room = room_of(ledger, others, own)
@@ -86,7 +87,7 @@ def admit(slot: SlotName, need: Need, ledger: Ledger, now: float, *, beside: boo
 
 def fits_together(needs: Mapping[SlotName, Need], ledger: Ledger) -> bool:
     """Could these slots be loaded at the same time, with everybody else gone who may be asked to go?"""
-    staying = [h for h in ledger.holdings if h.slot not in needs and h.pinned]
+    staying = [h for h in ledger.holdings if (h.slot not in needs and h.pinned) or h.standing is Standing.STUCK]
     gone = [h for h in ledger.holdings if h not in staying]
     room = freed(ledger, room_of(ledger, ledger.holdings, None), gone)
     wanted: dict[PoolKey, float] = {}
@@ -168,7 +169,11 @@ def _why(holding: Holding) -> str:
         return "loads"
     if holding.standing is Standing.LEAVING:
         return "leaves"
-    return "is pinned" if holding.pinned else "is answering"
+    if holding.standing is Standing.STUCK:
+        return "does not go"
+    if holding.pinned:
+        return "is pinned"
+    return "is answering" if holding.in_flight else "cannot be unloaded now"
 
 
 def _gb(count: float) -> str:

@@ -125,3 +125,19 @@ class Slots(Protocol):
     def all(self) -> Collection[SlotHandle]: ...
 
     def get(self, name: str) -> SlotHandle | None: ...
+
+    def fits_together(self, slots: frozenset[SlotName]) -> bool:
+        """Could these be loaded at the same time, with everybody gone who may be asked to go?
+
+        Cheap enough for every request: it rests on what is needed now and on memory as it was measured last, some
+        seconds ago at most. Slots without a model, or without a name here, need nothing.
+        """
+        ...
+
+    async def switch(self, load: SlotName, unload: Collection[SlotName]) -> None:
+        """Have `unload` make room, then `load` loaded, as a request would; returns when that is ready.
+
+        Raises why it is not. Nobody who is pinned or answers is cut: such a slot stays, and the load is refused or
+        waits as it would without this. A caller that leaves takes nothing back.
+        """
+        ...

@@ -24,19 +24,24 @@ Amounts: TypeAlias = Mapping[PoolKey, float]
 
 
 class Standing(StrEnum):
-    """`reserved`: memory is kept for it, nothing runs yet. `leaving`: it still runs, or its memory is not back yet."""
+    """`reserved`: memory is kept for it, nothing runs yet. `leaving`: it still runs, or its memory is not back yet.
+
+    `stuck`: it may still run, and nobody knows when podman will remove it.
+    """
 
     RESERVED = "reserved"
     LOADING = "loading"
     LOADED = "loaded"
     LEAVING = "leaving"
+    STUCK = "stuck"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
     """One slot's claim. `used_bytes` and `used_host_bytes` are measured (None: not, so the need counts).
 
-    `last_used` in seconds on the caller's clock; `reload_s` is what a load takes, from its history.
+    `bound`: it cannot be unloaded at this moment, whatever anybody wants. `last_used` in seconds on the caller's clock;
+    `reload_s` is what a load takes, from its history.
     """
 
     slot: SlotName
@@ -46,6 +51,7 @@ class Holding:
     used_host_bytes: int | None = None
     priority: int = 50
     pinned: bool = False
+    bound: bool = False
     in_flight: int = 0
     last_used: float = 0.0
     reload_s: float | None = None
@@ -53,12 +59,13 @@ class Holding:
     @property
     def evictable(self) -> bool:
         """Never pinned, never serving."""
-        return self.standing is Standing.LOADED and not self.pinned and self.in_flight == 0
+        free = not self.pinned and not self.bound and self.in_flight == 0
+        return free and self.standing is Standing.LOADED
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """At most one holding per slot."""
+    """At most one holding per slot, besides those that are stuck."""
 
     pools: tuple[MemoryPool, ...]
     holdings: tuple[Holding, ...] = ()
@@ -108,7 +115,7 @@ def pool_bytes(holding: Holding) -> int:
 
 
 def _settled(holding: Holding) -> bool:
-    return holding.standing in (Standing.LOADED, Standing.LEAVING)
+    return holding.standing in (Standing.LOADED, Standing.LEAVING, Standing.STUCK)
 
 
 def spread(ledger: Ledger, key: PoolKey, in_pool: float, in_ram: float) -> dict[PoolKey, float]:

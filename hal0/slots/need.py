@@ -34,8 +34,9 @@ _F16: Final = 2.0
 class Weights:
     """What an estimate needs of a model (`models.entry.ModelEntry`). Sizes in bytes.
 
-    `size_bytes` includes a projector beside it. `cache_bytes_per_token` is at f16 over all blocks; None: it has none,
-    or nobody knows. `encoder`: it embeds or ranks, so a whole context is one batch and no prompt is kept.
+    `size_bytes` includes the projector that is loaded with it. `cache_bytes_per_token` is at f16 over all blocks;
+    None: it has none, or nobody knows. `encoder`: it embeds or ranks, so a whole context is one batch and no prompt is
+    kept.
     """
 
     size_bytes: int
@@ -43,11 +44,16 @@ class Weights:
     encoder: bool = False
 
 
+NO_WEIGHTS: Final = Weights(size_bytes=0, cache_bytes_per_token=None)
+
+
 class Model(Protocol):
     """What `weights_of` reads of a registry entry."""
 
     @property
     def size_bytes(self) -> int: ...
+    @property
+    def mmproj_bytes(self) -> int: ...
     @property
     def cache_bytes_per_token(self) -> int | None: ...
     @property
@@ -95,10 +101,10 @@ class Need:
         return self.bytes + self.host_bytes
 
 
-def weights_of(model: Model, *, projector_bytes: int = 0) -> Weights:
-    """From a registry entry, and the size of the projector that is loaded with it."""
+def weights_of(model: Model) -> Weights:
+    """From a registry entry."""
     return Weights(
-        size_bytes=model.size_bytes + projector_bytes,
+        size_bytes=model.size_bytes + model.mmproj_bytes,
         cache_bytes_per_token=model.cache_bytes_per_token,
         encoder=not model.capabilities & {Capability.CHAT, Capability.COMPLETION},
     )

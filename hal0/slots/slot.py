@@ -7,10 +7,11 @@ belongs to, so that a late answer of a cancelled step is dropped.
 """
 # Long because an actor's invariants (who writes, in which order) hold only where they can be read at once.
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from hal0.config.slots import SlotConfig
 from hal0.engine.base import ContainerInfo, ContainerStatus
@@ -39,7 +40,7 @@ from hal0.slots.store import Remembered
 from hal0.slots.tools import Owner, Tools
 from hal0.slots.verbs import Asked
 from hal0.slots.view import ModelFacts, Shown, address_of, endpoint_of, message, view_of
-from hal0.vocab import By, Phase, Role, SlotName, Want
+from hal0.vocab import Phase, Role, SlotName, Want
 from hal0.wire.slots import FailureView, SlotView
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ _LEAVING_RETRY_S: Final = 60.0
 _MAX_STEPS: Final = 16  # decisions in a row; one that never rests is our bug
 
 T = TypeVar("T")
+Wish: TypeAlias = Callable[[h.Life, float], h.Wished | None]  # of a slot's life at this moment
 
 
 class Slot:
@@ -73,7 +75,7 @@ class Slot:
         self._mailbox = Mailbox(tools.clock)
         self._hands = Hands(tools.effects, tools.clock, self._report)
         self._errands = Errands(name, tools.jobs)
-        self._face = Face(self._shown, owner, used=self._used, flipped=lambda: self._mailbox.put(Call(_look)))
+        self._face = Face(self.shown, owner, used=self._used, flipped=lambda: self._mailbox.put(Call(_look)))
         self._eyes = Eyes(name, tools.watchers, self._seen, lambda: self._face.in_flight.count == 0)
         self._berths = Berths(name, tools.ports, tools.place)
         self._book = logbook.opened(past.record, life.phase, tools.clock.now())
@@ -113,20 +115,14 @@ class Slot:
         return self._face.snapshot(self._model_facts())
 
     def view(self) -> SlotView:
-        return view_of(self._shown())
+        return view_of(self.shown())
 
     async def changed(self) -> None:
         await self._face.changed()
 
     def request_load(self) -> None:
-        def wish() -> None:
-            desired = self._life.desired
-            if desired.want is Want.UNLOADED and desired.model is not None:
-                wished = replace(desired, want=Want.LOADED, by=By.REQUEST, at=self._tools.clock.now())
-                self._fold(h.Wished(wished, again=False))
-
         if self._life.desired.want is Want.UNLOADED:
-            self._mailbox.put(Call(wish))
+            self._mailbox.put(Call(functools.partial(self._wish, verbs.requested)))
 
     def serving(self) -> Request:
         endpoint = endpoint_of(self._life, self._provider, self._secret)
@@ -159,9 +155,14 @@ class Slot:
         """An operator's verb. Raises what the verb refuses; the job goes on without its caller."""
         return await self._in_turn(lambda: self._ask(asked))
 
-    async def reset(self) -> None:
-        """Forget the failure; from error only."""
-        await self._in_turn(lambda: self._fold(verbs.reset(self._life, self._tools.clock.now())))
+    async def wish(self, choose: Wish) -> None:
+        """In turn, want what `choose` makes of the slot as it is then (None: nothing new)."""
+        await self._in_turn(lambda: self._wish(choose))
+
+    def _wish(self, choose: Wish) -> None:
+        wished = choose(self._life, self._tools.clock.now())
+        if wished is not None:
+            self._fold(wished)
 
     async def reconfigure(self, config: SlotConfig, provider: Provider) -> None:
         """New configuration, used from the next start on; what failed under the old one is tried again."""
@@ -274,9 +275,9 @@ class Slot:
             log.error("slot %s does not settle by a mistake of hal0's: %s", self.name, self._life)
         if self._keeper.behind(self._life):
             await self._save()
-        await self._keeper.note_failure(self._shown())
+        await self._keeper.note_failure(self.shown())
         self._watch()
-        self._errands.settled(self._life, self._tools.clock.now(), message(self._shown()))
+        self._errands.settled(self._life, self._tools.clock.now(), message(self.shown()))
         self._face.announce()
 
     async def _enter(self, decision: Decision) -> None:
@@ -295,7 +296,7 @@ class Slot:
         if not await self._save() and self._refused(old, book, decision):
             return
         await self._hands.stop()
-        log.info("slot %s: %s -> %s (%s)", self.name, old.phase, phase, message(self._shown()))
+        log.info("slot %s: %s -> %s (%s)", self.name, old.phase, phase, message(self.shown()))
         self._face.announce()
         await self._note_model()
         if decision.effect is not None:
@@ -424,7 +425,7 @@ class Slot:
     # -- files, verbs, announcements --------------------------------------------------------------------------------
 
     async def _save(self) -> bool:
-        return await self._keeper.save(self._shown())
+        return await self._keeper.save(self.shown())
 
     async def _note_model(self) -> None:
         current = self._life.facts.current
@@ -454,7 +455,8 @@ class Slot:
     def _model_facts(self) -> ModelFacts:
         return self._owner.model_facts(self._life.desired.model)
 
-    def _shown(self) -> Shown:
+    def shown(self) -> Shown:
+        """Everything that is known of it at this moment."""
         now, model = self._tools.clock.now(), self._model_facts()
         return Shown(
             name=self.name,

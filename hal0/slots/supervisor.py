@@ -15,14 +15,18 @@ from hal0.config.root import RootConfig
 from hal0.engine.base import ContainerInfo, Engine, LogLine
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus, Event, Topic
+from hal0.hardware.snapshot import Machine
 from hal0.lib.aio import backoff_s, cancelled
 from hal0.models.registry import Registry
 from hal0.providers.base import Provider
-from hal0.slots import boot
+from hal0.slots import boot, claims, verbs
 from hal0.slots.adopt import LABEL_INSTANCE, LABEL_SLOT, adopt
+from hal0.slots.changeover import switch
 from hal0.slots.happenings import EngineBack
 from hal0.slots.jobs import Job
+from hal0.slots.ledger import Holding
 from hal0.slots.lookout import TICK_S, Lookout
+from hal0.slots.need import Need, weights_of
 from hal0.slots.slot import Slot
 from hal0.slots.store import Remembered
 from hal0.slots.tools import Tools
@@ -61,6 +65,7 @@ class Supervisor:
         self._bus = bus
         self._slots: dict[SlotName, Slot] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        tools.steward.house = self
         self._lookout = Lookout(engine, {LABEL_INSTANCE: tools.place.instance}, self)
         self._version = 0
         self._facts: dict[str | None, ModelFacts] = {}
@@ -83,8 +88,26 @@ class Supervisor:
     def get(self, name: str) -> Slot | None:
         return self._slots.get(SlotName(name))
 
+    def fits_together(self, slots: frozenset[SlotName]) -> bool:
+        return self._tools.steward.fits_together(slots)
+
+    async def switch(self, load: SlotName, unload: Collection[SlotName]) -> None:
+        await switch(self.slot(load), [slot for name in unload if (slot := self.get(name)) is not None])
+
+    # -- what the steward sees (`steward.House`) ----------------------------------------------------------------------
+
+    def needs(self, slots: Iterable[SlotName], machine: Machine) -> Mapping[SlotName, Need]:
+        known = (slot for name in slots if (slot := self.get(name)) is not None)
+        needs = ((slot.name, claims.wanted_of(slot.shown(), machine)) for slot in known)
+        return {name: need for name, need in needs if need is not None}
+
+    def holdings(self, machine: Machine) -> Iterable[Holding]:
+        for slot in self._slots.values():
+            yield from claims.holdings_of(slot.shown(), self.model_facts, machine)
+
+    # -- what slots tell and ask (`tools.Owner`) ----------------------------------------------------------------------
+
     def announce(self, slot: SlotName, *, routing: bool) -> None:
-        """Implements `tools.Owner`."""
         if routing:
             self._version += 1
         self._bus.publish(Topic.SLOT, slot, self._slots[slot].view().model_dump(mode="json"))
@@ -106,7 +129,9 @@ class Supervisor:
             entry = self._registry.require(model)
         except Hal0Error as err:
             return ModelFacts(missing=err.message)
-        return ModelFacts(entry.size_bytes, entry.context_length, entry.demo, entry.capabilities)
+        return ModelFacts(
+            entry.size_bytes, entry.context_length, entry.demo, entry.capabilities, weights=weights_of(entry)
+        )
 
     # -- the operator's verbs ---------------------------------------------------------------------------------------
 
@@ -136,7 +161,7 @@ class Supervisor:
 
     async def reset(self, name: str) -> SlotView:
         slot = self.slot(name)
-        await slot.reset()
+        await slot.wish(verbs.reset)
         return slot.view()
 
     async def _known(self, wanted: str | None, asked: str | None) -> str | None:
@@ -166,6 +191,7 @@ class Supervisor:
 
     async def start(self) -> None:
         """Boot: place every slot, then run its actor. Returns when requests may be routed."""
+        await self._tools.steward.look()
         past = await self._tools.store.read(self._config.slots)
         infos = await self._lookout.containers(_FIRST_LIST_S)
         slots = await asyncio.gather(*(self._construct(n, r, alone=infos is None) for n, r in past.items()))
@@ -177,6 +203,7 @@ class Supervisor:
         self._keep("events", self._lookout.follow)
         self._keep("tick", self._lookout.tick)
         self._keep("judge", self._judge)
+        self._keep("steward", self._tools.steward.keep_looking)
 
     async def close(self) -> None:
         """End all actors. Containers stay as they are."""

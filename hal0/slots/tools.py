@@ -8,6 +8,7 @@ from hal0.slots.effects import Effects
 from hal0.slots.jobs import Jobs
 from hal0.slots.plan import Place
 from hal0.slots.ports import PortLeases
+from hal0.slots.steward import Steward
 from hal0.slots.store import SlotStore
 from hal0.slots.view import ModelFacts
 from hal0.slots.watchers import Watchers
@@ -21,6 +22,7 @@ class Tools:
     effects: Effects
     store: SlotStore
     ports: PortLeases
+    steward: Steward
     jobs: Jobs
     watchers: Watchers
     clock: Clock

@@ -57,6 +57,14 @@ def reset(life: Life, now: float) -> Wished:
     return Wished(replace(life.desired, by=By.OPERATOR, at=now))
 
 
+def requested(life: Life, now: float) -> Wished | None:
+    """A request wants the slot loaded; None: it is wanted already, or has no model. Earlier failures count on."""
+    desired = life.desired
+    if desired.want is Want.LOADED or desired.model is None:
+        return None
+    return Wished(replace(desired, want=Want.LOADED, by=By.REQUEST, at=now), again=False)
+
+
 def reconfigured(seed: str | None, life: Life, book: Logbook) -> Wished | None:
     """What a changed configuration changes about the wish: failures are tried again, a slot never loaded follows."""
     desired = life.desired

@@ -8,10 +8,11 @@ from hal0.providers.base import Endpoint, Provider
 from hal0.slots.handle import Serves, SlotFailure, SlotSnapshot
 from hal0.slots.happenings import Life
 from hal0.slots.logbook import Logbook
+from hal0.slots.need import NO_WEIGHTS, Weights
 from hal0.slots.record import Container, Failure
 from hal0.slots.state import NEVER, shown
 from hal0.slots.warmup import expected_s
-from hal0.vocab import BUILTIN_SLOTS, Capability, Device, Phase, SlotName, SlotState
+from hal0.vocab import BUILTIN_SLOTS, Capability, Device, Phase, SlotName, SlotState, Want
 from hal0.wire.slots import (
     ContainerView,
     DesiredView,
@@ -32,6 +33,7 @@ class ModelFacts:
     demo: bool = False
     capabilities: frozenset[Capability] = frozenset()
     missing: str | None = None
+    weights: Weights = NO_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +70,11 @@ def address_of(container: Container, provider: Provider, secret: str) -> Endpoin
 
 
 def endpoint_of(life: Life, provider: Provider, secret: str) -> Endpoint | None:
-    """Where a request may go now: ready, believed to be alive, and with the model that the slot stands for."""
+    """Where a request may go now: ready, believed to be alive, wanted, and with the model that the slot stands for."""
     current = life.facts.current
     if life.phase is not Phase.READY or current is None or not life.facts.launched:
+        return None
+    if life.desired.want is Want.UNLOADED:  # from the wish on: nobody comes in between it and the drain
         return None
     return address_of(current, provider, secret) if current.model == life.desired.model else None
 

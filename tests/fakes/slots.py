@@ -1,7 +1,7 @@
 """Slots without containers: phases are set by the test, counting and waiting are the real contract's."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -143,8 +143,11 @@ class FakeSlot:
 
 
 class FakeSlots:
-    def __init__(self, *values: SlotSnapshot) -> None:
+    """`together`: how many of them fit into memory at the same time. A switch is carried out as the test has it."""
+
+    def __init__(self, *values: SlotSnapshot, together: int = 99) -> None:
         self.version = 0
+        self.together = together
         self._slots: dict[str, FakeSlot] = {}
         for value in values:
             self.add(value)
@@ -162,6 +165,19 @@ class FakeSlots:
 
     def get(self, name: str) -> FakeSlot | None:
         return self._slots.get(name)
+
+    def fits_together(self, slots: frozenset[SlotName]) -> bool:
+        return len(slots) <= self.together
+
+    async def switch(self, load: SlotName, unload: Collection[SlotName]) -> None:
+        for name in unload:
+            self._slots[name].become(phase=Phase.OFFLINE, want=Want.UNLOADED, endpoint=None)
+        slot = self._slots[load]
+        slot.request_load()
+        while not slot.snapshot().routable:
+            if slot.snapshot().phase is Phase.ERROR:
+                raise Hal0Error("slot.load_failed", f"slot {load}: it failed")
+            await slot.changed()
 
     def __getitem__(self, name: str) -> FakeSlot:
         return self._slots[name]

@@ -11,6 +11,9 @@ from hal0.config.root import RootConfig
 from hal0.engine.base import ImageProgress
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus
+from hal0.hardware.cpu import Cpu
+from hal0.hardware.memory import Memory
+from hal0.hardware.snapshot import Machine
 from hal0.providers.base import Provider
 from hal0.slots.effects import Effects
 from hal0.slots.jobs import Job, Jobs
@@ -18,6 +21,7 @@ from hal0.slots.plan import Place
 from hal0.slots.ports import PortLeases
 from hal0.slots.record import load
 from hal0.slots.slot import Slot
+from hal0.slots.steward import Steward
 from hal0.slots.store import Remembered, SlotStore
 from hal0.slots.supervisor import Supervisor
 from hal0.slots.tools import Tools
@@ -38,6 +42,8 @@ class FakeModel:
     context_length: int | None = 4096
     capabilities: frozenset[Capability] = frozenset({Capability.CHAT, Capability.COMPLETION})
     mmproj: Path | None = None
+    mmproj_bytes: int = 0
+    cache_bytes_per_token: int | None = None
     demo: bool = False
 
 
@@ -158,10 +164,16 @@ class World:
     images: FakeImages = field(default_factory=FakeImages)
     slots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     disk: Disk | None = None  # None: real files below `folder`
+    ram_bytes: int = 64 * 2**30
     polite: bool = False  # leave as SIGTERM does: what is due is still written
 
     def __post_init__(self) -> None:
         self.models.add(self.folder / "models", "one", "two", "bad")
+
+    async def measure(self) -> Machine:
+        """A machine of `ram_bytes` and no GPU; what containers take is not available."""
+        taken = sum(container.program.memory_bytes for container in self.engine.running)
+        return Machine(cpu=Cpu(), memory=Memory(self.ram_bytes, max(self.ram_bytes - taken, 0)))
 
     def config(self, **slots: Mapping[str, Any]) -> RootConfig:
         return RootConfig.model_validate({"slots": {"primary": {"model": "one"}, **self.slots, **slots}})
@@ -183,6 +195,7 @@ class World:
             effects=Effects(self.engine, self.images, self.models, store, place),
             store=store,
             ports=PortLeases(self.ports),
+            steward=Steward(self.measure),
             jobs=jobs,
             watchers=Watchers(self.engine, None, clock),  # type: ignore[arg-type]
             clock=clock,

@@ -69,7 +69,7 @@ def test_cache_size_is_what_every_block_keeps_of_a_token(chat: GgufInfo) -> None
 
 
 def test_a_projector_makes_it_see(chat: GgufInfo) -> None:
-    entry = entry_of(chat, ModelId("m"), created=0).with_mmproj(Path("/p.gguf"))
+    entry = entry_of(chat, ModelId("m"), created=0).with_mmproj(Path("/p.gguf"), 7)
 
-    assert entry.mmproj == Path("/p.gguf")
+    assert (entry.mmproj, entry.mmproj_bytes) == (Path("/p.gguf"), 7)
     assert Capability.VISION in entry.capabilities

@@ -90,6 +90,7 @@ def test_a_registry_entry_says_all_that_an_estimate_needs(capability: Capability
         capabilities=frozenset({capability}),
         quantisation=None,
         cache_bytes_per_token=8,
+        mmproj_bytes=30,
     )
     expected = Weights(size_bytes=130, cache_bytes_per_token=8, encoder=encoder)
-    assert weights_of(entry, projector_bytes=30) == expected
+    assert weights_of(entry) == expected

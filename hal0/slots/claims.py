@@ -1,0 +1,87 @@
+"""What a slot needs of memory and what it holds, from what is known of it at one moment. Pure."""
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias, assert_never
+
+from hal0.hardware.pools import pool_for
+from hal0.hardware.snapshot import Machine
+from hal0.slots.ledger import Holding, Standing
+from hal0.slots.need import Need, estimate
+from hal0.slots.plan import context_of
+from hal0.slots.record import Container
+from hal0.slots.view import ModelFacts, Shown
+from hal0.slots.warmup import STOP_S, UNLOADING_GRACE_S, expected_s
+from hal0.vocab import Phase, Want
+
+FactsOf: TypeAlias = Callable[[str], ModelFacts]
+
+
+def need_of(it: Shown, model: str, facts: ModelFacts, machine: Machine) -> Need:
+    """What `model` would take in this slot, as it is configured now."""
+    config = it.config
+    context = context_of(config, facts.context_length)
+    return estimate(
+        facts.weights,
+        pool=pool_for(it.device, config.gpu_index, machine),
+        context=context,
+        extra_args=config.extra_args,
+    )
+
+
+def wanted_of(it: Shown, machine: Machine) -> Need | None:
+    """What its present wish takes; None without a model."""
+    model = it.live_model
+    return None if model is None else need_of(it, model, it.model, machine)
+
+
+def holdings_of(it: Shown, facts: FactsOf, machine: Machine) -> Iterator[Holding]:
+    """Everything the slot holds: its current container, and those that podman does not remove."""
+    current = it.life.facts.current
+    standing = _standing(it)
+    if standing is not None and current is not None:
+        yield _holding(it, need_of(it, current.model, facts(current.model), machine), standing)
+    for container in it.life.facts.leaving:
+        if _may_run(container):
+            need = need_of(it, container.model, facts(container.model), machine)
+            yield _holding(it, need, Standing.STUCK)
+
+
+def may_leave(it: Shown) -> bool:
+    """It could be unloaded now to make room for another: never pinned, never serving."""
+    ready = it.life.phase is Phase.READY and it.life.desired.want is Want.LOADED
+    return ready and not it.config.pinned and not it.unsaved and it.in_flight == 0
+
+
+def _holding(it: Shown, need: Need, standing: Standing) -> Holding:
+    return Holding(
+        slot=it.name,
+        need=need,
+        standing=standing,
+        priority=it.config.priority,
+        pinned=it.config.pinned,
+        bound=it.unsaved,
+        in_flight=it.in_flight,
+        last_used=it.book.last_used or 0.0,
+        reload_s=expected_s(it.book.history, it.live_model),
+    )
+
+
+def _standing(it: Shown) -> Standing | None:
+    life = it.life
+    match life.phase:
+        case Phase.OFFLINE | Phase.PULLING:
+            return None
+        case Phase.STARTING | Phase.WARMING:
+            return Standing.LOADING
+        case Phase.READY:
+            return Standing.LOADED if life.desired.want is Want.LOADED else Standing.LEAVING
+        case Phase.UNLOADING | Phase.ERROR:
+            late = it.now - it.book.since > it.config.drain_s + STOP_S + UNLOADING_GRACE_S
+            return Standing.STUCK if late else Standing.LEAVING
+        case _:
+            assert_never(life.phase)
+
+
+def _may_run(container: Container) -> bool:
+    """What never ran has neither a process nor a port."""
+    return container.pid is not None or container.port is not None

@@ -1,0 +1,79 @@
+"""Room on order: what fits together, and one slot making way for another."""
+
+import asyncio
+
+import pytest
+
+from hal0.errors import Hal0Error
+from hal0.slots.changeover import make_way
+from hal0.vocab import By, Phase, SlotName, Want
+from tests.fakes.program import Program
+from tests.fakes.world import World
+from tests.unit.slots.rough import RoughEngine
+from tests.vloop import virtual_time
+
+PRIMARY, EMBED = SlotName("primary"), SlotName("embed")
+EMBEDDER = {"model": "two"}
+
+
+@virtual_time
+async def test_what_fits_together_rests_on_needs_and_the_machine(world: World) -> None:
+    async with world.hal0(embed=EMBEDDER) as hal0:
+        both = frozenset({PRIMARY, EMBED})
+        assert hal0.supervisor.fits_together(both)
+        world.ram_bytes = 300 * 2**20  # each takes some 150 MiB
+        await hal0.tools.steward.look()
+        assert not hal0.supervisor.fits_together(both)
+        assert hal0.supervisor.fits_together(frozenset({PRIMARY}))
+        assert hal0.supervisor.fits_together(frozenset({PRIMARY, SlotName("stt"), SlotName("nobody")}))
+
+
+@virtual_time
+async def test_a_switch_ends_when_the_slot_is_ready(world: World) -> None:
+    async with world.hal0(embed=EMBEDDER) as hal0:
+        await hal0.load("embed")
+        await hal0.supervisor.switch(PRIMARY, [EMBED])
+        assert hal0.primary.snapshot().routable
+        assert hal0.primary.life.desired.by is By.REQUEST
+        desired = hal0.supervisor.slot("embed").life.desired
+        assert (desired.want, desired.by) == (Want.UNLOADED, By.EVICTED)
+
+
+@virtual_time
+async def test_who_answers_does_not_make_way(world: World) -> None:
+    async with world.hal0(embed=EMBEDDER) as hal0:
+        await hal0.load("embed")
+        embed = hal0.supervisor.slot("embed")
+        with embed.serving():
+            await hal0.supervisor.switch(PRIMARY, [EMBED])
+            assert embed.snapshot().routable
+
+
+@virtual_time
+async def test_from_the_wish_to_leave_on_nobody_comes_in(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        await make_way(hal0.primary, By.EVICTED)
+        assert not hal0.primary.snapshot().routable
+        with pytest.raises(Hal0Error, match="cannot take a request"):
+            hal0.primary.serving()
+        await hal0.reaches(Phase.OFFLINE)
+
+
+@virtual_time
+async def test_a_switch_tells_why_it_failed(world: World, engine: RoughEngine) -> None:
+    async with world.hal0() as hal0:
+        engine.plan(Program(ready_after_s=None, broken="it lists no model"))
+        with pytest.raises(Hal0Error, match="it lists no model"):
+            await hal0.supervisor.switch(PRIMARY, [])
+
+
+@virtual_time
+async def test_a_switch_that_is_called_off_says_so(world: World, engine: RoughEngine) -> None:
+    async with world.hal0() as hal0:
+        engine.plan(Program(ready_after_s=60))
+        order = asyncio.create_task(hal0.supervisor.switch(PRIMARY, []))
+        await hal0.reaches(Phase.WARMING)
+        await hal0.supervisor.unload("primary")
+        with pytest.raises(Hal0Error, match="was cancelled"):
+            await order
