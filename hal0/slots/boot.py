@@ -5,18 +5,19 @@ alone; nothing is started or stopped before podman has said what is there.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from hal0.config.slots import SlotConfig
 from hal0.engine.base import ContainerInfo, ContainerStatus
-from hal0.providers.base import Endpoint, Provider
-from hal0.slots.adopt import LABEL_MODEL, LABEL_SLOT, Configured, Found
+from hal0.providers.base import Provider
+from hal0.slots.adopt import LABEL_SLOT, Configured, Found
 from hal0.slots.effects import located
 from hal0.slots.happenings import Life
 from hal0.slots.plan import Place
 from hal0.slots.record import Container, Desired, Failure, SlotRecord
 from hal0.slots.state import NEVER, Facts
+from hal0.slots.view import address_of
 from hal0.slots.watchers import Watchers
 from hal0.vocab import By, FailureClass, Phase, Role, Want
 
@@ -38,27 +39,29 @@ def by_slot(infos: Sequence[ContainerInfo]) -> dict[str, list[ContainerInfo]]:
 
 
 async def ask_engines(
-    infos: Sequence[ContainerInfo], provider: Provider, secret: str, watchers: Watchers, place: Place
+    infos: Sequence[ContainerInfo], provider: Provider, secrets: Mapping[int, str], watchers: Watchers, place: Place
 ) -> list[Found]:
     """Every container of one slot with whether its engine answers; all are asked at once."""
 
     async def ask(info: ContainerInfo) -> Found:
         if info.status is not ContainerStatus.RUNNING:
             return Found(info, answers=False)
-        model = info.labels.get(LABEL_MODEL, "")
-        box = located(Container(Role.CURRENT, info.name, 0, model, port=info.host_port), info, provider, place)
-        endpoint = Endpoint(box.host, box.port or provider.container_port, secret)
-        return Found(info, answers=await watchers.answers(provider, endpoint, model))
+        silent = Found(info, answers=False)
+        box = located(silent.container(Role.CURRENT, {}), info, provider, place)
+        endpoint = address_of(box, provider, secrets)
+        return Found(info, answers=await watchers.answers(provider, endpoint, box.model))
 
     return list(await asyncio.gather(*(ask(info) for info in infos)))
 
 
-async def still_answers(record: SlotRecord | None, provider: Provider, secret: str, watchers: Watchers) -> bool:
+async def still_answers(
+    record: SlotRecord | None, provider: Provider, secrets: Mapping[int, str], watchers: Watchers
+) -> bool:
     """The container that the record names answers with our secret and lists its model."""
     current = _recorded(record)
     if current is None or current.port is None:
         return False
-    return await watchers.answers(provider, Endpoint(current.host, current.port, secret), current.model)
+    return await watchers.answers(provider, address_of(current, provider, secrets), current.model)
 
 
 def on_the_records_word(record: SlotRecord | None, config: Configured, *, serves: bool, now: float) -> Life:

@@ -109,7 +109,7 @@ class Effects:
             subject.config,
             self._place,
             image_id=image_id,
-            secret_file=self._store.secret_path(subject.slot),
+            secret_file=self._store.secret_path(subject.slot, container.generation),
         )
 
     async def stale(self, subject: Subject, container: Container) -> str | None:
@@ -128,14 +128,17 @@ class Effects:
             return "another image is here than the one it was started from"
         return "the configuration has changed since it was started"
 
-    async def launch(self, subject: Subject, container: Container) -> tuple[Container, str]:
-        """Create and start `container`; returns it with its secret.
+    async def launch(
+        self, subject: Subject, container: Container, beside: Container | None = None
+    ) -> tuple[Container, str]:
+        """Create and start `container`, `beside` one that serves meanwhile; returns it with its secret.
 
         Raises Clash when its port or name was taken meanwhile.
         """
         image_id = await self._image(subject, lambda _message, _fraction: None)
         spec = self._spec(subject, container, image_id)
-        secret = await self._store.write_secret(subject.slot)
+        others = (beside.generation,) if beside is not None else ()
+        secret = await self._store.write_secret(subject.slot, container.generation, keep=others)
         await self._store.write_env(subject.slot, dict(spec.env))
         try:
             created = await self._engine.create(spec)

@@ -132,7 +132,14 @@ class Strayed:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A quarantined container is gone at last."""
+    """A leaving container is gone."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stayed:
+    """A leaving container would not go; it will be tried again."""
 
     name: str
 
@@ -173,6 +180,7 @@ Happening: TypeAlias = (
     | EngineBack
     | Strayed
     | Left
+    | Stayed
     | Judged
     | Measured
     | StayedHealthy

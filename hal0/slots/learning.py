@@ -65,7 +65,9 @@ def _learn(facts: Facts, happening: h.Happening, now: float) -> Facts:  # noqa: 
         case h.Strayed(container):
             return _strayed(facts, container)
         case h.Left(name):
-            return replace(facts, leaving=tuple(c for c in facts.leaving if c.name != name))
+            return replace(facts, leaving=tuple(c for c in facts.leaving if c.name != name), stuck=facts.stuck - {name})
+        case h.Stayed(name):
+            return replace(facts, stuck=facts.stuck | {name})
         case h.Judged(stale):
             return replace(facts, stale=stale)
         case h.Measured(memory_bytes):
@@ -110,8 +112,13 @@ def _failed(life: h.Life, failure: Failure, now: float, jitter: float) -> h.Life
 
 def _without_current(facts: Facts, stuck: Container | None) -> Facts:
     """The effect that ended it is over; what podman would not remove is quarantined."""
-    leaving = facts.leaving if stuck is None else (*facts.leaving, stuck)
-    return replace(facts, current=None, leaving=leaving, busy=None, stale=None, drain_s=None, memory_bytes=None)
+    facts = facts if stuck is None else quarantined(facts, stuck)
+    return replace(facts, current=None, busy=None, stale=None, drain_s=None, memory_bytes=None)
+
+
+def quarantined(facts: Facts, stuck: Container) -> Facts:
+    """Podman would not remove it; it is tried again while the slot goes on."""
+    return replace(facts, leaving=(*facts.leaving, stuck), stuck=facts.stuck | {stuck.name})
 
 
 def _died(life: h.Life, failure: Failure) -> h.Life:

@@ -14,7 +14,7 @@ from hal0.slots.effects import Clash, Effects, Stuck, Subject
 from hal0.slots.record import Container, Failure, Progress
 from hal0.slots.serving import InFlight
 from hal0.slots.state import Effect
-from hal0.slots.warmup import PULL_STALL_S, STOP_S, jitter
+from hal0.slots.warmup import PULL_STALL_S, jitter
 from hal0.vocab import Role
 
 log = logging.getLogger(__name__)
@@ -100,17 +100,23 @@ async def _drain(order: Order, report: Callable[[h.Happening], None]) -> h.Happe
     slot, requests = order.subject.slot, order.requests
     if requests.count:
         report(h.Advanced(Progress("draining", None, f"letting open requests finish ({requests.count})")))
+    error = Hal0Error("slot.draining", f"slot {slot} is being unloaded: this answer was ended early")
+    await emptied(requests, order.drain_s, error)
+    return h.Drained()
+
+
+async def emptied(requests: InFlight, drain_s: float, error: Hal0Error, container: str | None = None) -> None:
+    """The requests (None: of every container) have `drain_s` to finish; then they are ended with `error`."""
     try:
-        async with asyncio.timeout(order.drain_s):
-            await requests.wait_empty()
+        async with asyncio.timeout(drain_s):
+            await requests.wait_empty(container)
     except TimeoutError:
-        requests.abort_all(Hal0Error("slot.draining", f"slot {slot} is being unloaded: this answer was ended early"))
+        requests.abort_all(error, container)
         try:
             async with asyncio.timeout(_ABORT_GRACE_S):
-                await requests.wait_empty()
+                await requests.wait_empty(container)
         except TimeoutError:
-            log.warning("slot %s: %d requests did not end when told to", slot, requests.count)
-    return h.Drained()
+            log.warning("requests did not end when told to (%s)", error.message)
 
 
 async def _retire(effects: Effects, order: Order, report: Callable[[h.Happening], None]) -> h.Happening:
@@ -138,14 +144,3 @@ async def _bury(effects: Effects, order: Order, clock: Clock) -> h.Happening:
         log.warning("slot %s: %s will not go (%s); quarantined", order.subject.slot, container.name, err)
         return h.Buried(failure, jitter(), replace(container, role=Role.LEAVING))
     return h.Buried(failure, jitter())
-
-
-async def sweep(effects: Effects, leaving: tuple[Container, ...], report: Callable[[h.Happening], None]) -> None:
-    """Try once more to be rid of containers that would not go."""
-    for container in leaving:
-        try:
-            await effects.retire(container, stop_s=STOP_S)
-        except (Stuck, Hal0Error) as err:
-            log.warning("%s is still there (%s)", container.name, err)
-        else:
-            report(h.Left(container.name))

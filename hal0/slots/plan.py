@@ -125,7 +125,7 @@ def spec_hash(spec: ContainerSpec) -> str:
         "image": spec.image,
         "argv": list(spec.argv),
         "env": sorted(spec.env.items()),
-        "mounts": sorted((str(m.source), m.target, m.read_only) for m in spec.mounts),
+        "mounts": sorted((str(m.source), m.target, m.read_only) for m in spec.mounts if m.target != SECRET_FILE),
         "devices": sorted(spec.devices),
         "groups": sorted(spec.groups),
         "memory": spec.memory_bytes,

@@ -1,5 +1,6 @@
-"""Requests under way in one slot: counted, and ended together when the slot must be drained."""
+"""Requests under way in one slot: counted by container, and ended together when it must be drained."""
 
+from collections import Counter
 from collections.abc import Callable
 
 from hal0.errors import Hal0Error
@@ -12,10 +13,11 @@ OnAbort = Callable[[Hal0Error], None]
 class Request:
     """One request, counted until its `end`; implements `handle.Serving`."""
 
-    __slots__ = ("_callback", "_counted_in", "endpoint")
+    __slots__ = ("_callback", "_counted_in", "container", "endpoint")
 
-    def __init__(self, endpoint: Endpoint, counted_in: "InFlight") -> None:
+    def __init__(self, endpoint: Endpoint, container: str, counted_in: "InFlight") -> None:
         self.endpoint = endpoint
+        self.container = container
         self._counted_in = counted_in
         self._callback: OnAbort | None = None
 
@@ -42,30 +44,42 @@ class InFlight:
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._requests: set[Request] = set()
+        self._within: Counter[str] = Counter()
         self._on_change = on_change
-        self._empty = Signal()
+        self._emptied = Signal()
 
     @property
     def count(self) -> int:
         return len(self._requests)
 
-    def enter(self, endpoint: Endpoint) -> Request:
-        """A request, counted in."""
-        request = Request(endpoint, self)
+    def within(self, container: str) -> int:
+        """How many of them are in the container of this name."""
+        return self._within[container]
+
+    def enter(self, endpoint: Endpoint, container: str) -> Request:
+        """A request in the container of this name, counted in."""
+        request = Request(endpoint, container, self)
         self._requests.add(request)
+        self._within[container] += 1
         self._on_change()
         return request
 
     def discard(self, request: Request) -> None:
-        self._requests.discard(request)
-        if not self._requests:
-            self._empty.notify()
+        if request not in self._requests:
+            return
+        self._requests.remove(request)
+        self._within[request.container] -= 1
+        if not self._within[request.container]:
+            del self._within[request.container]
+            self._emptied.notify()
         self._on_change()
 
-    async def wait_empty(self) -> None:
-        while self._requests:
-            await self._empty.wait()
+    async def wait_empty(self, container: str | None = None) -> None:
+        """Until no request is left in the container of this name; None: in any."""
+        while self.count if container is None else self.within(container):
+            await self._emptied.wait()
 
-    def abort_all(self, error: Hal0Error) -> None:
+    def abort_all(self, error: Hal0Error, container: str | None = None) -> None:
         for request in list(self._requests):
-            request.abort(error)
+            if container in (None, request.container):
+                request.abort(error)

@@ -22,6 +22,7 @@ from hal0.slots import happenings as h
 from hal0.slots import learning, logbook, timers, verbs, warmup
 from hal0.slots.adopt import Found
 from hal0.slots.berths import Berths
+from hal0.slots.departures import Departures
 from hal0.slots.effects import Subject
 from hal0.slots.errands import Errands
 from hal0.slots.eyes import Eyes
@@ -31,7 +32,7 @@ from hal0.slots.hands import Hands
 from hal0.slots.jobs import Job
 from hal0.slots.keeper import Keeper
 from hal0.slots.mailbox import Call, Mailbox, Message
-from hal0.slots.orders import Order, sweep
+from hal0.slots.orders import Order
 from hal0.slots.plan import context_of, resolve_device
 from hal0.slots.record import Container, Failure, SlotRecord
 from hal0.slots.serving import Request
@@ -45,7 +46,6 @@ from hal0.wire.slots import FailureView, SlotView
 
 log = logging.getLogger(__name__)
 
-_LEAVING_RETRY_S: Final = 60.0
 _MAX_STEPS: Final = 16  # decisions in a row; one that never rests is our bug
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Slot:
         self._tools = tools
         self._owner = owner
         self._life = life
-        self._secret = past.secret
+        self._secrets = dict(past.secrets)
         self._mailbox = Mailbox(tools.clock)
         self._hands = Hands(tools.effects, tools.clock, self._report)
         self._errands = Errands(name, tools.jobs)
@@ -80,7 +80,7 @@ class Slot:
         self._berths = Berths(name, tools.ports, tools.place)
         self._book = logbook.opened(past.record, life.phase, tools.clock.now())
         self._keeper = Keeper(tools.store, life, past.failure)
-        self._sweep_due = 0.0
+        self._departures = Departures(tools.effects, self._face.in_flight, self._eyes, self.post)
         self._looked_at = 0.0
         # Why nobody reads the mailbox: before adoption, and after the end.
         self._absent: Hal0Error | None = Hal0Error(
@@ -125,10 +125,10 @@ class Slot:
             self._mailbox.put(Call(functools.partial(self._wish, verbs.requested)))
 
     def serving(self) -> Request:
-        endpoint = endpoint_of(self._life, self._provider, self._secret)
-        if endpoint is None:
+        endpoint, current = endpoint_of(self._life, self._provider, self._secrets), self._life.facts.current
+        if endpoint is None or current is None:
             raise Hal0Error("slot.loading", f"slot {self.name} cannot take a request: it is {self._life.phase}")
-        return self._face.in_flight.enter(endpoint)
+        return self._face.in_flight.enter(endpoint, current.name)
 
     def suspect(self) -> None:
         current = self._life.facts.current
@@ -200,7 +200,7 @@ class Slot:
         self._life = replace(life, facts=replace(life.facts, deadline=self._deadline(life.phase, now)))
         self._berths.give_back(before, self._life)
         self._keeper.saved = self._life
-        self._sweep_due = 0.0
+        self._departures.hurry()
         self._berths.hold(self._life)
         self._face.announce()
 
@@ -242,12 +242,12 @@ class Slot:
         """Learn; give back ports of containers that are gone; tell jobs that lost their goal."""
         before = self._life
         match happening:
-            case h.Launched(_, secret):
-                self._secret = secret
+            case h.Launched(container, secret):
+                self._secrets[container.generation] = secret
             case h.Clashed():
                 self._berths.clashed(before.facts.current)
             case h.Strayed() | h.EngineBack():
-                self._sweep_due = 0.0
+                self._departures.hurry()
             case _:
                 pass
         self._life = learning.fold(before, happening, self._tools.clock.now())
@@ -275,6 +275,8 @@ class Slot:
             log.error("slot %s does not settle by a mistake of hal0's: %s", self.name, self._life)
         if self._keeper.behind(self._life):
             await self._save()
+        if not self._keeper.unsaved:  # what is stopped is leaving on disk as well
+            self._departures.tend(self._life.facts.leaving, self._tools.clock.now(), self._config.drain_s)
         await self._keeper.note_failure(self.shown())
         self._watch()
         self._errands.settled(self._life, self._tools.clock.now(), message(self.shown()))
@@ -374,7 +376,7 @@ class Slot:
     def _watch(self) -> None:
         life, current = self._life, self._life.facts.current
         if life.phase in (Phase.WARMING, Phase.READY) and current is not None and life.facts.launched:
-            self._eyes.look_at(current, life.phase, self._provider, address_of(current, self._provider, self._secret))
+            self._eyes.look_at(current, life.phase, self._provider, address_of(current, self._provider, self._secrets))
         else:
             self._eyes.look_at(None, life.phase, self._provider, None)
 
@@ -389,7 +391,8 @@ class Slot:
     def _wake_at(self) -> float:
         life, quiet = self._life, self._face.in_flight.count == 0
         own = timers.wake_at(life.phase, life.facts, self._book, self._config, quiet=quiet, looked_at=self._looked_at)
-        return min(own, self._keeper.due, self._sweep_due if life.facts.leaving else NEVER)
+        departs = NEVER if self._keeper.unsaved else self._departures.wake_at(life.facts.leaving)
+        return min(own, self._keeper.due, departs)
 
     def _deadline(self, phase: Phase, now: float) -> float:
         return timers.deadline(phase, now, self._config, self._model_facts().size_bytes, self._book)
@@ -402,10 +405,6 @@ class Slot:
             await self._give_up_for_now(facts.current, now)
         if now >= self._keeper.due:
             await self._save()
-        if facts.leaving and now >= self._sweep_due:
-            self._sweep_due = now + _LEAVING_RETRY_S
-            if not self._eyes.busy("sweep"):
-                self._eyes.start("sweep", sweep(self._tools.effects, facts.leaving, self.post))
         quiet = self._face.in_flight.count == 0 and not self._keeper.unsaved  # unsaved: an unload would be refused
         for happening in timers.come_due(self._life, self._book, self._config, now, quiet=quiet):
             self._fold(happening)
@@ -465,7 +464,7 @@ class Slot:
             device=resolve_device(self._config, self._tools.place),
             life=self._life,
             book=self._book,
-            endpoint=endpoint_of(self._life, self._provider, self._secret),
+            endpoint=endpoint_of(self._life, self._provider, self._secrets),
             in_flight=self._face.in_flight.count,
             model=model,
             context_size=context_of(self._config, model.context_length) if self._life.desired.model else None,

@@ -49,6 +49,7 @@ class Facts:
     generation: int = 0
     current: Container | None = None
     leaving: tuple[Container, ...] = ()
+    stuck: frozenset[str] = frozenset()  # names of the leaving ones that podman would not remove when asked last
     swap: Swap | None = None
     fault: Failure | None = None
     failure: Failure | None = None

@@ -1,10 +1,10 @@
-"""The files of the slots: state.json, env, override.env, secret, written by one thread in the order asked for."""
+"""The files of the slots: state.json, env, override.env, secrets, written by one thread in the order asked for."""
 
 import asyncio
 import logging
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from hal0.vocab import SlotName
 log = logging.getLogger(__name__)
 
 OVERRIDE_KEY: Final = "HAL0_MODEL"
+_SECRETS: Final = "secret.*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Remembered:
     """What an earlier hal0 left of one slot; `model` is the live one, once a load has written it."""
 
     record: SlotRecord | None
-    secret: str = field(repr=False)
+    secrets: Mapping[int, str] = field(repr=False)  # by the generation of the container that asks for it
     model: str | None
     failure: bytes | None = None  # last-failure.json
 
@@ -56,10 +57,12 @@ class SlotStore:
         """Why the slot failed last; stays when it is well again."""
         await self._write(self._dir / slot / "last-failure.json", failure)
 
-    async def write_secret(self, slot: str) -> str:
-        """A fresh random secret for one generation."""
+    async def write_secret(self, slot: str, generation: int, *, keep: Collection[int] = ()) -> str:
+        """A fresh random secret for one generation; of the earlier ones only those of `keep` stay."""
         secret = secrets.token_urlsafe(32)
-        await self._write(self._dir / slot / "secret", secret.encode())
+        await self._write(self.secret_path(slot, generation), secret.encode())
+        needed = {self.secret_path(slot, number) for number in (generation, *keep)}
+        await self._in_turn(self.directory(slot), _remove_others, self.directory(slot), needed)
         return secret
 
     async def forget(self, slot: str) -> None:
@@ -88,7 +91,7 @@ class SlotStore:
         failure = self._dir / slot / "last-failure.json"
         return Remembered(
             self.read_record(slot),
-            self._read_secret(slot),
+            self._read_secrets(slot),
             self._read_override(slot),
             failure.read_bytes() if failure.is_file() else None,
         )
@@ -113,11 +116,9 @@ class SlotStore:
             log.warning("record of slot %s is damaged (%s); moved to %s, rebuilding it from podman", slot, err, aside)
             return None
 
-    def _read_secret(self, slot: str) -> str:
-        try:
-            return (self._dir / slot / "secret").read_text().strip()
-        except FileNotFoundError:
-            return ""
+    def _read_secrets(self, slot: str) -> dict[int, str]:
+        files = {file.suffix[1:]: file for file in (self._dir / slot).glob(_SECRETS)}
+        return {int(number): file.read_text().strip() for number, file in files.items() if number.isdigit()}
 
     def _read_override(self, slot: str) -> str | None:
         """The live model, when a load has written it."""
@@ -131,8 +132,8 @@ class SlotStore:
                 return value
         return None
 
-    def secret_path(self, slot: str) -> Path:
-        return self._dir / slot / "secret"
+    def secret_path(self, slot: str, generation: int) -> Path:
+        return self._dir / slot / f"secret.{generation}"
 
     async def aclose(self) -> None:
         """Wait for the writes under way."""
@@ -147,6 +148,12 @@ def env_text(env: dict[str, str]) -> bytes:
 def _remove(directory: Path) -> None:
     if directory.exists():
         shutil.rmtree(directory)
+
+
+def _remove_others(directory: Path, needed: Collection[Path]) -> None:
+    for file in directory.glob(_SECRETS):
+        if file not in needed:
+            file.unlink(missing_ok=True)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -266,7 +266,7 @@ class Supervisor:
         """A slot as its record has it; `alone`: podman is silent, so its engine is asked whether it still serves."""
         config, tools = self._config.effective(name), self._tools
         provider = self._providers[config.provider]
-        serves = alone and await boot.still_answers(past.record, provider, past.secret, tools.watchers)
+        serves = alone and await boot.still_answers(past.record, provider, past.secrets, tools.watchers)
         configured = boot.configured(config, past.model)
         life = boot.on_the_records_word(past.record, configured, serves=serves, now=tools.clock.now())
         return Slot(name, config, provider, tools, self, life, past)
@@ -292,7 +292,7 @@ class Supervisor:
 
     async def _place(self, slot: Slot, infos: list[ContainerInfo], past: Remembered) -> None:
         tools, provider = self._tools, self._providers[slot.config.provider]
-        found = await boot.ask_engines(infos, provider, past.secret, tools.watchers, tools.place)
+        found = await boot.ask_engines(infos, provider, past.secrets, tools.watchers, tools.place)
         life = adopt(past.record, found, boot.configured(slot.config, past.model), tools.clock.now())
         slot.adopt(life, past.record)
         log.info("slot %s: %s at boot (%d containers found)", slot.name, life.phase, len(infos))

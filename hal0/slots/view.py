@@ -1,5 +1,6 @@
 """One slot as others see it: the snapshot for dispatch and the view for the wire, from the same facts. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hal0.config.slots import SlotConfig
@@ -65,18 +66,20 @@ class Shown:
         return self.life.desired.model
 
 
-def address_of(container: Container, provider: Provider, secret: str) -> Endpoint:
+def address_of(container: Container, provider: Provider, secrets: Mapping[int, str]) -> Endpoint:
+    """Where it answers; `secrets` by generation."""
+    secret = secrets.get(container.generation, "")
     return Endpoint(container.host, container.port or provider.container_port, secret)
 
 
-def endpoint_of(life: Life, provider: Provider, secret: str) -> Endpoint | None:
+def endpoint_of(life: Life, provider: Provider, secrets: Mapping[int, str]) -> Endpoint | None:
     """Where a request may go now: ready, believed to be alive, wanted, and with the model that the slot stands for."""
     current = life.facts.current
     if life.phase is not Phase.READY or current is None or not life.facts.launched:
         return None
     if life.desired.want is Want.UNLOADED:  # from the wish on: nobody comes in between it and the drain
         return None
-    return address_of(current, provider, secret) if current.model == life.desired.model else None
+    return address_of(current, provider, secrets) if current.model == life.desired.model else None
 
 
 def serves(it: Shown) -> tuple[Serves, ...]:

@@ -150,7 +150,9 @@ class DiskStore(MortalStore):
             return self.disk.files.get(self.directory(slot) / name, b"").decode().strip()
 
         data = self.disk.files.get(self.directory(slot) / "state.json")
-        return Remembered(load(data) if data else None, text("secret"), text("override.env").partition("=")[2] or None)
+        known = {file for file in self.disk.files if file.parent == self.directory(slot)}
+        secrets = {int(file.suffix[1:]): text(file.name) for file in known if file.stem == "secret"}
+        return Remembered(load(data) if data else None, secrets, text("override.env").partition("=")[2] or None)
 
 
 @dataclass

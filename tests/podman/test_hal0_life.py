@@ -176,7 +176,7 @@ async def test_client_that_leaves_frees_the_engine(daemon: Daemon) -> None:
     async with daemon.operator() as operator:
         await operator.verb("primary", "swap", {"model": "tiny-chat"})
         view = await operator.slot()
-    secret = (daemon.state / "slots/primary/secret").read_text()
+    secret = next((daemon.state / "slots/primary").glob("secret.*")).read_text()
     prompt = [{"role": "user", "content": "the river " * 1900}]  # keeps the engine busy before its first token
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {secret}"}) as session:
 
@@ -217,7 +217,7 @@ async def test_a_slots_port_is_useless_without_its_secret(daemon: Daemon) -> Non
     url = view["url"] + "/v1/chat/completions"
     async with aiohttp.ClientSession() as session, session.post(url, json=body) as answer:
         assert answer.status == 401
-    secret = (daemon.state / "slots/primary/secret").read_text()
+    secret = next((daemon.state / "slots/primary").glob("secret.*")).read_text()
     seen = json.dumps(daemon.podman.call("GET", f"/containers/{view['containers'][0]['name']}/json"))
     assert secret not in seen
     assert secret not in (daemon.state / "slots/primary/state.json").read_text()

@@ -142,6 +142,7 @@ def test_what_makes_another_container(change: dict[str, Any]) -> None:
         {"publish": Publish(20001, 8080)},
         {"log_bytes": 5},
         {"devices": tuple(reversed(SPEC.devices))},
+        {"mounts": (*SPEC.mounts, Mount(Path("/s/secret.7"), SECRET_FILE))},
     ],
     ids=str,
 )

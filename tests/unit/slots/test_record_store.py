@@ -70,13 +70,13 @@ def test_a_newer_record_is_no_damage() -> None:
 async def test_files_are_private_and_come_back(tmp_path: Path) -> None:
     store = SlotStore(tmp_path / "slots")
     await store.write_record(FULL)
-    secret = await store.write_secret("primary")
+    secret = await store.write_secret("primary", 3)
     await store.write_override("primary", "two")
     await store.write_env("primary", {"B": "2", "A": "1"})
     past = await store.read(["primary", "embed"])
     await store.aclose()
-    assert (past["primary"].record, past["primary"].secret, past["primary"].model) == (FULL, secret, "two")  # type: ignore[index]
-    assert (past["embed"].record, past["embed"].secret, past["embed"].model) == (None, "", None)  # type: ignore[index]
+    assert (past["primary"].record, past["primary"].secrets, past["primary"].model) == (FULL, {3: secret}, "two")  # type: ignore[index]
+    assert (past["embed"].record, past["embed"].secrets, past["embed"].model) == (None, {}, None)  # type: ignore[index]
     folder = tmp_path / "slots" / "primary"
     assert (folder / "env").read_text() == "A=1\nB=2\n"
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -86,7 +86,18 @@ async def test_files_are_private_and_come_back(tmp_path: Path) -> None:
 
 async def test_secrets_are_new_each_time(tmp_path: Path) -> None:
     store = SlotStore(tmp_path)
-    assert len({await store.write_secret("primary") for _ in range(5)}) == 5
+    assert len({await store.write_secret("primary", number) for number in range(5)}) == 5
+    await store.aclose()
+
+
+async def test_the_secret_of_a_container_that_still_serves_stays(tmp_path: Path) -> None:
+    store = SlotStore(tmp_path)
+    for number in (1, 2):
+        await store.write_secret("primary", number)
+    kept = await store.write_secret("primary", 3, keep=[2])
+    assert (await store.read(["primary"]))["primary"].secrets.keys() == {2, 3}  # type: ignore[index]
+    await store.write_secret("primary", 5, keep=[3])
+    assert (await store.read(["primary"]))["primary"].secrets[3] == kept  # type: ignore[index]
     await store.aclose()
 
 

@@ -142,14 +142,14 @@ def test_one_sentence(at: Life, more: dict[str, Any], text: str) -> None:
 
 
 def test_a_request_goes_only_to_the_model_that_the_slot_stands_for() -> None:
-    assert endpoint_of(ready(), PROVIDER, "s") is not None
-    assert endpoint_of(life(Phase.READY, loaded("two"), current=container(), launched=True), PROVIDER, "s") is None
-    assert endpoint_of(ready(launched=False), PROVIDER, "s") is None
-    assert endpoint_of(life(Phase.WARMING, current=container(), launched=True), PROVIDER, "s") is None
+    assert endpoint_of(ready(), PROVIDER, {}) is not None
+    assert endpoint_of(life(Phase.READY, loaded("two"), current=container(), launched=True), PROVIDER, {}) is None
+    assert endpoint_of(ready(launched=False), PROVIDER, {}) is None
+    assert endpoint_of(life(Phase.WARMING, current=container(), launched=True), PROVIDER, {}) is None
 
 
 def test_snapshot_and_view_tell_the_same_story() -> None:
-    endpoint = endpoint_of(ready(), PROVIDER, "secret")
+    endpoint = endpoint_of(ready(), PROVIDER, {1: "secret"})
     it = shown(ready(), endpoint=endpoint, in_flight=2)
     snapshot, view = snapshot_of(it), view_of(it)
     assert snapshot.routable
