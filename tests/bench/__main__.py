@@ -9,6 +9,7 @@ from typing import Final
 from tests.bench.daemon import daemon
 from tests.bench.image import backend_image
 from tests.bench.nginx import nginx
+from tests.bench.noticing import crash_rows
 from tests.bench.proxying import Sides, measure, proxy_rows
 from tests.bench.rows import table
 from tests.bench.supervising import supervising_rows
@@ -29,6 +30,7 @@ def main() -> int:
         with nginx(ports[1], backend):
             rows = measure(lambda: proxy_rows(Sides(backend, ports[1], ports[0]), hal0))
         rows += supervising_rows(hal0)
+        rows += crash_rows(hal0, ports[2], image)
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps([row.as_json() for row in rows], indent=2) + "\n")
     sys.stdout.write(table(rows) + "\n")

@@ -2,10 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -27,10 +28,20 @@ _TICK: Final = os.sysconf("SC_CLK_TCK")
 class Daemon:
     """One home on disk; the process in it can be started and stopped any number of times."""
 
-    def __init__(self, home: Path, port: int, image: str, *, ready_after_s: float) -> None:
+    def __init__(
+        self,
+        home: Path,
+        port: int,
+        image: str,
+        *,
+        ready_after_s: float,
+        within: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = port
         self.paths = paths.resolve({"HAL0_HOME": str(home)})
-        self.env = {**os.environ, "HAL0_HOME": str(home)}
+        self.env = {**os.environ, "HAL0_HOME": str(home), **(environ or {})}
+        self._within = tuple(within)
         self.client = Client(Target(f"unix://{self.paths.run_dir / 'hal0.sock'}", "bench"))
         self._process: subprocess.Popen[bytes] | None = None
         self._log = home / "daemon.log"
@@ -41,22 +52,29 @@ class Daemon:
 
     @property
     def pid(self) -> int:
+        """hal0's own, also where another program was put in front of it."""
         assert self._process is not None
-        return self._process.pid
+        pid = self._process.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text()) if self._within else pid
 
     def start(self) -> float:
         """Start the process and wait for the first proxied answer; seconds from the start until then."""
         began = time.perf_counter()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hal0", "serve"], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self._within, sys.executable, "-m", "hal0", "serve"],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         self.until(lambda: self.ask() or None, START_S, "the first answer")
         return time.perf_counter() - began
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.terminate()
+            if self._process.poll() is None:
+                os.kill(self.pid, signal.SIGTERM)
             self._process.wait(60)
             self._process = None
 
@@ -130,9 +148,20 @@ def cpu_s(pid: int) -> float:
 
 
 @contextmanager
-def daemon(home: Path, port: int, image: str, *, ready_after_s: float) -> Iterator[Daemon]:
-    """A daemon with all slots loaded; slots unloaded, process and containers gone at the end."""
-    running = Daemon(home, port, image, ready_after_s=ready_after_s)
+def daemon(
+    home: Path,
+    port: int,
+    image: str,
+    *,
+    ready_after_s: float,
+    within: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[Daemon]:
+    """A daemon with all slots loaded; slots unloaded, process and containers gone at the end.
+
+    `within`: words in front of its command; `environ`: variables of its own.
+    """
+    running = Daemon(home, port, image, ready_after_s=ready_after_s, within=within, environ=environ)
     try:
         running.start()
         running.load_all()

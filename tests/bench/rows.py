@@ -30,6 +30,8 @@ BARS: Final = {
         Bar("streams_200_cpu", 50.0, "% of a core", proxy=True),
         Bar("streams_1000_memory_each", 64.0, "KiB", proxy=True),
         Bar("crash_noticed_pidfd", 100.0, "ms"),
+        Bar("crash_noticed_event", 500.0, "ms"),
+        Bar("crash_noticed_neither", 5000.0, "ms"),
         Bar("ready_noticed", 100.0, "ms"),
         Bar("start_to_first_answer_5_slots", 1.5, "s"),
         Bar("memory_idle", 120.0, "MB"),

@@ -1,19 +1,17 @@
 """How soon hal0 sees what happened to its slots, how soon it is back, and what it holds while idle."""
 
-import os
 import re
-import signal
 import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from hal0.client import ClientError
 from tests.bench.daemon import SLOTS, Daemon
 from tests.bench.rows import Row, judge
+from tests.bench.watching import when_shown
 
 TRIES: Final = 5
 UPLOADS: Final = (60 << 20, 100 << 20)  # bytes; JSON is taken up to 64 MiB
@@ -22,49 +20,11 @@ _READY_AT: Final = re.compile(r"bench-ready-at ([\d.]+)")
 
 def supervising_rows(daemon: Daemon) -> list[Row]:
     return [
-        crash_noticed(daemon),
         ready_noticed(daemon),
         command_wall(daemon),
         upload_growth(daemon),
         *restarts(daemon),
     ]
-
-
-def when_shown(daemon: Daemon, slot: str, wanted: Callable[[dict[str, Any]], bool], cause: Callable[[], None]) -> float:
-    """Time of day at which the event stream first shows the slot as wanted, after the cause."""
-    stream = daemon.client.events()
-    caused = False
-    for event in stream:
-        now = time.time()
-        data = event.data
-        if isinstance(data, dict) and data.get("topic") == "slot" and data.get("id") == slot:
-            if caused and data["value"] and wanted(data["value"]):
-                stream.close()
-                return now
-            if not caused:  # the snapshot has come: from here on nothing is missed
-                caused = True
-                cause()
-    raise SystemExit(f"cannot measure {slot}: the event stream ended")
-
-
-def crash_noticed(daemon: Daemon) -> Row:
-    """SIGKILL to the engine's own process, until the slot is announced as no longer ready."""
-    taken = []
-    for _ in range(TRIES):
-        slot = SLOTS[1]
-        view = daemon.wait_slot(slot, "ready", "idle")
-        pid = next(container["pid"] for container in view["containers"] if container["role"] == "current")
-        killed = 0.0
-
-        def kill(pid: int = pid) -> None:
-            nonlocal killed
-            killed = time.time()
-            os.kill(pid, signal.SIGKILL)
-
-        shown = when_shown(daemon, slot, lambda value: value["state"] not in ("ready", "idle", "serving"), kill)
-        taken.append((shown - killed) * 1000)
-    daemon.wait_slot(SLOTS[1], "ready", "idle")
-    return judge("crash_noticed_pidfd", statistics.median(taken), f"worst {max(taken):.0f} of {TRIES}")
 
 
 def ready_noticed(daemon: Daemon) -> Row:
