@@ -223,8 +223,9 @@ class Supervisor:
             elif name not in old.slots or old.effective(name) != config.effective(name):
                 effective = config.effective(name)
                 await slot.reconfigure(effective, self._providers[effective.provider])
-                if await slot.judge() is not None and slot.life.desired.want is Want.LOADED:
-                    await slot.ask(Asked(JobKind.RESTART, None, By.CONFIG))
+                if (renew := self._tasks.pop(f"renew-{name}", None)) is not None:
+                    await cancelled(renew)  # it looked at the configuration before
+                self._keep(f"renew-{name}", functools.partial(self._renew, slot), once=True)
         for name in self._slots:
             if name not in config.slots and _dropping(name) not in self._tasks:
                 self._keep(_dropping(name), functools.partial(self._drop, name), once=True)
@@ -242,6 +243,17 @@ class Supervisor:
             await self._adopt([slot], infos, past)
         else:
             self._keep(f"late-{name}", lambda: self._adopt_later([slot]), once=True)
+
+    async def _renew(self, slot: Slot) -> None:
+        """Replace a container that is not what is configured now; where podman is silent, when it speaks again."""
+        while await slot.judge() is not None and slot.life.desired.want is Want.LOADED:
+            try:
+                await slot.ask(Asked(JobKind.RESTART, None, By.CONFIG))
+            except Hal0Error as err:
+                log.info("slot %s cannot be restarted as configured yet: %s", slot.name, err.message)
+                await asyncio.sleep(TICK_S)
+            else:
+                break
 
     async def _drop(self, name: SlotName) -> None:
         """A slot that is configured no more: unload it, however long that takes, then forget it."""

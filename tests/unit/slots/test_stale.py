@@ -8,7 +8,7 @@ import pytest
 from hal0.config.root import RootConfig
 from hal0.vocab import Phase
 from hal0.wire.jobs import JobState
-from tests.fakes.engine import FakeEngine
+from tests.fakes.engine import FakeEngine, StalledEngine
 from tests.fakes.world import World
 from tests.vloop import until, virtual_time
 
@@ -76,3 +76,21 @@ async def test_an_unload_may_bring_its_own_drain_time(world: World) -> None:
             assert 3 <= hal0.tools.clock.now() - began < 4
         await hal0.reaches(Phase.OFFLINE)
         assert ended == ["slot.draining"]
+
+
+@virtual_time
+async def test_a_change_saved_while_podman_is_silent_is_made_when_it_speaks(tmp_path: Path, port_block: range) -> None:
+    engine = StalledEngine()
+    world = World(tmp_path, port_block, engine)
+    async with world.hal0() as hal0:
+        await hal0.load()
+    engine.stall("containers")
+    async with world.hal0() as hal0:
+        assert hal0.primary.snapshot().routable, "it serves on its record's word"
+        changed = world.config(primary={"model": "one", "env": {"MORE": "1"}})
+        await hal0.supervisor.apply(changed)
+        await asyncio.sleep(10)
+        assert hal0.primary.snapshot().routable
+        engine.release()
+        await until(lambda: hal0.primary.life.facts.generation == 2, within_s=10)
+        await hal0.reaches(Phase.READY)
