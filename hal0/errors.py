@@ -81,6 +81,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "slot.draining": _row(503, "The slot is being unloaded", "Try again shortly.", retry=True),
         "slot.offline": _row(503, "The slot is offline", "hal0ctl slot load NAME"),
         "slot.load_failed": _row(502, "The model could not be loaded", "hal0ctl slot show NAME"),
+        "slot.port_lost": _row(502, "The slot's port leads nowhere", "Nothing to do: the slot starts again."),
         "slot.exited": _row(502, "The engine stopped", "hal0ctl slot show NAME"),
         "slot.deadline": _row(504, "The slot took too long", "hal0ctl slot logs NAME"),
         "slot.memory_budget": _row(507, "Not enough memory to load", "Unload a slot, or use a smaller model."),

@@ -45,7 +45,8 @@ class Launch:
 
 
 class HealthState(StrEnum):
-    NOT_LISTENING = "not_listening"  # nothing answers yet: normal early, a lost port later
+    NOT_LISTENING = "not_listening"  # the connection is refused: normal early, a lost port later
+    SILENT = "silent"  # it can be reached, and does not answer in time: busy, or stuck
     LOADING = "loading"  # it answers, and says that it is busy loading
     READY = "ready"  # it answers, and lists the model it was started with
     BROKEN = "broken"  # it answers, and can never become ready (no model, another model, wrong secret)

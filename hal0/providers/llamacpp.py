@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, assert_never
 
-from aiohttp import ClientError, ClientSession
+from aiohttp import ClientConnectorError, ClientError, ClientSession
 
 from hal0.engine.base import Mount
 from hal0.errors import Hal0Error
@@ -130,10 +130,11 @@ class LlamaCpp:
             async with asyncio.timeout(self._probe_s):
                 return await _probe(endpoint, launch_model, session)
         except TimeoutError:
-            return Health(HealthState.NOT_LISTENING, f"no answer within {self._probe_s:g} s")
+            return Health(HealthState.SILENT, f"no answer within {self._probe_s:g} s")
         except (ClientError, OSError) as error:
-            where = f"{endpoint.host}:{endpoint.port}"
-            return Health(HealthState.NOT_LISTENING, f"nothing answers at {where} ({type(error).__name__})")
+            refused = isinstance(error, ClientConnectorError | OSError)
+            state = HealthState.NOT_LISTENING if refused else HealthState.SILENT
+            return Health(state, f"nothing answers at {endpoint.host}:{endpoint.port} ({type(error).__name__})")
 
     def infer(self, request: InferRequest) -> Forward:
         # Embeddings are RAW too: the server honours both values of encoding_format and refuses any other.

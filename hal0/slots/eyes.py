@@ -9,7 +9,7 @@ from hal0.lib.aio import cancelled
 from hal0.providers.base import Endpoint, Provider
 from hal0.slots.happenings import Happening
 from hal0.slots.record import Container
-from hal0.slots.watchers import Watchers
+from hal0.slots.watchers import Watched, Watchers
 from hal0.vocab import Phase, SlotName
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class Eyes:
         self._is_quiet = is_quiet
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()  # told to end, not ended yet
+        self._hurry = asyncio.Event()
         self._on: tuple[str, Phase] | None = None
 
     def look_at(self, container: Container | None, phase: Phase, provider: Provider, endpoint: Endpoint | None) -> None:
@@ -46,14 +47,15 @@ class Eyes:
         if "end" not in self._tasks:
             self.start("end", self._watchers.end(container, self._poster(container, None)))
             self.start("meter", self._watchers.meter(container, self._poster(container, None)))
-        post = self._poster(container, phase)
+        watched, post = Watched(container, provider, endpoint), self._poster(container, phase)
         if phase is Phase.WARMING:
-            self.start("health", self._watchers.warm(container, provider, endpoint, post))
+            self.start("health", self._watchers.warm(watched, post))
         else:
-            self.start("health", self._watchers.live(container, provider, endpoint, self._is_quiet, post))
+            self.start("health", self._watchers.live(watched, self._is_quiet, self._hurry, post))
 
     def confirm(self, container: Container) -> None:
         """Something looked wrong: have a look, once at a time."""
+        self._hurry.set()
         if "confirm" not in self._tasks:
             self.start("confirm", self._watchers.confirm(container, self._poster(container, None)))
 

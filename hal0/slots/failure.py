@@ -29,6 +29,7 @@ _PERMANENT: Final = frozenset(
         "device.permission",
     }
 )
+PORT_LOST: Final = "slot.port_lost"
 # What a shell and podman add to a signal's number in an exit code.
 _SIGNAL_BASE: Final = 128
 
@@ -93,6 +94,16 @@ def waits_for_engine(failure: Failure | None) -> bool:
     if failure is None or failure.failure_class is FailureClass.PERMANENT:
         return False
     return failure.code.startswith("engine.")
+
+
+def port_lost(evidence: str, now: float) -> Failure:
+    """The process lives, and new connections do not reach it."""
+    return Failure(FailureClass.TRANSIENT, PORT_LOST, f"the engine runs, and its port leads nowhere: {evidence}", now)
+
+
+def streams_go_on(fault: Failure) -> bool:
+    """Requests that are already in the container may still end well: only new ones cannot get in."""
+    return fault.code == PORT_LOST
 
 
 def signal_name(exit_code: int | None) -> str | None:

@@ -369,7 +369,7 @@ class Slot:
     def _drain_s(self) -> float:
         """How long requests may finish: not at all in a container that is at fault."""
         facts = self._life.facts
-        if facts.fault is not None:
+        if facts.fault is not None and not failures.streams_go_on(facts.fault):
             return 0.0
         return self._config.drain_s if facts.drain_s is None else facts.drain_s
 

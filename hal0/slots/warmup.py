@@ -27,6 +27,7 @@ _PROBE_CAP_S: Final = 0.09
 METER_EVERY_S: Final = 10.0  # a sample costs podman some 10 ms
 LIVENESS_EVERY_S: Final = 5.0
 LIVENESS_FAILURES: Final = 3
+CUT_OFF_EVERY_S: Final = 1.0  # while the port seems lost: every second counts for those who wait
 
 
 def warm_deadline_s(configured: float | None, size_bytes: int, history: Sequence[Load]) -> float:

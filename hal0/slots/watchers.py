@@ -1,8 +1,10 @@
 """Eyes on one container: until it is ready, while it serves, and for its end. They only report."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import ClientSession
@@ -16,13 +18,22 @@ from hal0.slots import failure as failures
 from hal0.slots.happenings import Advanced, BecameReady, Died, Failed, Happening, Measured
 from hal0.slots.pulse import Pulse
 from hal0.slots.record import Container, Progress
-from hal0.slots.warmup import LIVENESS_EVERY_S, METER_EVERY_S, jitter, probe_delays
+from hal0.slots.warmup import CUT_OFF_EVERY_S, LIVENESS_EVERY_S, METER_EVERY_S, jitter, probe_delays
 
 log = logging.getLogger(__name__)
 
 Post = Callable[[Happening], None]
 
 _RUNNING: Final = (ContainerStatus.RUNNING, ContainerStatus.STOPPING)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The container under watch, and how to ask its engine."""
+
+    container: Container
+    provider: Provider
+    endpoint: Endpoint
 
 
 class Watchers:
@@ -36,10 +47,10 @@ class Watchers:
         health = await provider.health(endpoint, model, self._session)
         return health.state is HealthState.READY
 
-    async def warm(self, container: Container, provider: Provider, endpoint: Endpoint, post: Post) -> None:
+    async def warm(self, watched: Watched, post: Post) -> None:
         """Ask until it is ready or can never be."""
         for delay in probe_delays():
-            health = await provider.health(endpoint, container.model, self._session)
+            health = await watched.provider.health(watched.endpoint, watched.container.model, self._session)
             if health.state is HealthState.READY:
                 post(BecameReady())
                 return
@@ -50,23 +61,46 @@ class Watchers:
                 post(Advanced(Progress("loading", health.fraction, health.evidence)))
             await asyncio.sleep(delay)
 
-    async def live(
-        self, container: Container, provider: Provider, endpoint: Endpoint, quiet: Callable[[], bool], post: Post
-    ) -> None:
-        """Ask now and then whether it still answers; `pulse` says when silence is death."""
-        pulse = Pulse()
+    async def live(self, watched: Watched, quiet: Callable[[], bool], hurry: asyncio.Event, post: Post) -> None:
+        """Ask now and then whether it still answers; `pulse` says when silence is death.
+
+        `hurry` is set by whoever met something wrong: the next look is due now.
+        """
+        container, pulse = watched.container, Pulse()
         while True:
-            await asyncio.sleep(LIVENESS_EVERY_S)
-            health = await provider.health(endpoint, container.model, self._session)
+            await _pause(pulse, hurry)
+            health = await watched.provider.health(watched.endpoint, container.model, self._session)
             if health.state is HealthState.READY:
                 pulse = Pulse()
                 continue
+            cut_off = health.state is HealthState.NOT_LISTENING or await self._answers_inside(watched)
             sample = await self._sample(container)
             now = self._clock.now()
-            pulse = pulse.missed(None if sample is None else sample.cpu_s, now)
-            if pulse.dead(now, quiet=quiet()):
-                post(Failed(failures.unresponsive(health.evidence, now), jitter=jitter()))
-                return
+            pulse = pulse.missed(None if sample is None else sample.cpu_s, now, cut_off=cut_off)
+            if pulse.port_lost(now):
+                failure = failures.port_lost(health.evidence, now)
+            elif pulse.dead(now, quiet=quiet()):
+                failure = failures.unresponsive(health.evidence, now)
+            else:
+                continue
+            ended = await self._has_ended(container)  # a death has reasons that can be read
+            post(Died(failures.provisional(now)) if ended else Failed(failure, jitter=jitter()))
+            return
+
+    async def _answers_inside(self, watched: Watched) -> bool:
+        """The engine answers at its container's own address: then what leads there from its port is lost.
+
+        Forwarding rules can be flushed under a running container, and whoever holds the port for podman still
+        accepts connections.
+        """
+        try:
+            info = await self._engine.inspect(watched.container.id or watched.container.name)
+        except Hal0Error:
+            return False
+        if info is None or info.ip is None or watched.endpoint.host == info.ip:
+            return False
+        inside = Endpoint(info.ip, watched.provider.container_port, watched.endpoint.secret)
+        return await self.answers(watched.provider, inside, watched.container.model)
 
     async def meter(self, container: Container, post: Post) -> None:
         """Sample its memory now and then: a container that is killed tells nothing any more."""
@@ -100,10 +134,25 @@ class Watchers:
 
     async def confirm(self, container: Container, post: Post) -> None:
         """Something looked wrong: report a death if it is one."""
+        if await self._has_ended(container):
+            post(Died(failures.provisional(self._clock.now())))
+
+    async def _has_ended(self, container: Container) -> bool:
+        """Podman says so; what podman does not say is not so."""
         try:
             info = await self._engine.inspect(container.id or container.name)
         except Hal0Error as err:
             log.debug("cannot look at %s: %s", container.name, err.message)
-            return
-        if info is None or info.status not in _RUNNING:
-            post(Died(failures.provisional(self._clock.now())))
+            return False
+        return info is None or info.status not in _RUNNING
+
+
+async def _pause(pulse: Pulse, hurry: asyncio.Event) -> None:
+    """Until the next probe. Once one went unanswered the pace is fixed: a crowd of complaints changes nothing."""
+    if pulse.misses:
+        await asyncio.sleep(LIVENESS_EVERY_S if pulse.cut_off_since is None else CUT_OFF_EVERY_S)
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LIVENESS_EVERY_S):
+            await hurry.wait()
+    hurry.clear()

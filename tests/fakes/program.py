@@ -32,6 +32,7 @@ class Program:
     stops_after_s: float = 0.1  # from SIGTERM to the end
     sigterm_exit: int = 0
     hangs: bool = False  # accepts connections, never answers
+    port_lost: bool = False  # what comes by its published port is accepted and never answered; it itself works
     broken: str | None = None
     busy_cores: float = 0.0  # CPU seconds per second, as stats show it
     memory_bytes: int = 64 * 1024 * 1024
@@ -66,6 +67,11 @@ class FakeContainer:
     @property
     def host_port(self) -> int | None:
         return self.spec.publish.host_port if self.spec.publish else None
+
+    @property
+    def ip(self) -> str | None:
+        """Its own address, while it runs."""
+        return f"10.88.{self.pid // 256 % 256}.{self.pid % 256}" if self.pid else None
 
     @property
     def age_s(self) -> float:
@@ -130,6 +136,7 @@ class FakeContainer:
             image_id=self.image_id,
             pid=self.pid,
             conmon_pid=self.pid + 1 if self.pid else 0,
+            ip=self.ip,
             exit_code=self.exit_code,
             oom_killed=self.oom,
             error=self.error,

@@ -64,12 +64,13 @@ class FakeHealth:
         """What the program in the container behind this port would say by now; `session` is not used."""
         self.probes += 1
         await asyncio.sleep(PROBE_S)
-        container = self._engine.at_port(endpoint.port)
+        by_port = self._engine.at_port(endpoint.port)
+        container = by_port or next((c for c in self._engine.running if c.ip == endpoint.host), None)
         if container is None or container.age_s < container.program.listens_after_s:
             return Health(HealthState.NOT_LISTENING, "connection refused")
-        if container.program.hangs:
+        if container.program.hangs or (by_port is not None and container.program.port_lost):
             await asyncio.sleep(PROBE_LIMIT_S)
-            return Health(HealthState.NOT_LISTENING, f"no answer within {PROBE_LIMIT_S:g} s")
+            return Health(HealthState.SILENT, f"no answer within {PROBE_LIMIT_S:g} s")
         return _answer(container, launch_model)
 
     def infer(self, request: InferRequest) -> Forward:

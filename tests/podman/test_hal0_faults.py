@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -147,6 +148,35 @@ async def test_conmon_killed_under_a_stream_cuts_nothing_and_unloads_cleanly(dae
         job = await operator.verb("primary", "unload", timeout_s=120)
         assert job["state"] == "done"
     await until(lambda: _no_containers(daemon), within_s=90, what="the container is gone")
+
+
+async def test_a_port_that_died_while_its_container_is_healthy_is_found_and_made_anew(daemon: Daemon) -> None:
+    """The host's forwarding rules are flushed: what holds the port for podman accepts, and nobody ever answers."""
+    await daemon.start()
+    async with daemon.operator() as operator:
+        await operator.verb("primary", "swap", {"model": "tiny-chat"})
+        port = (await operator.slot())["port"]
+        await asyncio.to_thread(flush_forwarding, port)
+
+        async def again() -> bool:
+            view = await operator.slot()
+            return bool(view["state"] == "ready" and view["containers"][0]["generation"] == 2)
+
+        await until(again, within_s=30, what="the slot has a port that works")
+        assert (await operator.get("/api/slots/primary/failure"))["code"] == "slot.port_lost"
+    stream = await chat(daemon.port, max_tokens=3)
+    await stream.to_end()
+    assert stream.whole
+    await stream.close()
+
+
+def flush_forwarding(port: int) -> None:
+    """What a firewall that reloads its rules does to a published port."""
+    rules = subprocess.run(["iptables", "-t", "nat", "-S"], capture_output=True, text=True, check=True).stdout
+    forwarding = [shlex.split(rule) for rule in rules.splitlines() if f"--dport {port} -j DNAT" in rule]
+    assert forwarding
+    for rule in forwarding:
+        subprocess.run(["iptables", "-t", "nat", "-D", *rule[1:]], check=True)
 
 
 async def _no_containers(daemon: Daemon) -> bool:

@@ -195,7 +195,7 @@ async def test_nobody_listening_is_an_answer(free_port: int) -> None:
 async def test_silence_ends_with_the_probes_deadline() -> None:
     async with server(hang=True) as endpoint, ClientSession() as session:
         health = await LlamaCpp(probe_s=0.05).health(endpoint, "tiny-chat", session)
-    assert health.state is HealthState.NOT_LISTENING
+    assert health.state is HealthState.SILENT
     assert "no answer within 0.05 s" in health.evidence
 
 

@@ -1,13 +1,15 @@
 """Busy is not dead: when silence counts as death, as a table and on virtual time."""
 
 import asyncio
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hal0.slots.pulse import STILL_S, Pulse
 from hal0.vocab import Phase
-from tests.fakes.engine import FakeEngine
+from tests.fakes.engine import DeafEngine, FakeEngine
 from tests.fakes.world import World
 from tests.vloop import until, virtual_time
 
@@ -32,11 +34,29 @@ def silent(*cpu_s: float | None, every_s: float = 5.0) -> tuple[Pulse, float]:
         (tuple(float(n) for n in range(100)), False, False),
         ((*(float(n) for n in range(100)), *(99.0,) * 12), False, True),
         ((None,) * 100, False, False),  # nobody can tell: not dead
+        ((1.0, 1.0, 1.0), False, False),
     ],
 )
 def test_silence_is_death(cpu_s: tuple[float | None, ...], quiet: bool, dead: bool) -> None:
     pulse, now = silent(*cpu_s)
     assert pulse.dead(now, quiet=quiet) is dead
+
+
+@pytest.mark.parametrize(
+    ("cut_off", "lost"),
+    [
+        ((True, True, True, True, True), False),  # 4 s
+        ((True, True, True, True, True, True), True),  # 5 s
+        ((True, True, False, True, True, True), False),  # it was reached in between
+        ((False,) * 100, False),
+    ],
+)
+def test_a_port_is_lost_after_five_seconds_whatever_the_engine_works_on(cut_off: tuple[bool, ...], lost: bool) -> None:
+    pulse = Pulse()
+    for now, seen in enumerate(cut_off):
+        pulse = pulse.missed(float(now), float(now), cut_off=seen)
+    assert pulse.port_lost(len(cut_off) - 1.0) is lost
+    assert not pulse.dead(len(cut_off) - 1.0, quiet=False)
 
 
 @pytest.fixture
@@ -76,3 +96,59 @@ async def test_an_engine_that_hangs_on_a_request_is_replaced_after_a_minute(worl
             await until(lambda: bool(ended), within_s=STILL_S + 60)
         await until(lambda: hal0.primary.life.facts.generation == 2, within_s=60)
         await hal0.reaches(Phase.READY)
+
+
+LOST = {"refused": {"listens_after_s": math.inf}, "leads nowhere": {"port_lost": True}}
+
+
+@pytest.mark.parametrize("how", LOST.values(), ids=LOST)
+def test_a_lost_port_is_noticed_while_the_engine_works_and_open_requests_go_on(
+    world: World, how: dict[str, Any]
+) -> None:
+    @virtual_time
+    async def story() -> None:
+        async with world.hal0() as hal0:
+            await hal0.load()
+            before = world.engine.running[0]
+            before.change(busy_cores=1.0, **how)
+            began = hal0.tools.clock.now()
+            with hal0.primary.serving() as request:
+                request.on_abort(lambda error: pytest.fail(error.message))
+                await hal0.reaches(Phase.UNLOADING)
+                assert hal0.tools.clock.now() - began < 20
+                assert not hal0.primary.snapshot().routable
+                await asyncio.sleep(30)
+                assert before.running, "what was open before may end by itself"
+            await until(lambda: hal0.primary.life.facts.generation == 2, within_s=5)
+            await hal0.reaches(Phase.READY)
+            kept = hal0.primary.last_failure
+            assert kept is not None
+            assert kept.code == "slot.port_lost"
+
+    story()
+
+
+@virtual_time
+async def test_a_request_that_is_refused_has_the_port_looked_at_at_once(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        await asyncio.sleep(60.5)
+        world.engine.running[0].change(listens_after_s=math.inf)
+        began = hal0.tools.clock.now()
+        hal0.primary.suspect()
+        await hal0.reaches(Phase.UNLOADING)
+        assert hal0.tools.clock.now() - began < 5.5
+
+
+@virtual_time
+async def test_a_death_that_only_a_probe_noticed_is_told_as_a_death(tmp_path: Path, port_block: range) -> None:
+    engine = DeafEngine()
+    world = World(tmp_path, port_block, engine)
+    async with world.hal0() as hal0:
+        await hal0.load()
+        engine.running[0].end(139)
+        await until(lambda: hal0.primary.life.facts.generation == 2, within_s=5)
+        await hal0.reaches(Phase.READY)
+        kept = hal0.primary.last_failure
+        assert kept is not None
+        assert kept.exit_code == 139
