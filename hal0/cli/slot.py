@@ -199,7 +199,8 @@ def logs(session: Session, *, name: str, **wanted: Any) -> None:
 def failure(session: Session, *, name: str) -> None:
     """Why the slot failed last, with the engine's last lines."""
     view = session.client().get(f"/api/slots/{name}/failure")
-    lines = [f"{view['message']}   [{view['code']}]", *view["log_tail"]]
+    lines = [f"{view['message']}   [{view['code']}]", *([view["evidence"]] if view["evidence"] else [])]
+    lines += [f"{'>' if line.strip() == view['line'] else ' '} {line}" for line in view["log_tail"]]
     session.value(view, "\n".join(lines))
 
 

@@ -95,11 +95,12 @@ def _container(container: Json) -> str:
 
 def _failure(failure: Json) -> str:
     how = [f"exit {failure['exit_code']}"] if failure["exit_code"] is not None else []
-    how += [failure["signal"]] if failure["signal"] else []
+    how += [f"{failure['signal']} ({failure['signal_words']})"] if failure["signal"] else []
     how += ["out of memory"] if failure["oom"] else []
     lines = ["", f"failure    {failure['message']}   [{failure['code']}]"]
     lines.append(
         f"           {failure['failure_class']}, attempt {failure['attempt']}" + "".join(f", {h}" for h in how)
     )
+    lines += [f"           {failure['evidence']}"] if failure["evidence"] else []
     lines += [f"           | {units.plain(line)}" for line in failure["log_tail"][-8:]]
     return "\n".join(lines)

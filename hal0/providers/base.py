@@ -132,11 +132,16 @@ class InferRequest:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Why a start or a run ended: class, error code, and the decisive log line in one sentence."""
+    """Why a start or a run ended: class, error code, one sentence, and the log line that it rests on.
+
+    `curable`: another image, device or context might do better; False when the model itself is at fault.
+    """
 
     failure_class: FailureClass
     code: str
     message: str
+    line: str | None = None
+    curable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

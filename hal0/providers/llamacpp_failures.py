@@ -24,6 +24,7 @@ class _Rule:
     message: str
     failure_class: FailureClass = _PERMANENT
     code: str = "slot.load_failed"
+    curable: bool = True
 
 
 def _rule(
@@ -32,17 +33,22 @@ def _rule(
     return _Rule(re.compile(pattern), message, failure_class, code)
 
 
+def _wrong_file(pattern: str, message: str) -> _Rule:
+    """No image, device or context makes another file of it."""
+    return _Rule(re.compile(pattern), message, curable=False)
+
+
 _MEMORY: Final = "slot.memory_budget"
 
 # Tried in this order on each line; the generic ones come last.
 _RULES: Final = (
-    _rule(r"failed to open GGUF file '(?:.*/)?(.+)' \((.+)\)", "cannot open the model file {0}: {1}"),
-    _rule(
+    _wrong_file(r"failed to open GGUF file '(?:.*/)?(.+)' \((.+)\)", "cannot open the model file {0}: {1}"),
+    _wrong_file(
         r"data is not within the file bounds",
         "cannot load the model: its file is damaged or cut short; pull it again",
     ),
-    _rule(r"invalid magic characters", "cannot load the model: its file is not a GGUF file"),
-    _rule(r"failed to read magic", "cannot load the model: its file is empty; pull it again"),
+    _wrong_file(r"invalid magic characters", "cannot load the model: its file is not a GGUF file"),
+    _wrong_file(r"failed to read magic", "cannot load the model: its file is empty; pull it again"),
     _rule(
         r"this GGUF file is version (\d+) but this software only supports up to version (\d+)",
         "cannot load the model: its file has GGUF version {0}, this image reads up to {1}; use a newer image",
@@ -51,7 +57,7 @@ _RULES: Final = (
         r"unknown model architecture: '(.+)'",
         "cannot load the model: this image does not know the architecture {0}; use a newer image",
     ),
-    _rule(
+    _wrong_file(
         r"CLIP cannot be used as main model",
         "cannot load the model: its file is a vision projector; choose the model that it belongs to",
     ),
@@ -83,8 +89,8 @@ _RULES: Final = (
     _rule(r"error loading model: (.+)", "cannot load the model: {0}"),
 )
 
-_ERROR_LINE: Final = re.compile(r"^[\d.]+ E (?:\w+ )?\s*(.+)$")
-_TIME_AND_LEVEL: Final = re.compile(r"^[\d.]+ [EWI] +")
+_ERROR_LINE: Final = re.compile(r"^[\d.]+ E ")
+_TIME_AND_LEVEL: Final = re.compile(r"^[\d.]+ (?:E (?:\w+ )?|[WI] ) *")
 # 128 + signal, as the engine of containers reports it.
 _SIGNALS: Final = {129: "SIGHUP", 130: "SIGINT", 134: "SIGABRT", 137: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM"}
 _ILLEGAL_INSTRUCTION: Final = 132
@@ -107,7 +113,10 @@ def verdict(ended: Exit) -> Verdict:
         return known
     if ended.exit_code in _NOT_STARTED:
         return Verdict(_PERMANENT, code, f"cannot start: the program {_NOT_STARTED[ended.exit_code]} in the image")
-    return Verdict(_TRANSIENT, code, _unknown(ended))
+    last_words = _last_words(ended)
+    how = f"cannot go on: the engine ended {_manner(ended.exit_code)}"
+    said = _TIME_AND_LEVEL.sub("", last_words)
+    return Verdict(_TRANSIENT, code, f"{how}: {said}" if said else how, last_words or None)
 
 
 def _decisive(log: Iterable[str]) -> Verdict | None:
@@ -115,20 +124,20 @@ def _decisive(log: Iterable[str]) -> Verdict | None:
         for rule in _RULES:
             if match := rule.pattern.search(line):
                 message = rule.message.format(*match.groups(), line=_TIME_AND_LEVEL.sub("", line).strip())
-                return Verdict(rule.failure_class, rule.code, message)
+                return Verdict(rule.failure_class, rule.code, message, line.strip(), rule.curable)
     return None
 
 
-def _unknown(ended: Exit) -> str:
-    signal = _SIGNALS.get(ended.exit_code) if ended.exit_code is not None else None
-    how = f"by {signal}" if signal else f"with exit code {ended.exit_code}"
-    if ended.exit_code is None:
-        how = "without an exit code"
-    errors = [match[1] for line in ended.log_tail if (match := _ERROR_LINE.match(line))]
-    # While starting the first error is the cause; a server that ran long ended with the last one.
-    last_words = (errors[-1] if ended.warmed else errors[0]) if errors else _last(ended.log_tail)
-    return f"cannot go on: the engine ended {how}" + (f": {last_words.strip()}" if last_words else "")
+def _manner(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "without an exit code"
+    signal = _SIGNALS.get(exit_code)
+    return f"by {signal}" if signal else f"with exit code {exit_code}"
 
 
-def _last(log: tuple[str, ...]) -> str:
-    return next((_TIME_AND_LEVEL.sub("", line) for line in reversed(log) if line.strip()), "")
+def _last_words(ended: Exit) -> str:
+    """While starting the first error is the cause; a server that ran long ended with the last one."""
+    said = [line.strip() for line in ended.log_tail if line.strip()]
+    if errors := [line for line in said if _ERROR_LINE.match(line)]:
+        return errors[-1] if ended.warmed else errors[0]
+    return said[-1] if said else ""

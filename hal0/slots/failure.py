@@ -29,6 +29,19 @@ _PERMANENT: Final = frozenset(
         "device.permission",
     }
 )
+# Errors of hal0's own that another image, device or context may avoid.
+_CURABLE: Final = frozenset(
+    {
+        "slot.load_failed",
+        "slot.memory_budget",
+        "slot.npu_exclusive",
+        "image.missing",
+        "image.not_found",
+        "image.digest_mismatch",
+        "image.build_failed",
+        "device.permission",
+    }
+)
 PORT_LOST: Final = "slot.port_lost"
 # What a shell and podman add to a signal's number in an exit code.
 _SIGNAL_BASE: Final = 128
@@ -38,7 +51,8 @@ def of_error(error: Hal0Error, now: float) -> Failure:
     """An effect ended with this error."""
     permanent = error.code in _PERMANENT or isinstance(error, HostRefused)
     failure_class = FailureClass.PERMANENT if permanent else FailureClass.TRANSIENT
-    return Failure(failure_class, error.code, error.message, now)
+    curable = error.code in _CURABLE or isinstance(error, HostRefused)
+    return Failure(failure_class, error.code, error.message, now, curable=curable)
 
 
 def of_exit(ended: Exit, verdict: Verdict, container: Container, evidence: str, now: float) -> Failure:
@@ -54,7 +68,9 @@ def of_exit(ended: Exit, verdict: Verdict, container: Container, evidence: str, 
         evidence=evidence or None,
         model=container.model,
         spec_hash=container.spec_hash,
+        line=verdict.line,
         log_tail=ended.log_tail,
+        curable=verdict.curable,
     )
 
 
@@ -71,7 +87,8 @@ def provisional(now: float) -> Failure:
 
 def vanished(now: float) -> Failure:
     """A container is gone together with its evidence: somebody removed it."""
-    return Failure(FailureClass.TRANSIENT, "slot.exited", "the container was removed by somebody else", now)
+    text = "the container was removed by somebody else"
+    return Failure(FailureClass.TRANSIENT, "slot.exited", text, now, curable=False)
 
 
 def of_deadline(phase: Phase, limit_s: float, now: float) -> Failure:
@@ -98,7 +115,8 @@ def waits_for_engine(failure: Failure | None) -> bool:
 
 def port_lost(evidence: str, now: float) -> Failure:
     """The process lives, and new connections do not reach it."""
-    return Failure(FailureClass.TRANSIENT, PORT_LOST, f"the engine runs, and its port leads nowhere: {evidence}", now)
+    text = f"the engine runs, and its port leads nowhere: {evidence}"
+    return Failure(FailureClass.TRANSIENT, PORT_LOST, text, now, curable=False)
 
 
 def streams_go_on(fault: Failure) -> bool:
@@ -114,6 +132,13 @@ def signal_name(exit_code: int | None) -> str | None:
         return signal.Signals(exit_code - _SIGNAL_BASE).name
     except ValueError:
         return None
+
+
+def signal_words(exit_code: int | None) -> str | None:
+    """What that signal means, such as `segmentation fault`; None when the code is no signal's."""
+    if signal_name(exit_code) is None or exit_code is None:
+        return None
+    return (signal.strsignal(exit_code - _SIGNAL_BASE) or "").lower() or None
 
 
 def error_of(failure: Failure, slot: str) -> Hal0Error:

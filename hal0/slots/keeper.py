@@ -28,7 +28,7 @@ class Keeper:
         self.unsaved = False
         self.due = NEVER
         self.last_failure = _read(last_failure)
-        self._noted: Failure | None = None
+        self._noted: tuple[Failure | None, float | None] = None, None
 
     async def save(self, shown: Shown) -> bool:
         """Write the record; False when it could not be (it is retried, and shown as unsaved)."""
@@ -52,14 +52,15 @@ class Keeper:
             self.due = now + _USE_EVERY_S
 
     async def note_failure(self, shown: Shown) -> None:
-        """Keep why it failed where a later success does not forget it; each failure once, when its evidence is in."""
+        """Keep why it failed, when its evidence is in and when what comes next is known; a success forgets nothing."""
         failure = shown.life.facts.fault or shown.life.facts.failure
-        if failure is None or not failure.settled or failure == self._noted:
-            return
-        self._noted = failure
         view = failure_of(shown)
-        if view is None:
+        if failure is None or view is None or not failure.settled:
             return
+        noted = failure, view.next_attempt_at
+        if noted == self._noted or (failure == self._noted[0] and view.next_attempt_at is None):
+            return
+        self._noted = noted
         self.last_failure = view
         try:
             await self._store.write_failure(shown.name, view.model_dump_json(indent=2).encode() + b"\n")

@@ -75,8 +75,10 @@ class Failure:
     evidence: str | None = None  # what the verdict on memory rests on
     model: str | None = None
     spec_hash: str | None = None  # of the container that failed
+    line: str | None = None  # of its log, that the verdict rests on
     log_tail: tuple[str, ...] = ()
     settled: bool = True
+    curable: bool = True  # another image, device or context might do better
 
 
 @dataclass(frozen=True, slots=True)

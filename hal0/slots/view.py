@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hal0.config.slots import SlotConfig
 from hal0.lib.clock import iso
 from hal0.providers.base import Endpoint, Provider
+from hal0.slots.failure import signal_words
 from hal0.slots.handle import Serves, SlotFailure, SlotSnapshot
 from hal0.slots.happenings import Life
 from hal0.slots.logbook import Logbook
@@ -231,10 +232,12 @@ def failure_view(failure: Failure, attempt: int, next_attempt_at: float | None) 
         message=failure.message,
         exit_code=failure.exit_code,
         signal=failure.signal,
+        signal_words=signal_words(failure.exit_code),
         oom=failure.oom,
         evidence=failure.evidence,
         model=failure.model,
         spec_hash=failure.spec_hash,
+        line=failure.line,
         log_tail=list(failure.log_tail),
         at=failure.at,
         attempt=attempt,

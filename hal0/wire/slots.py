@@ -48,10 +48,12 @@ class FailureView(View):
     message: str
     exit_code: int | None
     signal: str | None
+    signal_words: str | None = None  # what it means
     oom: bool
     evidence: str | None = None  # what the verdict on memory rests on
     model: str | None = None
     spec_hash: str | None = None  # of the container that failed
+    line: str | None = None  # of its log, that the verdict rests on
     log_tail: list[str]
     at: float
     attempt: int

@@ -82,12 +82,12 @@ class FakeHealth:
         last = ended.log_tail[-1] if ended.log_tail else f"exit code {ended.exit_code}"
         for words, failure_class, code in _REASONS:
             if line := next((line for line in ended.log_tail if words in line), None):
-                return Verdict(failure_class, code, line)
+                return Verdict(failure_class, code, line, line, curable="cannot load model" not in line)
         if ended.exit_code == 132:
             return Verdict(FailureClass.PERMANENT, "slot.load_failed", "illegal instruction: this CPU is too old")
         if ended.oom_killed or (ended.exit_code == 137 and not ended.wanted):
             return Verdict(FailureClass.TRANSIENT, "slot.exited", "killed, probably out of memory")
-        return Verdict(FailureClass.TRANSIENT, "slot.exited" if ended.warmed else "slot.load_failed", last)
+        return Verdict(FailureClass.TRANSIENT, "slot.exited" if ended.warmed else "slot.load_failed", last, last)
 
     def progress(self, line: str) -> float | None:
         percent = re.search(r"(\d+)%", line)

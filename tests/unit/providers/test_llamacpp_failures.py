@@ -136,15 +136,34 @@ def verdict(
     return LlamaCpp().classify(Exit(code, oom, wanted, warmed, tuple(log.splitlines())))
 
 
+@pytest.mark.parametrize("case", ["missing", "cut short", "no gguf", "empty", "a projector"])
+def test_a_wrong_file_is_not_cured_by_another_start(case: str) -> None:
+    text = LOADING_FAILURES[case][0]
+    found = verdict(1, HEAD + text + TAIL)
+    assert not found.curable
+    assert found.line in [line.strip() for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("text", [LOADING_FAILURES["unknown architecture"][0], MEMORY, *ARGUMENT_FAILURES])
+def test_the_decisive_line_is_kept_and_another_start_may_do_better(text: str) -> None:
+    found = verdict(1, HEAD + text)
+    assert found.curable
+    assert found.line == text.splitlines()[0].strip()
+
+
+def said(found: Verdict) -> tuple[FailureClass, str, str]:
+    return found.failure_class, found.code, found.message
+
+
 @pytest.mark.parametrize("case", LOADING_FAILURES)
 def test_a_model_that_cannot_be_loaded_is_permanent_and_says_why(case: str) -> None:
     cause, message = LOADING_FAILURES[case]
-    assert verdict(1, HEAD + cause + FIT + cause + TAIL) == Verdict(PERMANENT, "slot.load_failed", message)
+    assert said(verdict(1, HEAD + cause + FIT + cause + TAIL)) == (PERMANENT, "slot.load_failed", message)
 
 
 @pytest.mark.parametrize("log", ARGUMENT_FAILURES)
 def test_a_bad_argument_is_permanent_and_named(log: str) -> None:
-    assert verdict(1, log) == Verdict(PERMANENT, "slot.load_failed", ARGUMENT_FAILURES[log])
+    assert said(verdict(1, log)) == (PERMANENT, "slot.load_failed", ARGUMENT_FAILURES[log])
 
 
 def test_too_little_memory_is_transient_and_counted_as_memory() -> None:
@@ -155,7 +174,7 @@ def test_too_little_memory_is_transient_and_counted_as_memory() -> None:
 
 def test_a_taken_port_is_transient() -> None:
     found = verdict(1, HEAD + BUSY)
-    assert found == Verdict(TRANSIENT, "slot.port_taken", "cannot listen on 0.0.0.0 port 8080: it is taken")
+    assert said(found) == (TRANSIENT, "slot.port_taken", "cannot listen on 0.0.0.0 port 8080: it is taken")
 
 
 @pytest.mark.parametrize(

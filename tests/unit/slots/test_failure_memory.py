@@ -31,7 +31,8 @@ async def test_a_crash_is_remembered_after_recovery_and_by_the_next_hal0(world: 
         assert kept is not None
         assert (kept.exit_code, kept.signal, kept.model) == (139, "SIGSEGV", "one")
         assert kept.spec_hash == container.spec_hash
-        assert kept.log_tail[-1] == "cannot go on: the sky fell"
+        assert kept.log_tail[-1] == kept.line == "cannot go on: the sky fell"
+        assert kept.signal_words == "segmentation fault"
         assert kept.attempt == 1
         assert hal0.primary.view().failure is None
         assert json.loads(file.read_bytes())["exit_code"] == 139
@@ -61,3 +62,17 @@ async def test_a_container_near_its_limit_when_killed_was_out_of_memory(world: W
         assert kept is not None
         assert kept.oom
         assert "990000000" in (kept.evidence or "")
+
+
+@virtual_time
+async def test_when_it_is_tried_again_is_kept_too(world: World) -> None:
+    world.engine.program = Program(ready_after_s=None, dies_after_s=0.1)
+    async with world.hal0() as hal0:
+        await hal0.supervisor.load("primary")
+        await until(lambda: hal0.primary.life.facts.attempts.count == 3, within_s=10)
+        await hal0.reaches(Phase.ERROR)
+        await until(lambda: hal0.primary.failure is not None and hal0.primary.failure.settled, within_s=5)
+        await until(lambda: hal0.primary.last_failure and hal0.primary.last_failure.attempt == 3, within_s=5)
+        kept = hal0.primary.last_failure
+        assert kept is not None
+        assert kept.next_attempt_at == hal0.primary.life.facts.retry_at > hal0.tools.clock.now()
