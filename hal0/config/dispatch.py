@@ -19,4 +19,7 @@ class DispatchConfig(ConfigModel):
     json_limit: SomeSize = Field(64 * _MIB, description="Largest JSON body.")
     multipart_limit: SomeSize = Field(512 * _MIB, description="Largest multipart body.")
     max_wait_s: SomeSeconds = Field(60, description="Longest wait behind another slot that must leave memory first.")
+    min_residency_s: Seconds = Field(
+        5, description="How long a slot stays loaded at least before it makes way for another one's requests."
+    )
     catalog_s: SomeSeconds = Field(300, description="How long an upstream's model list is believed.")

@@ -1,10 +1,11 @@
 """May a request go to its slot now, must it wait, or is it refused: the hold contract, pure."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final, assert_never
 
 from hal0.errors import Hal0Error
 from hal0.slots.handle import SlotFailure, SlotSnapshot
+from hal0.slots.record import Progress
 from hal0.slots.state import shown
 from hal0.vocab import FailureClass, Phase, SlotState, Want
 
@@ -17,16 +18,26 @@ _UNKNOWN_RETRY_S: Final = 10.0
 class Waiter:
     """One request at the gate. Times are the clock's; `hold_s` is how long it may be held for a load.
 
-    `ahead` counts the requests before it in the slot's line; `queued` that it already stands there;
-    `joined` that it has seen the load it waits for; `patience_s` limits the wait for room, None: it has no end.
+    `ahead` and `behind` count the others in the slot's line; `queued` says that it already stands there, `joined` that
+    it has seen the load it waits for. `held_from`: since when it is held (None: since it came). `turn_in_s`: when its
+    slot's turn is expected (None: it waits for no turn). `patience_s` limits all waiting; without it a wait for room
+    has no end.
     """
 
     arrived: float
     hold_s: float
     ahead: int = 0
+    behind: int = 0
     queued: bool = False
     joined: bool = False
+    held_from: float | None = None
+    turn_in_s: float | None = None
     patience_s: float | None = None
+
+    @property
+    def held_until(self) -> float:
+        until = (self.arrived if self.held_from is None else self.held_from) + self.hold_s
+        return until if self.patience_s is None else min(until, self.arrived + self.patience_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,9 @@ _GO: Final = Go()
 def admission(slot: SlotSnapshot, in_flight: int, waiter: Waiter, now: float) -> Admission:
     """What happens to this request at this moment, with so many others in the slot."""
     if slot.routable:
-        return _room(slot, in_flight, waiter, now)
+        if waiter.turn_in_s is None:
+            return _room(slot, in_flight, waiter, now)
+        return _full(slot, in_flight, waiter) or _hold(slot, waiter, now, load=True)  # its turn is over
     match slot.phase:
         case Phase.READY | Phase.PULLING | Phase.STARTING | Phase.WARMING:
             return _full(slot, in_flight, waiter) or _hold(slot, waiter, now)
@@ -95,7 +108,7 @@ def _full(slot: SlotSnapshot, in_flight: int, waiter: Waiter) -> Refuse | None:
     if slot.max_inflight is None or waiter.queued:
         return None
     places = slot.queue_limit + max(0, slot.max_inflight - in_flight)
-    return _queue_full(slot, in_flight, waiter, "its queue is full") if waiter.ahead >= places else None
+    return _queue_full(slot, in_flight, waiter, "its queue is full") if waiter.ahead + waiter.behind >= places else None
 
 
 def _queue_full(slot: SlotSnapshot, in_flight: int, waiter: Waiter, why: str) -> Refuse:
@@ -106,7 +119,7 @@ def _queue_full(slot: SlotSnapshot, in_flight: int, waiter: Waiter, why: str) ->
             details={
                 "slot": slot.name,
                 "state": _state(slot, in_flight),
-                "position": waiter.ahead,
+                "position": waiter.ahead + 1,
                 "limit": slot.queue_limit,
             },
             retry_after_s=_UNKNOWN_RETRY_S,
@@ -116,21 +129,31 @@ def _queue_full(slot: SlotSnapshot, in_flight: int, waiter: Waiter, why: str) ->
 
 def _hold(slot: SlotSnapshot, waiter: Waiter, now: float, *, load: bool = False) -> Admission:
     """Wait while what is left of the load fits into what is left of the hold; a first load is always waited for."""
-    left = waiter.arrived + waiter.hold_s - now
+    left = waiter.held_until - now
     expected = remaining_load_s(slot, now)
+    if waiter.turn_in_s is not None:
+        expected = (expected or 0.0) + waiter.turn_in_s
     if left > 0 and (expected is None or expected <= left):
-        return Wait(waiter.arrived + waiter.hold_s, load)
+        return Wait(waiter.held_until, load)
     return Refuse(_loading(slot, waiter, expected), load)
 
 
 def _loading(slot: SlotSnapshot, waiter: Waiter, expected: float | None) -> Hal0Error:
-    retry_after = _UNKNOWN_RETRY_S if expected is None else expected
-    progress = f" ({slot.progress})" if slot.progress else ""
+    if waiter.turn_in_s is None:
+        progress, doing = slot.progress, f"is loading {slot.model!r}"
+    else:
+        progress, doing = Progress("waiting", None, "other slots have the memory"), "waits for its turn"
+    why = f" ({progress.message})" if progress else ""
     return Hal0Error(
         "slot.loading",
-        f"cannot answer yet: slot {slot.name!r} is loading {slot.model!r}{progress}",
-        details={"slot": slot.name, "state": _state(slot), "progress": slot.progress, "position": waiter.ahead},
-        retry_after_s=retry_after,
+        f"cannot answer yet: slot {slot.name!r} {doing}{why}",
+        details={
+            "slot": slot.name,
+            "state": _state(slot),
+            "progress": asdict(progress) if progress else None,
+            "position": waiter.ahead + 1,
+        },
+        retry_after_s=_UNKNOWN_RETRY_S if expected is None else expected,
     )
 
 

@@ -51,7 +51,7 @@ class Dispatcher:
         self._time = asyncio.get_running_loop().time
         self._config = config
         self._tables = TableSource(slots, registry)
-        self._gate = Gate(clock)
+        self._gate = Gate(slots, clock, config)
         self._pool = Pool(connect_s=config.connect_timeout_s)
         self._spool = Spool(spool_dir)
         self._draining: set[asyncio.Task[None]] = set()
@@ -69,6 +69,7 @@ class Dispatcher:
     async def close(self) -> None:
         for task in self._draining:
             task.cancel()
+        await self._gate.close()
         await asyncio.gather(*self._draining, return_exceptions=True)
         self._pool.close()
         self._spool.close()
@@ -120,7 +121,7 @@ class Dispatcher:
             admitted = self._gate.straight(handle)
             if admitted is None:
                 hold_s = self._hold_s(handle, peek, patience_s)
-                admitted = await self._gate.enter(handle, hold_s=hold_s, patience_s=patience_s)
+                admitted = await self._gate.enter(handle, trace, hold_s=hold_s, patience_s=patience_s)
             return await self._send(_Sending(request, row, body, peek, trace, outcome, handle, down), admitted)
         except Hal0Error as error:
             if not down.started:
@@ -146,11 +147,10 @@ class Dispatcher:
 
     async def _send(self, it: "_Sending", admitted: Admitted) -> web.StreamResponse:
         """The request is counted in: send it the way its provider says, and count it out when it has ended."""
-        serving, snapshot, position = admitted
+        serving, snapshot = admitted
         it.trace.admitted_at = self._time()
-        it.trace.queue_position = position
-        if position is not None:
-            it.down.headers["X-Hal0-Queue-Position"] = str(position)
+        if it.trace.queue_position is not None:
+            it.down.headers["X-Hal0-Queue-Position"] = str(it.trace.queue_position)
         relay, draining = None, False
         try:
             inferred = snapshot.provider.infer(it.inference(snapshot))

@@ -1,33 +1,28 @@
 """Holds requests until their slot may take them, in order of arrival, and counts them in."""
 
-import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple
 
+from hal0.config.dispatch import DispatchConfig
 from hal0.dispatch.admission import Admission, Go, Refuse, Wait, Waiter, admission, has_seen_load
+from hal0.dispatch.line import Line, Place
+from hal0.dispatch.rota import Rota
+from hal0.dispatch.trace import Trace
+from hal0.dispatch.turns import Rules
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock
-from hal0.slots.handle import Serving, SlotHandle, SlotSnapshot
+from hal0.slots.handle import Serving, SlotHandle, Slots, SlotSnapshot
 from hal0.vocab import SlotName
 
 MAX_HOLD_S: Final = 600.0  # the longest that X-Hal0-Hold may ask for
 
 
-@dataclass(slots=True)
-class Place:
-    """A request at the gate. `position` is its place in the line when it first had to wait (1 = next)."""
-
-    waiter: Waiter
-    position: int | None = None
-
-
 class Admitted(NamedTuple):
-    """A request, counted in until `serving.end`; `snapshot` is the slot as it was then, `position` as in Place."""
+    """A request, counted in until `serving.end`; `snapshot` is the slot as it was then."""
 
     serving: Serving
     snapshot: SlotSnapshot
-    position: int | None = None
 
 
 def hold_header(headers: Mapping[str, str]) -> float | None:
@@ -43,9 +38,14 @@ def hold_header(headers: Mapping[str, str]) -> float | None:
 class Gate:
     """One line per slot; a place in it lasts until the request goes in, is refused, or its client leaves."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, slots: Slots, clock: Clock, config: DispatchConfig) -> None:
         self._clock = clock
-        self._lines: dict[SlotName, list[Place]] = {}
+        self._lines: dict[SlotName, Line] = {}
+        rules = Rules(fits=slots.fits_together, max_wait_s=config.max_wait_s, min_residency_s=config.min_residency_s)
+        self._rota = Rota(slots, self._lines, clock, rules)
+
+    async def close(self) -> None:
+        await self._rota.close()
 
     def waiting(self, slot: SlotName) -> int:
         """How many requests stand at the gate of a slot."""
@@ -53,56 +53,63 @@ class Gate:
 
     def straight(self, handle: SlotHandle) -> Admitted | None:
         """The way of most requests: the slot has room and nobody waits for it. None: `enter`."""
-        if handle.name in self._lines:
+        if handle.name in self._lines or handle.name in self._rota.closed:
             return None
         snapshot = handle.snapshot()
         if not snapshot.routable or (snapshot.max_inflight is not None and handle.in_flight >= snapshot.max_inflight):
             return None
         return Admitted(handle.serving(), snapshot)
 
-    async def enter(self, handle: SlotHandle, *, hold_s: float, patience_s: float | None) -> Admitted:
-        """Wait until the slot takes the request.
+    async def enter(self, handle: SlotHandle, trace: Trace, *, hold_s: float, patience_s: float | None) -> Admitted:
+        """Wait until the slot takes the request; the trace learns how it waited.
 
         Raises the refusal. A cancelled caller leaves the line; the load it asked for goes on.
         """
-        line = self._lines.setdefault(handle.name, [])
-        place = Place(Waiter(arrived=self._clock.now(), hold_s=hold_s, ahead=len(line), patience_s=patience_s))
-        line.append(place)
+        line = self._lines.setdefault(handle.name, Line())
+        place = Place(Waiter(arrived=self._clock.now(), hold_s=hold_s, patience_s=patience_s), trace.key_id)
+        line.join(place)
+        served = False
         try:
-            snapshot = await self._stand(handle, line, place)
-            return Admitted(handle.serving(), snapshot, place.position)
+            snapshot = await self._stand(handle, line, place, trace)
+            serving, served = handle.serving(), True
+            return Admitted(serving, snapshot)
         finally:
-            line.remove(place)
+            place.turn_over(self._clock.now())
+            trace.turn_s = place.turn_s
+            line.leave(place, served=served)
             if not line:
                 del self._lines[handle.name]
+                self._rota.left(handle.name)
+            if trace.queue_position is not None:
+                handle.queued(len(line))
 
-    async def _stand(self, handle: SlotHandle, line: list[Place], place: Place) -> SlotSnapshot:
+    async def _stand(self, handle: SlotHandle, line: Line, place: Place, trace: Trace) -> SlotSnapshot:
         """Until the verdict is Go; answers the snapshot that it rests on."""
         while True:
             snapshot = handle.snapshot()
-            verdict = self._look(snapshot, handle.in_flight, line, place)
+            verdict = self._look(handle, snapshot, line, place)
+            if not isinstance(verdict, Go) and verdict.load:
+                self._rota.ask(handle)
+                verdict = self._look(handle, snapshot, line, place)  # now with what is expected
             if isinstance(verdict, Go):
                 return snapshot
-            if verdict.load:
-                handle.request_load()
             if isinstance(verdict, Refuse):
+                if verdict.load:
+                    self._rota.wish(handle.name, place.waiter.arrived)
                 raise verdict.error
-            await self._wait(handle, snapshot, verdict)
+            if trace.queue_position is None:
+                trace.queue_position = place.waiter.ahead + 1
+                handle.queued(len(line))
+            if handle.snapshot() is snapshot:  # else asking for the load has changed it already
+                await place.sleep(handle, None if verdict.until is None else verdict.until - self._clock.now())
 
-    def _look(self, snapshot: SlotSnapshot, in_flight: int, line: list[Place], place: Place) -> Admission:
-        ahead = line.index(place)
-        place.waiter = replace(place.waiter, ahead=ahead, joined=place.waiter.joined or has_seen_load(snapshot))
-        verdict = admission(snapshot, in_flight, place.waiter, self._clock.now())
-        if isinstance(verdict, Wait) and not place.waiter.queued:
+    def _look(self, handle: SlotHandle, snapshot: SlotSnapshot, line: Line, place: Place) -> Admission:
+        if place.refusal is not None:
+            return Refuse(place.refusal)
+        now = self._clock.now()
+        turn_in_s = None if has_seen_load(snapshot) else self._rota.turn_in_s(handle.name)
+        place.look(snapshot, line, turn_in_s, now)
+        verdict = admission(snapshot, handle.in_flight, place.waiter, now)
+        if isinstance(verdict, Wait):
             place.waiter = replace(place.waiter, queued=True)
-            place.position = ahead + 1
         return verdict
-
-    async def _wait(self, handle: SlotHandle, snapshot: SlotSnapshot, verdict: Wait) -> None:
-        if handle.snapshot() is not snapshot:
-            return  # asking for the load has changed it already: look again
-        try:
-            async with asyncio.timeout(None if verdict.until is None else verdict.until - self._clock.now()):
-                await handle.changed()
-        except TimeoutError:
-            return  # the next look refuses

@@ -1,211 +1,192 @@
-"""Turns among slots that do not fit into memory together: who goes in, and when one makes way for another. Pure.
+"""Turns among slots that do not fit into memory together: when one makes way for another. Pure.
 
 Requests of one slot are collated (A A B B): a slot that is loaded keeps its turn while it has work, until another one
 is due. Due is the last moment at which every waiting slot can still be served in time, one after the other. Nothing
 that is under way is ever cut: a slot whose turn is over takes nobody in, and leaves when its last request has ended.
 
-`max_wait_s` can be kept while it is at least the handovers of all slots that take turns plus their residencies but
-one; below that `min_residency_s` decides, and turns are as short as it allows.
+`plan` looks at how things stand and has no memory but the turn that has begun, so it is right also when every event
+before was lost. `max_wait_s` can be kept while it is at least the handovers of all slots that take turns plus their
+residencies but one; below that `min_residency_s` decides, and turns are as short as it allows.
 """
 
+import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import assert_never
 
-from hal0.dispatch.turns import (
-    Admit,
-    Arrived,
-    Decision,
-    Drop,
-    Ended,
-    Event,
-    Gone,
-    LoadFailed,
-    Ready,
-    Request,
-    Rules,
-    Schedule,
-    Switch,
-    Tick,
-    Turn,
-)
+from hal0.dispatch.turns import Plan, Rules, Seat, Seats, Standing, Turn
 from hal0.vocab import SlotName
 
 
-def step(state: Schedule, event: Event, rules: Rules, now: float) -> tuple[Schedule, tuple[Decision, ...]]:
-    """Fold one event in; then everybody goes in who may, and a turn changes if it is time."""
-    state, dropped = _fold(state, event, now)
-    decisions: list[Decision] = list(dropped)
-    while True:
-        state, admitted = _admit_all(state, rules)
-        decisions += admitted
-        state, switch, settled = _take_turns(state, rules, now)
-        if switch is not None:
-            decisions.append(switch)
-        if settled:
-            return state, tuple(decisions)
+def plan(seats: Seats, turn: Turn | None, rules: Rules, now: float) -> Plan:
+    """What is to be done now; `turn` is the one that the last plan ended with."""
+    seats = dict(seats)
+    turn = _kept(seats, turn, rules)
+    loads = []
+    for slot in _line(seats):
+        if _may_load(seats, slot, turn, rules, now):
+            loads.append(slot)
+            seats[slot] = _coming(seats[slot], now)
+            turn = None if turn is not None and turn.slot == slot else turn
+        elif turn is None and now >= _turn_at(seats, slot, rules):
+            turn = Turn(slot, _leavers(seats, slot, rules))
+    return Plan(
+        loads=tuple(loads),
+        turn=turn,
+        switch=turn is not None and bool(turn.leaving) and all(seats[slot].busy == 0 for slot in turn.leaving),
+        look_at=math.inf if turn is not None else _look_at(seats, rules, now),
+        begins=_begins(seats, turn, rules, now),
+    )
 
 
-def next_at(state: Schedule, rules: Rules, now: float) -> float | None:
-    """When to send `Tick` if nothing happens before; None: time alone changes nothing."""
-    if state.turn is not None:
+def _kept(seats: Seats, turn: Turn | None, rules: Rules) -> Turn | None:
+    """The turn goes on while its slot is waited for and nobody else has to leave than those who knew."""
+    if turn is None or turn.slot not in _line(seats):
         return None
-    line = _line(state)
-    times = (_turn_at(state, oldest, _leavers(state, slot, rules), rules) for slot, oldest in line.items())
-    return min((at for at in times if now < at < math.inf), default=None)
-
-
-def position(state: Schedule, request_id: str) -> int | None:
-    """A waiting request's place among those for its slot by arrival, from 1."""
-    found = next((request for request in state.waiting if request.id == request_id), None)
-    if found is None:
+    leaving = _leavers(seats, turn.slot, rules)
+    if not leaving <= turn.leaving or any(seats[slot].standing is not Standing.HERE for slot in leaving):
         return None
-    line = [request.id for request in state.waiting if request.slot == found.slot]
-    return line.index(request_id) + 1
+    return Turn(turn.slot, leaving)
 
 
-# -- what happened ----------------------------------------------------------------------------------------------------
+# -- who may load -----------------------------------------------------------------------------------------------------
 
 
-def _fold(state: Schedule, event: Event, now: float) -> tuple[Schedule, list[Drop]]:
-    match event:
-        case Arrived(request):
-            return _joined(state, request), []
-        case Ended(request_id):
-            waiting = tuple(request for request in state.waiting if request.id != request_id)
-            running = {id_: request for id_, request in state.running.items() if id_ != request_id}
-            return _shares(replace(state, waiting=waiting, running=running)), []
-        case Ready(slot):
-            turn = None if state.turn is not None and state.turn.slot == slot else state.turn
-            return replace(state, resident={slot: now, **state.resident}, turn=turn), []
-        case Gone(slot):
-            resident = {name: since for name, since in state.resident.items() if name != slot}
-            return replace(state, resident=resident), []
-        case LoadFailed(slot):
-            turn = None if state.turn is not None and state.turn.slot == slot else state.turn
-            dropped = [Drop(request.id) for request in state.waiting if request.slot == slot]
-            waiting = tuple(request for request in state.waiting if request.slot != slot)
-            return _shares(replace(state, waiting=waiting, turn=turn)), dropped
-        case Tick():
-            return state, []
-        case _:
-            assert_never(event)
-
-
-def _joined(state: Schedule, request: Request) -> Schedule:
-    """A caller who was away begins level with the one who has had least: idleness saves nothing up."""
-    level = min(state.served.values(), default=0)
-    served = {**state.served, request.key: state.served.get(request.key, level)}
-    return replace(state, waiting=(*state.waiting, request), served=served)
-
-
-def _shares(state: Schedule) -> Schedule:
-    """Only callers who have something here have a share."""
-    present = {request.key for request in (*state.waiting, *state.running.values())}
-    return replace(state, served={key: count for key, count in state.served.items() if key in present})
-
-
-# -- who goes in ------------------------------------------------------------------------------------------------------
-
-
-def _admit_all(state: Schedule, rules: Rules) -> tuple[Schedule, list[Admit]]:
-    admitted: list[Admit] = []
-    while (request := _next_in(state, rules)) is not None:
-        admitted.append(Admit(request.id))
-        state = replace(
-            state,
-            waiting=tuple(other for other in state.waiting if other is not request),
-            running={**state.running, request.id: request},
-            served={**state.served, request.key: state.served[request.key] + 1},
-        )
-    return state, admitted
-
-
-def _next_in(state: Schedule, rules: Rules) -> Request | None:
-    """Of all that could go in: the caller's who has had least, and of those the oldest."""
-    closed = state.turn.leaving if state.turn is not None else frozenset()
-    busy = [request.slot for request in state.running.values()]
-    open_ = {
-        slot for slot in state.resident if slot not in closed and busy.count(slot) < rules.room.get(slot, math.inf)
+def _line(seats: Seats) -> dict[SlotName, float]:
+    """Slots that are waited for and not loaded, by when their oldest request came, the first first."""
+    oldest = {
+        slot: seat.oldest for slot, seat in seats.items() if seat.standing is Standing.AWAY and seat.oldest is not None
     }
-    candidates = (request for request in state.waiting if request.slot in open_)
-    return min(candidates, key=lambda request: (state.served[request.key], request.arrived), default=None)
+    return dict(sorted(oldest.items(), key=lambda item: (item[1], item[0])))
+
+
+def _may_load(seats: Seats, slot: SlotName, turn: Turn | None, rules: Rules, now: float) -> bool:
+    """It fits beside all that is here, and is in nobody's way; or it fits beside nothing: its refusal is the answer."""
+    present = _present(seats)
+    if not rules.fits(present | {slot}):
+        return not rules.fits(frozenset({name for name in present if not _may_leave(seats[name])} | {slot}))
+    if turn is not None:
+        return rules.fits(present - turn.leaving | {slot, turn.slot})
+    ready_to_leave = now + seats[slot].handover_s + rules.min_residency_s
+    return ready_to_leave <= _due_at(seats, rules) or not _in_the_way(seats, slot, rules, now)
+
+
+def _in_the_way(seats: Seats, slot: SlotName, rules: Rules, now: float) -> bool:
+    """Somebody who has waited longer would have to wait until it leaves again."""
+    after = {**seats, slot: _coming(seats[slot], now)}
+    return any(slot in _leavers(after, name, rules) for name in itertools.takewhile(slot.__ne__, _line(seats)))
+
+
+def _present(seats: Seats) -> frozenset[SlotName]:
+    return frozenset(slot for slot, seat in seats.items() if seat.standing is not Standing.AWAY)
+
+
+def _may_leave(seat: Seat) -> bool:
+    return seat.standing is Standing.LEAVING or not seat.pinned
+
+
+def _since(oldest: float | None) -> float:
+    return math.inf if oldest is None else oldest
+
+
+def _coming(seat: Seat, now: float) -> Seat:
+    return replace(seat, standing=Standing.COMING, since=now + seat.handover_s)
 
 
 # -- whose turn it is -------------------------------------------------------------------------------------------------
 
 
-def _take_turns(state: Schedule, rules: Rules, now: float) -> tuple[Schedule, Switch | None, bool]:
-    """One change of turn at most, and whether that was all."""
-    turn = state.turn
-    if turn is None:
-        for slot, oldest in _line(state).items():
-            leaving = _leavers(state, slot, rules)
-            if now >= _turn_at(state, oldest, leaving, rules):
-                return replace(state, turn=Turn(slot, leaving)), None, False
-        return state, None, True
-    if turn.begun:
-        return state, None, True
-    if all(request.slot != turn.slot for request in state.waiting):
-        return replace(state, turn=None), None, False  # nobody waits for it any more: nobody has to leave
-    if any(request.slot in turn.leaving for request in state.running.values()):
-        return state, None, True
-    resident = {slot: since for slot, since in state.resident.items() if slot not in turn.leaving}
-    begun = replace(state, resident=resident, turn=replace(turn, begun=True))
-    return begun, Switch(turn.slot, tuple(sorted(turn.leaving & state.resident.keys()))), True
-
-
-def _line(state: Schedule) -> dict[SlotName, float]:
-    """Slots that are waited for and not loaded, by when their oldest request arrived, the first first."""
-    oldest: dict[SlotName, float] = {}
-    for request in state.waiting:
-        if request.slot not in state.resident:
-            oldest[request.slot] = min(oldest.get(request.slot, math.inf), request.arrived)
-    return dict(sorted(oldest.items(), key=lambda item: (item[1], item[0])))
-
-
-def _leavers(state: Schedule, slot: SlotName, rules: Rules) -> frozenset[SlotName]:
+def _leavers(seats: Seats, slot: SlotName, rules: Rules) -> frozenset[SlotName]:
     """Who makes way for `slot`: as few as possible, those without work first, then those who have been here longest.
 
-    Nobody when not even all of them are enough: then the load is ordered as it is, and its refusal is the answer.
+    Who is leaving already goes by itself.
     """
     chosen: list[SlotName] = []
-    staying = set(state.resident) | {slot}
-    may_leave = [name for name in state.resident if name not in rules.pinned]
-    for name in sorted(may_leave, key=lambda name: (_has_work(state, name), state.resident[name], name)):
+    staying = {name for name, seat in seats.items() if seat.standing in (Standing.HERE, Standing.COMING)} | {slot}
+
+    def reluctance(name: SlotName) -> tuple[bool, bool, int, float, SlotName]:
+        seat = seats[name]
+        return seat.standing is Standing.COMING, seat.has_work, seat.priority, seat.since, name
+
+    for name in sorted((name for name in staying - {slot} if not seats[name].pinned), key=reluctance):
         if rules.fits(frozenset(staying)):
             break
         chosen.append(name)
         staying.discard(name)
-    if not rules.fits(frozenset(staying)):
-        return frozenset()
     for name in reversed(chosen):  # a small one may have been chosen before the one that is enough
         if rules.fits(frozenset(staying | {name})):
             staying.add(name)
     return frozenset(chosen) - staying
 
 
-def _turn_at(state: Schedule, oldest: float, leaving: frozenset[SlotName], rules: Rules) -> float:
-    """From when on the turn may change for one who waits since `oldest`.
+def _turn_at(seats: Seats, slot: SlotName, rules: Rules) -> float:
+    """From when on the turn may change for `slot`; inf: not before something else has changed.
 
     Every leaver has had its residency, and then is idle while its burst may still be coming in, or owes its place.
     """
-    due = _due_at(state, rules)
+    due = _due_at(seats, rules)
+    settled = _since(seats[slot].oldest) + rules.settle_s
     times = []
-    for slot in leaving:
-        over = state.resident[slot] + rules.min_residency_s
-        busy = _has_work(state, slot)
-        times.append(max(over, due) if busy else min(max(over, oldest + rules.settle_s), due))
-    return max(times, default=-math.inf)
+    for name in _leavers(seats, slot, rules):
+        seat = seats[name]
+        if seat.standing is not Standing.HERE:
+            return math.inf
+        times.append(max(seat.since + rules.min_residency_s, due if seat.has_work else min(settled, due)))
+    return max(times, default=math.inf)
 
 
-def _due_at(state: Schedule, rules: Rules) -> float:
+def _due_at(seats: Seats, rules: Rules) -> float:
     """The last moment from which all waiting slots, one after the other, are still served in time."""
     latest: float = math.inf
-    for slot, oldest in reversed(_line(state).items()):
-        latest = min(oldest + rules.max_wait_s, latest - rules.min_residency_s) - rules.handover_s.get(slot, 0.0)
+    for slot, oldest in reversed(_line(seats).items()):
+        latest = min(oldest + rules.max_wait_s, latest - rules.min_residency_s) - seats[slot].handover_s
     return latest
 
 
-def _has_work(state: Schedule, slot: SlotName) -> bool:
-    return any(request.slot == slot for request in (*state.running.values(), *state.waiting))
+def _look_at(seats: Seats, rules: Rules, now: float) -> float:
+    times = (_turn_at(seats, slot, rules) for slot in _line(seats))
+    return min((at for at in times if at > now), default=math.inf)
+
+
+# -- what is to be expected -------------------------------------------------------------------------------------------
+
+
+def _begins(seats: Seats, turn: Turn | None, rules: Rules, now: float) -> Mapping[SlotName, float]:
+    """When the load of every slot that waits for a turn begins if all goes as planned; `now` where nobody knows."""
+    after = {slot: _settled(seat) for slot, seat in seats.items()}
+    begins: dict[SlotName, float] = {}
+    if turn is not None:
+        begins[turn.slot] = now
+        _change(after, turn.slot, turn.leaving, now)
+        after |= {slot: replace(after[slot], oldest=seats[slot].oldest) for slot in turn.leaving}  # nobody goes in
+    begins |= dict.fromkeys(_line(after), now)
+    while line := _line(after):
+        moments = {slot: _begin_at(after, slot, rules, now) for slot in line}
+        slot = min(moments, key=lambda name: moments[name])
+        if moments[slot] == math.inf:
+            break
+        begins[slot] = moments[slot]
+        _change(after, slot, _leavers(after, slot, rules), moments[slot])
+    return begins
+
+
+def _settled(seat: Seat) -> Seat:
+    """As it will be when what is under way is done."""
+    match seat.standing:
+        case Standing.LEAVING:
+            return replace(seat, standing=Standing.AWAY)
+        case Standing.COMING:
+            return replace(seat, standing=Standing.HERE)
+        case _:
+            return seat
+
+
+def _begin_at(seats: Seats, slot: SlotName, rules: Rules, now: float) -> float:
+    return max(now if rules.fits(_present(seats) | {slot}) else _turn_at(seats, slot, rules), now)
+
+
+def _change(seats: dict[SlotName, Seat], slot: SlotName, leaving: frozenset[SlotName], at: float) -> None:
+    """As it will be after this turn: its slot is here, and whoever waited for those who left has been served."""
+    seats[slot] = replace(seats[slot], standing=Standing.HERE, since=at + seats[slot].handover_s, busy=0, oldest=None)
+    for name in leaving:
+        seats[name] = replace(seats[name], standing=Standing.AWAY, since=math.inf, busy=0, oldest=None)

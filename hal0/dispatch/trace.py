@@ -23,7 +23,8 @@ class Trace:
     outcome: Decision | Refusal | None = None
     status: int = 0
     code: str | None = None
-    queue_position: int | None = None
+    queue_position: int | None = None  # in its slot's line when it first had to wait, 1 = next
+    turn_s: float = 0.0  # of the wait, how long other slots had the memory
     read_at: float | None = None  # the body was here
     admitted_at: float | None = None
     connected_at: float | None = None
@@ -63,6 +64,7 @@ class Trace:
             code=self.code,
             queue_position=self.queue_position,
             held_ms=_ms(self.read_at, self.admitted_at) or 0.0,
+            turn_ms=self.turn_s * 1000,
             connect_ms=_ms(self.admitted_at, self.connected_at),
             first_byte_ms=_ms(self.sent_at, self.head_at),
             total_ms=(now - self.started_at) * 1000,

@@ -1,123 +1,127 @@
-"""What turns among slots are made of: rules, requests, what happens, what is decided. Pure; `schedule` decides."""
+"""What turns among slots are made of: rules, how every slot stands, what is decided. Pure; `schedule` decides."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from enum import StrEnum
+from typing import TypeAlias, assert_never
 
-from hal0.vocab import SlotName
+from hal0.dispatch.admission import Wait, Waiter, admission, remaining_load_s
+from hal0.slots.handle import SlotSnapshot
+from hal0.vocab import Phase, SlotName, Want
 
 Fits: TypeAlias = Callable[[frozenset[SlotName]], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What turns rest on; durations in seconds.
-
-    `fits`: may these slots be loaded at the same time (`slots.budget.fits_together`)? `handover_s`: from the decision
-    to a slot's first request, by its history: what runs elsewhere ends, the load. `room`: how many requests a slot
-    takes at once (absent: any number). `pinned`: slots that never make way.
-    """
+    """What turns rest on; durations in seconds. `fits`: may these slots be loaded at the same time?"""
 
     fits: Fits
-    max_wait_s: float = 60.0  # what a plain request is held for a load by default
-    min_residency_s: float = 5.0  # a load is worth some work: below that the machine only loads
+    max_wait_s: float
+    min_residency_s: float
     settle_s: float = 0.25  # requests sent together arrive within that: an idle slot stays so long for its share
-    handover_s: Mapping[SlotName, float] = field(default_factory=dict)
-    room: Mapping[SlotName, int] = field(default_factory=dict)
-    pinned: frozenset[SlotName] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request; `key` is whose share it counts to (API key or caller). `arrived` on the caller's clock."""
+class Standing(StrEnum):
+    """What a slot does to memory: `leaving` still has it, `coming` will have it."""
 
-    id: str
-    slot: SlotName
-    key: str
-    arrived: float
+    AWAY = "away"
+    COMING = "coming"
+    HERE = "here"
+    LEAVING = "leaving"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """One slot as the schedule sees it.
+
+    `since`: here since; coming: expected here at (inf: nobody knows). `busy`: requests under way. `oldest`: when the
+    longest waiting of its requests came (None: nobody waits). `handover_s`: from the decision to its first request, by
+    its history: what runs elsewhere ends, the load.
+    """
+
+    standing: Standing = Standing.AWAY
+    since: float = math.inf
+    busy: int = 0
+    oldest: float | None = None
+    handover_s: float = 0.0
+    pinned: bool = False
+    priority: int = 50
+
+    @property
+    def has_work(self) -> bool:
+        return self.busy > 0 or self.oldest is not None
+
+
+def seat_of(slot: SlotSnapshot, in_flight: int, oldest: float | None, handover_s: float, now: float) -> Seat:
+    """A slot as it is now; `oldest` counts where waiting for it leads anywhere."""
+    standing = _standing(slot, now)
+    since = math.inf
+    if standing is Standing.HERE:
+        since = now if slot.ready_at is None else slot.ready_at
+    elif standing is Standing.COMING and (left := remaining_load_s(slot, now)) is not None:
+        since = now + left
+    return Seat(
+        standing=standing,
+        since=since,
+        busy=in_flight,
+        oldest=oldest if standing is not Standing.AWAY or asks_for_load(slot, now) else None,
+        handover_s=handover_s,
+        pinned=slot.pinned,
+        priority=slot.priority,
+    )
+
+
+def asks_for_load(slot: SlotSnapshot, now: float) -> bool:
+    """Whether a request with all the time in the world would ask for a load."""
+    verdict = admission(slot, 0, Waiter(now, math.inf), now)
+    return isinstance(verdict, Wait) and verdict.load
+
+
+def _standing(slot: SlotSnapshot, now: float) -> Standing:
+    match slot.phase:
+        case Phase.READY:
+            return Standing.HERE if slot.want is Want.LOADED else Standing.LEAVING
+        case Phase.PULLING | Phase.STARTING | Phase.WARMING | Phase.UNLOADING:
+            return Standing.COMING if slot.want is Want.LOADED else Standing.LEAVING
+        case Phase.OFFLINE:
+            return Standing.COMING if slot.want is Want.LOADED and slot.model is not None else Standing.AWAY
+        case Phase.ERROR:
+            return Standing.COMING if _starts_again(slot, now) else Standing.AWAY
+        case _:
+            assert_never(slot.phase)
+
+
+def _starts_again(slot: SlotSnapshot, now: float) -> bool:
+    """It has crashed, and comes back by itself: who serves is not pushed out by who waits at that moment."""
+    if slot.want is Want.UNLOADED or slot.failure is None:
+        return False
+    return not slot.failure.settled or (slot.next_attempt_at is not None and slot.next_attempt_at <= now)
+
+
+Seats: TypeAlias = Mapping[SlotName, Seat]
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A change under way: these leave, then `slot` is loaded. `begun`: the switch has been ordered."""
+    """It is this slot's turn: those who leave take nobody in, and go when their last request has ended."""
 
     slot: SlotName
     leaving: frozenset[SlotName]
-    begun: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """`resident`: loaded slots and since when; `waiting` in order of arrival; `served`: requests per key, as shares."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be done now.
 
-    resident: Mapping[SlotName, float] = field(default_factory=dict)
-    waiting: tuple[Request, ...] = ()
-    running: Mapping[str, Request] = field(default_factory=dict)
-    served: Mapping[str, int] = field(default_factory=dict)
+    `loads`: these may load at once. `turn`: the change under way, to be kept until the next look; `switch`: its leavers
+    are free, so unload them and load its slot. `look_at`: when time alone changes something (inf: never).
+    `begins`: when the load of each slot that waits for a turn is expected to begin.
+    """
+
+    loads: tuple[SlotName, ...] = ()
     turn: Turn | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A request is over, or its client left the line."""
-
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A slot is loaded, whoever asked for it."""
-
-    slot: SlotName
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """A slot is not loaded any more: unloaded by somebody, or it crashed."""
-
-    slot: SlotName
-
-
-@dataclass(frozen=True, slots=True)
-class LoadFailed:
-    """The load that a switch asked for has failed."""
-
-    slot: SlotName
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """The moment that `next_at` named."""
-
-
-Event: TypeAlias = Arrived | Ended | Ready | Gone | LoadFailed | Tick
-
-
-@dataclass(frozen=True, slots=True)
-class Admit:
-    """This request goes in now."""
-
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """Unload these, which have no request left, then load `load`; ends in `Ready` or `LoadFailed`."""
-
-    load: SlotName
-    unload: tuple[SlotName, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """The load this request waited for has failed: it is told why."""
-
-    id: str
-
-
-Decision: TypeAlias = Admit | Switch | Drop
+    switch: bool = False
+    look_at: float = math.inf
+    begins: Mapping[SlotName, float] = field(default_factory=dict)

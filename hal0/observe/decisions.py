@@ -59,6 +59,7 @@ class DecisionRecord:
     code: str | None
     queue_position: int | None
     held_ms: float
+    turn_ms: float  # of it, while other slots had the memory
     connect_ms: float | None
     first_byte_ms: float | None
     total_ms: float

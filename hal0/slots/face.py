@@ -28,9 +28,11 @@ class Face:
         self._snapshot: SlotSnapshot | None = None
         self._model: ModelFacts | None = None
         self._flip: asyncio.TimerHandle | None = None
+        self._requeued: asyncio.TimerHandle | None = None
         self._announced: tuple[object, ...] = ()
         self._routed: tuple[object, ...] = ()
         self.in_flight = InFlight(self._count)
+        self.queued = 0
 
     def snapshot(self, model: ModelFacts) -> SlotSnapshot:
         """The same object until something changes; what the registry knows of the model may change by itself."""
@@ -49,7 +51,7 @@ class Face:
     def announce(self) -> None:
         """Tell everyone what is new, if anything is."""
         it = self._look()
-        seen = (it.life, it.state, it.unsaved, id(it.config), it.in_flight, it.book)
+        seen = (it.life, it.state, it.unsaved, id(it.config), it.in_flight, it.queued, it.book)
         if seen == self._announced:
             return
         facts = it.life.facts
@@ -66,6 +68,16 @@ class Face:
             self._used()
             self._flip = asyncio.get_running_loop().call_later(_FLIP_ANNOUNCE_S, self._flip_now)
 
+    def queue(self, count: int) -> None:
+        """So many requests stand at the gate: no use of the slot, and nobody has to wake up for it at once."""
+        self.queued = count
+        if self._requeued is None:
+            self._requeued = asyncio.get_running_loop().call_later(_FLIP_ANNOUNCE_S, self._queue_now)
+
+    def _queue_now(self) -> None:
+        self._requeued = None
+        self.announce()
+
     def _flip_now(self) -> None:
         self._flip = None
         self._used()
@@ -73,6 +85,7 @@ class Face:
         self._flipped()
 
     def close(self) -> None:
-        if self._flip is not None:
-            self._flip.cancel()
-            self._flip = None
+        for timer in (self._flip, self._requeued):
+            if timer is not None:
+                timer.cancel()
+        self._flip = self._requeued = None

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from hal0.errors import Hal0Error
 from hal0.providers.base import Endpoint, Provider
+from hal0.slots.record import Progress
 from hal0.vocab import Capability, FailureClass, OnClientGone, Phase, ProviderName, SlotName, Want
 
 
@@ -50,6 +51,7 @@ class SlotSnapshot:
     max_inflight: int | None
     queue_limit: int
     priority: int
+    pinned: bool
     load_on_request: bool
     hold_s: float | None  # the slot's own limit for holding a request; None: the server's
     first_byte_timeout_s: float
@@ -58,8 +60,9 @@ class SlotSnapshot:
     failure: SlotFailure | None
     next_attempt_at: float | None  # of a transient failure
     load_started_at: float | None
+    ready_at: float | None  # since when it is ready
     expected_load_s: float | None  # median of this slot's own history; None without one
-    progress: str | None  # one sentence about the load under way
+    progress: Progress | None  # of the load under way
 
     @property
     def routable(self) -> bool:
@@ -109,6 +112,10 @@ class SlotHandle(Protocol):
         """Count a request in, until its `end`. Raises slot.loading when the slot is not routable at this moment."""
         ...
 
+    def queued(self, count: int) -> None:
+        """So many requests stand at its gate now; it is shown, and nothing rests on it."""
+        ...
+
     def suspect(self) -> None:
         """A request met a refused connection or a broken answer: look at the container now, not at the next tick."""
         ...
@@ -135,9 +142,9 @@ class Slots(Protocol):
         ...
 
     async def switch(self, load: SlotName, unload: Collection[SlotName]) -> None:
-        """Have `unload` make room, then `load` loaded, as a request would; returns when that is ready.
+        """Want `unload` to leave and `load` to be loaded, as a request does; returns when that is in effect.
 
-        Raises why it is not. Nobody who is pinned or answers is cut: such a slot stays, and the load is refused or
-        waits as it would without this. A caller that leaves takes nothing back.
+        Then no leaver takes requests any more, and how the load goes is in its snapshots, as for every load. Who is
+        pinned or answers at that moment is not cut but stays: then the load finds its room otherwise, or fails.
         """
         ...

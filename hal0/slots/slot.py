@@ -130,6 +130,9 @@ class Slot:
             raise Hal0Error("slot.loading", f"slot {self.name} cannot take a request: it is {self._life.phase}")
         return self._face.in_flight.enter(endpoint, current.name)
 
+    def queued(self, count: int) -> None:
+        self._face.queue(count)
+
     def suspect(self) -> None:
         current = self._life.facts.current
         if self._absent is None and current is not None and self._life.facts.launched:
@@ -466,6 +469,7 @@ class Slot:
             book=self._book,
             endpoint=endpoint_of(self._life, self._provider, self._secrets),
             in_flight=self._face.in_flight.count,
+            queued=self._face.queued,
             model=model,
             context_size=context_of(self._config, model.context_length) if self._life.desired.model else None,
             unsaved=self._keeper.unsaved,

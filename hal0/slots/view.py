@@ -50,6 +50,7 @@ class Shown:
     book: Logbook
     endpoint: Endpoint | None
     in_flight: int
+    queued: int
     model: ModelFacts
     context_size: int | None
     unsaved: bool
@@ -112,6 +113,7 @@ def snapshot_of(it: Shown) -> SlotSnapshot:
         max_inflight=config.max_inflight,
         queue_limit=config.queue_limit,
         priority=config.priority,
+        pinned=config.pinned,
         load_on_request=config.load_on_request,
         hold_s=config.hold_s,
         first_byte_timeout_s=config.first_byte_timeout_s or FIRST_BYTE_S,
@@ -120,8 +122,9 @@ def snapshot_of(it: Shown) -> SlotSnapshot:
         failure=_slot_failure(fault) if fault else None,
         next_attempt_at=retry_at if fault is not None and retry_at != NEVER else None,
         load_started_at=it.book.load_started,
+        ready_at=it.book.ready_at,
         expected_load_s=expected_s(it.book.history, it.live_model),
-        progress=life.facts.progress.message if life.facts.progress else None,
+        progress=life.facts.progress,
     )
 
 
@@ -156,7 +159,7 @@ def view_of(it: Shown) -> SlotView:
         pinned=config.pinned,
         priority=config.priority,
         in_flight=it.in_flight,
-        queued=0,
+        queued=it.queued,
         max_inflight=config.max_inflight,
         swap_mode=config.swap,
         swap=SwapView(from_model=facts.swap.from_model, to_model=facts.swap.to_model, step=facts.swap.step)

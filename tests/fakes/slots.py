@@ -42,6 +42,7 @@ def snapshot(name: str = "primary", **changes: Any) -> SlotSnapshot:
         max_inflight=None,
         queue_limit=64,
         priority=50,
+        pinned=False,
         load_on_request=True,
         hold_s=None,
         first_byte_timeout_s=600.0,
@@ -50,6 +51,7 @@ def snapshot(name: str = "primary", **changes: Any) -> SlotSnapshot:
         failure=None,
         next_attempt_at=None,
         load_started_at=None,
+        ready_at=None,
         expected_load_s=None,
         progress=None,
     )
@@ -84,6 +86,8 @@ class FakeSlot:
         self.loads = 0
         self.suspected = 0
         self.servings: list[FakeServing] = []
+        self.queues: list[int] = []
+        self.on_load: Callable[[FakeSlot], None] = _starts
 
     @property
     def name(self) -> SlotName:
@@ -108,7 +112,7 @@ class FakeSlot:
     def request_load(self) -> None:
         if self._value.phase in (Phase.OFFLINE, Phase.ERROR):
             self.loads += 1
-            self.become(phase=Phase.STARTING, want=Want.LOADED)
+            self.on_load(self)
 
     def ready(self, endpoint: Endpoint) -> None:
         self.become(**READY, endpoint=endpoint)
@@ -133,6 +137,9 @@ class FakeSlot:
         self.servings.remove(serving)
         self.count(-1)
 
+    def queued(self, count: int) -> None:
+        self.queues.append(count)
+
     def suspect(self) -> None:
         self.suspected += 1
 
@@ -142,12 +149,18 @@ class FakeSlot:
             await self._changed.wait()
 
 
-class FakeSlots:
-    """`together`: how many of them fit into memory at the same time. A switch is carried out as the test has it."""
+def _starts(slot: FakeSlot) -> None:
+    slot.become(phase=Phase.STARTING, want=Want.LOADED)
 
-    def __init__(self, *values: SlotSnapshot, together: int = 99) -> None:
+
+class FakeSlots:
+    """`fits` says what may be loaded together, `switched` what was ordered; `stuck`: why nothing can be unloaded."""
+
+    def __init__(self, *values: SlotSnapshot) -> None:
         self.version = 0
-        self.together = together
+        self.fits: Callable[[frozenset[SlotName]], bool] = lambda _slots: True
+        self.switched: list[tuple[str, set[str]]] = []
+        self.stuck: Hal0Error | None = None
         self._slots: dict[str, FakeSlot] = {}
         for value in values:
             self.add(value)
@@ -167,17 +180,19 @@ class FakeSlots:
         return self._slots.get(name)
 
     def fits_together(self, slots: frozenset[SlotName]) -> bool:
-        return len(slots) <= self.together
+        return self.fits(slots)
 
     async def switch(self, load: SlotName, unload: Collection[SlotName]) -> None:
+        self.switched.append((load, set(unload)))
+        if self.stuck is not None:
+            raise self.stuck
         for name in unload:
-            self._slots[name].become(phase=Phase.OFFLINE, want=Want.UNLOADED, endpoint=None)
-        slot = self._slots[load]
-        slot.request_load()
-        while not slot.snapshot().routable:
-            if slot.snapshot().phase is Phase.ERROR:
-                raise Hal0Error("slot.load_failed", f"slot {load}: it failed")
-            await slot.changed()
+            self[name].become(phase=Phase.UNLOADING, want=Want.UNLOADED, endpoint=None, ready_at=None)
+        await asyncio.sleep(0)
+        for name in unload:
+            assert self[name].in_flight == 0, "a slot was unloaded under its requests"
+            self[name].become(phase=Phase.OFFLINE)
+        self[load].request_load()
 
     def __getitem__(self, name: str) -> FakeSlot:
         return self._slots[name]

@@ -10,6 +10,7 @@ from hal0.paths import Paths
 from hal0.vocab import Phase
 from tests.fakes.engine import FakeEngine, StalledEngine
 from tests.fakes.program import Program
+from tests.fakes.slots import settled
 from tests.functional.operator_app import Operator, operator
 
 
@@ -69,6 +70,22 @@ async def test_a_caller_whose_patience_ends_first_gets_the_running_job(paths: Pa
             )  # leaves
         engine.release()
         assert (await hal0.call("GET", f"/api/jobs/{job['id']}?wait=true"))[1]["state"] == "done"
+
+
+async def test_a_slot_shows_how_many_requests_wait_at_its_gate(paths: Paths, port_block: range) -> None:
+    engine = StalledEngine()
+    engine.stall("create")
+    async with operator(paths, port_block, engine=engine) as hal0:
+        body = {"model": "primary", "messages": []}
+        asking = [asyncio.create_task(hal0.over_tcp("POST", "/v1/chat/completions", body)) for _ in range(3)]
+
+        await settled(lambda: hal0.running.supervisor.slot("primary").view().queued == 3)
+        assert (await hal0.call("GET", "/api/slots/primary"))[1]["queued"] == 3
+        asking[0].cancel()
+        await settled(lambda: hal0.running.supervisor.slot("primary").view().queued == 2)
+        for one in asking:
+            one.cancel()
+        engine.release()
 
 
 async def test_a_load_can_be_given_up(paths: Paths, port_block: range) -> None:

@@ -232,3 +232,57 @@ async def test_a_swap_holds_requests_until_the_new_model_is_there(tmp_path: Path
         async with await asking as answer:
             assert answer.status == 200
         assert slot.loads == 0
+
+
+async def test_a_stream_that_waits_for_its_slots_turn_shows_signs_of_life_and_is_recorded(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def behave(talk: Talk) -> None:
+        await release.wait()
+        await talk.json({"data": []})
+
+    async with world(tmp_path, keepalive_s=0.03, min_residency_s=0) as w, raw(w.port) as client, asyncio.timeout(5):
+        chat, embed = w.slots["primary"], w.slots["embed"]
+        w.slots.fits = lambda slots: len(slots) <= 1
+        w.backend.behave("fake-embed", behave)
+        chat.become(phase=Phase.OFFLINE, want=Want.UNLOADED, endpoint=None)
+        embedding = asyncio.ensure_future(w.http.post(f"{w.url}/v1/embeddings", json={"model": "embed", "input": "x"}))
+        await settled(lambda: embed.in_flight == 1)
+        await client.post(CHAT, w.chat(model="primary", stream=True))
+        assert b" 200 " in await client.head()
+        for _ in range(3):
+            assert (await client.reader.readuntil(b"\n\n")).endswith(b": hal0 keep-alive\n\n")
+        assert w.slots.switched == []  # the other one is answering
+        release.set()
+        async with await embedding as answer:
+            assert answer.status == 200
+        await settled(lambda: chat.snapshot().phase is Phase.STARTING)
+        assert w.slots.switched == [("primary", {"embed"})]
+        chat.ready(w.endpoint)
+        body = b""
+        while b"[DONE]" not in body:
+            body += await client.reader.readuntil(b"\n\n")
+        await settled(lambda: len(list(w.decisions)) == 2)
+        (record,) = [record for record in w.decisions if record.target == "primary"]
+        assert (record.status, record.queue_position) == (200, 1)
+        assert 90 <= record.turn_ms <= record.held_ms
+        assert chat.queues == [1, 0]
+
+
+async def test_a_request_that_may_not_wait_for_a_turn_is_told_when_to_come_back(tmp_path: Path) -> None:
+    async with world(tmp_path, min_residency_s=20) as w:
+        chat, embed = w.slots["primary"], w.slots["embed"]
+        w.slots.fits = lambda slots: len(slots) <= 1
+        chat.become(phase=Phase.OFFLINE, want=Want.UNLOADED, endpoint=None, expected_load_s=7.0)
+        embed.become(ready_at=time.time())
+        async with w.http.post(w.url + CHAT, json=w.chat(model="primary"), headers={"X-Hal0-Hold": "10"}) as answer:
+            error = (await answer.json())["error"]
+            assert (answer.status, error["code"]) == (503, "slot.loading")
+            assert 26 <= int(answer.headers["Retry-After"]) <= 27
+            assert error["details"].pop("retry_after_s") == pytest.approx(27, abs=1)
+            assert error["details"] == {
+                "slot": "primary",
+                "state": "offline",
+                "position": 1,
+                "progress": {"phase": "waiting", "fraction": None, "message": "other slots have the memory"},
+            }

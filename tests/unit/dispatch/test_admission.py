@@ -7,6 +7,7 @@ import pytest
 from hal0.dispatch.admission import Go, Refuse, Wait, Waiter, admission, remaining_load_s
 from hal0.providers.base import Endpoint
 from hal0.slots.handle import SlotFailure
+from hal0.slots.record import Progress
 from hal0.vocab import FailureClass, Phase, Want
 from tests.fakes.slots import LOADING, READY, snapshot
 
@@ -48,12 +49,15 @@ def verdict(slot: dict[str, Any], **waiter: Any) -> object:
         (FULL, {"ahead": 2}, "wait"),
         (FULL, {"ahead": 3}, "slot.queue_full"),
         (FULL, {"ahead": 3, "queued": True}, "wait"),
+        (FULL, {"ahead": 1, "behind": 2}, "slot.queue_full"),  # its share would let it pass, and there is no place
         (FULL, {"patience_s": 5.0}, "wait"),
         (FULL, {"patience_s": 5.0, "arrived": NOW - 5}, "slot.queue_full"),
         (FULL, {"arrived": NOW - 500}, "wait"),  # the hold is for loads; a queue has no end of its own
         (LOADING, {}, "wait"),
         (LOADING, {"hold_s": 0.0}, "slot.loading"),
         (LOADING, {"arrived": NOW - 60}, "slot.loading"),
+        (LOADING, {"arrived": NOW - 60, "held_from": NOW - 1}, "wait"),  # before, it waited for room
+        (LOADING, {"arrived": NOW - 60, "held_from": NOW - 1, "patience_s": 60.0}, "slot.loading"),
         ({**LOADING, "expected_load_s": 90.0, "load_started_at": NOW - 40}, {}, "wait"),
         ({**LOADING, "expected_load_s": 90.0, "load_started_at": NOW - 10}, {}, "slot.loading"),
         ({**LOADING, "max_inflight": 1, "queue_limit": 2}, {"ahead": 3}, "slot.queue_full"),
@@ -65,6 +69,12 @@ def verdict(slot: dict[str, Any], **waiter: Any) -> object:
         ({"model": None, "serves": ()}, {}, "slot.no_model"),
         ({"model_missing": "X is not downloaded, 2.5 GB"}, {}, "model.not_downloaded"),
         ({}, {"joined": True}, "slot.load_cancelled"),
+        ({}, {"turn_in_s": 59.0}, "wait+load"),
+        ({}, {"turn_in_s": 61.0}, "slot.loading+load"),
+        ({"expected_load_s": 30.0}, {"turn_in_s": 31.0}, "slot.loading+load"),
+        (UP, {"turn_in_s": 10.0}, "wait+load"),  # loaded, and its turn is over
+        (UP, {"turn_in_s": 10.0, "hold_s": 5.0}, "slot.loading+load"),
+        (FULL, {"turn_in_s": 10.0, "ahead": 3}, "slot.queue_full"),
         (LEAVING, {}, "wait"),
         (LEAVING, {"joined": True}, "slot.load_cancelled"),
         ({**LEAVING, "want": Want.LOADED}, {"joined": True}, "wait"),
@@ -98,4 +108,26 @@ def test_retry_after_is_the_slots_own_figure() -> None:
     made = admission(slot, 0, Waiter(NOW, 10.0, ahead=4), NOW)
     assert isinstance(made, Refuse)
     assert made.error.retry_after_s == 40.0
-    assert made.error.details["position"] == 4
+    assert made.error.details["position"] == 5  # as in X-Hal0-Queue-Position: 1 is the next to go in
+
+
+def test_a_load_under_way_is_told_as_the_slot_tells_it() -> None:
+    slot = snapshot(**LOADING, progress=Progress("loading", 0.4, "reading the model"))
+    made = admission(slot, 0, Waiter(NOW, 0.0), NOW)
+    assert isinstance(made, Refuse)
+    assert made.error.message == "cannot answer yet: slot 'primary' is loading 'fake-chat' (reading the model)"
+    assert made.error.body()["error"]["details"] == {
+        "slot": "primary",
+        "state": "warming",
+        "progress": {"phase": "loading", "fraction": 0.4, "message": "reading the model"},
+        "position": 1,
+        "retry_after_s": 10.0,
+    }
+
+
+def test_a_turn_that_is_too_far_away_is_told_with_the_load_after_it() -> None:
+    made = admission(snapshot(expected_load_s=7.0), 0, Waiter(NOW, 20.0, turn_in_s=30.0), NOW)
+    assert isinstance(made, Refuse)
+    assert made.error.retry_after_s == 37.0
+    assert made.error.message == "cannot answer yet: slot 'primary' waits for its turn (other slots have the memory)"
+    assert made.error.details["progress"]["phase"] == "waiting"

@@ -21,7 +21,7 @@ def record(request_id: str, **changes: object) -> DecisionRecord:
     plain = DecisionRecord(
         request_id=request_id, at=0.0, key_id=None, method="POST", path="/v1/chat/completions", asked_model="m",
         target="primary", model="m", rule=Rule.ADDRESS, tried=TRIED,
-        candidates=("primary",), stream=False, status=200, code=None, queue_position=None, held_ms=0.0,
+        candidates=("primary",), stream=False, status=200, code=None, queue_position=None, held_ms=0.0, turn_ms=0.0,
         connect_ms=None, first_byte_ms=None, total_ms=1.5, overhead_ms=0.2, bytes_out=3, prompt_tokens=None,
         completion_tokens=None, tokens_per_second=None,
     )  # fmt: skip

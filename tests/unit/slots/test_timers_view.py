@@ -113,8 +113,8 @@ def test_idle_marks_wake_only_once() -> None:
 def shown(at: Life, **more: Any) -> Shown:
     fields: dict[str, Any] = {
         "name": SlotName("primary"), "config": SlotConfig(model="one"), "provider": PROVIDER, "device": Device.CPU,
-        "life": at, "book": BOOK, "endpoint": None, "in_flight": 0, "unsaved": False, "context_size": 4096, "now": NOW,
-        "model": ModelFacts(capabilities=frozenset({Capability.CHAT, Capability.VISION})),
+        "life": at, "book": BOOK, "endpoint": None, "in_flight": 0, "queued": 0, "unsaved": False, "context_size": 4096,
+        "now": NOW, "model": ModelFacts(capabilities=frozenset({Capability.CHAT, Capability.VISION})),
     }  # fmt: skip
     return Shown(**(fields | more))
 
