@@ -1,4 +1,4 @@
-"""Synchronous client of hal0's own API over TCP or its Unix socket, with the standard library alone.
+"""Synchronous client of hal0's own API over TCP or its Unix socket.
 
     ClientError
       Unreachable      nobody answers at the target; says which target and who chose it
@@ -7,21 +7,21 @@
 The command line and the tests use it; it reaches no server package, so that `hal0ctl` starts quickly.
 """
 
-import http.client
 import json
 import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
+
+from hal0.lib import http1
 
 Json = dict[str, Any]
 
 DEFAULT_TIMEOUT_S: Final = 15.0  # between two bytes of an answer; an operator's verb answers 202 at once
 STREAM_TIMEOUT_S: Final = 30.0  # hal0 sends a heartbeat every 10 s, so three missed ones mean that it is gone
-READ_BYTES: Final = 64 * 1024
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024  # nothing hal0 answers with JSON comes near; a stranger's endless answer ends
 
 
@@ -93,19 +93,7 @@ class Target:
         return f"{self.url} ({self.origin})"
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-@dataclass(frozen=True, slots=True)
-class SseEvent:
+class SseEvent(NamedTuple):
     """One server-sent event; `data` is decoded JSON, or the bare text where it is none."""
 
     event: str
@@ -113,17 +101,14 @@ class SseEvent:
     data: Any
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """An answer whose head has been read. The socket is kept here, as http.client may already have let go of it."""
+class _Opened(NamedTuple):
+    """An answer whose head has been read."""
 
-    connection: http.client.HTTPConnection
     sock: socket.socket
-    response: http.client.HTTPResponse
+    answer: http1.Answer
 
     def close(self) -> None:
-        self.response.close()
-        self.connection.close()
+        self.sock.close()
 
 
 class Stream:
@@ -157,9 +142,8 @@ class Stream:
                     yield event
 
     def _lines(self) -> Iterator[str]:
-        """By read1, which tells a chunked answer that broke off from one that ended; readline does not."""
         rest = b""
-        while data := self._opened.response.read1(READ_BYTES):
+        while data := self._opened.answer.read1():
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 yield line.decode("utf-8", "replace").rstrip("\r")
@@ -204,8 +188,8 @@ class Client:
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float = 0.0) -> Json:
         """One JSON answer. Raises ApiError for an error envelope, Unreachable when there is none."""
         with _translated(self.target), closing(self._open(method, path, body, timeout_s or self.timeout_s)) as opened:
-            raw = opened.response.read(MAX_BODY_BYTES)
-        return self._decoded(opened.response.status, raw)
+            raw = opened.answer.read(MAX_BODY_BYTES)
+        return self._decoded(opened.answer.status, raw)
 
     def stream(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float = 0.0
@@ -213,11 +197,11 @@ class Client:
         """An answer read as server-sent events. Raises as `request`."""
         with _translated(self.target):
             opened = self._open(method, path, body, timeout_s or STREAM_TIMEOUT_S)
-            status = opened.response.status
+            status = opened.answer.status
             if status < 300:
                 return Stream(opened, self.target)
             with closing(opened):
-                raw = opened.response.read(MAX_BODY_BYTES)
+                raw = opened.answer.read(MAX_BODY_BYTES)
         self._decoded(status, raw)
         raise Unreachable(self.target, f"it answered {status} where a stream was expected")
 
@@ -226,33 +210,39 @@ class Client:
         return self.stream("GET", "/api/events" + (f"?after={quote(last_id)}" if last_id else ""))
 
     def _open(self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float) -> _Opened:
-        connection = self._connection(timeout_s)
-        headers = {"Accept": "application/json, text/event-stream", "User-Agent": "hal0ctl"}
+        headers = [("Accept", "application/json, text/event-stream"), ("User-Agent", "hal0ctl")]
         if self.target.api_key:
-            headers["Authorization"] = f"Bearer {self.target.api_key}"
+            headers.append(("Authorization", f"Bearer {self.target.api_key}"))
         payload = None
         if body is not None:
-            payload, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
-        prefix = "" if self.target.socket_path else urlsplit(self.target.url).path
+            payload = json.dumps(body).encode()
+            headers.append(("Content-Type", "application/json"))
         started = time.monotonic()
+        sock, host, prefix = self._connected(timeout_s)
         try:
-            connection.request(method, prefix + path, payload, headers)
-            opened = _Opened(connection, connection.sock, connection.getresponse())
+            sock.sendall(http1.request(method, host, prefix + path, headers, payload))
+            opened = _Opened(sock, http1.Answer(sock))
         except BaseException:
-            connection.close()
+            sock.close()
             raise
         if self._trace:
             took_ms = (time.monotonic() - started) * 1000
             key = "  Authorization: Bearer ***" if self.target.api_key else ""
-            self._trace(f"{method} {self.target.url}{path}{key}  ->  {opened.response.status} in {took_ms:.0f} ms")
+            self._trace(f"{method} {self.target.url}{path}{key}  ->  {opened.answer.status} in {took_ms:.0f} ms")
         return opened
 
-    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
+    def _connected(self, timeout_s: float) -> tuple[socket.socket, str, str]:
+        """A connection to the target, the host to name there, and what stands before every path."""
         if path := self.target.socket_path:
-            return _UnixConnection(path, timeout_s)
-        parts = urlsplit(self.target.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        return kind(parts.hostname or "", parts.port, timeout=timeout_s)
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(timeout_s)
+                sock.connect(path)
+            except BaseException:
+                sock.close()
+                raise
+            return sock, "localhost", ""
+        return _over_tcp(self.target.url, timeout_s)
 
     def _decoded(self, status: int, raw: bytes) -> Json:
         try:
@@ -271,6 +261,22 @@ class Client:
         raise ApiError.from_member(error, status=status)
 
 
+def _over_tcp(url: str, timeout_s: float) -> tuple[socket.socket, str, str]:
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    sock = socket.create_connection((parts.hostname or "", parts.port or (443 if secure else 80)), timeout_s)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if secure:
+            import ssl  # a tenth of hal0ctl's start, for those who need it
+
+            sock = ssl.create_default_context().wrap_socket(sock, server_hostname=parts.hostname)
+    except BaseException:
+        sock.close()
+        raise
+    return sock, parts.netloc.rpartition("@")[2], parts.path
+
+
 @contextmanager
 def _translated(target: Target) -> Iterator[None]:
     """The one place where the standard library's network exceptions become Unreachable."""
@@ -278,9 +284,9 @@ def _translated(target: Target) -> Iterator[None]:
         yield
     except TimeoutError as e:
         raise Unreachable(target, "no answer in time") from e
-    except http.client.IncompleteRead as e:
+    except http1.BrokenOff as e:
         raise Unreachable(target, "the connection broke off in the middle of the answer") from e
-    except http.client.HTTPException as e:
-        raise Unreachable(target, f"no valid HTTP answer ({type(e).__name__})") from e
+    except http1.NotHttp as e:
+        raise Unreachable(target, f"no valid HTTP answer ({e})") from e
     except OSError as e:
         raise Unreachable(target, e.strerror or str(e)) from e

@@ -1,11 +1,9 @@
 """What `hal0ctl` writes: tables, JSON lines, YAML and names on stdout; notes and errors on stderr."""
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hal0.client import ClientError
 from hal0.lib.clock import iso
@@ -36,8 +34,7 @@ _COLOURS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """`wide` columns show with `-o wide` or by name; `state` cells are coloured by their word."""
 
     header: str
@@ -141,7 +138,11 @@ def machine(value: Any, fmt: str) -> str:
 
 def terminal_width() -> int | None:
     """Columns of the terminal that stdout is; None when it is piped."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if not sys.stdout.isatty():
+        return None
+    import shutil  # brings three compressors along: not for a pipe
+
+    return shutil.get_terminal_size().columns
 
 
 def error_text(error: ClientError) -> str:
