@@ -1,10 +1,10 @@
-"""`[engine]`: how hal0 reaches podman."""
+"""`[engine]`: how hal0 reaches podman, and what the containers may take together."""
 
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from hal0.config.base import ConfigModel, Flag, Text, fault
+from hal0.config.base import ConfigModel, Flag, SomeSize, Text, fault
 
 
 def _socket(value: str) -> str:
@@ -19,5 +19,10 @@ class EngineConfig(ConfigModel):
         None,
         examples=["/run/podman/podman.sock"],
         description="podman's REST socket. Unset: CONTAINER_HOST, then the rootful and rootless ones.",
+    )
+    memory_limit: SomeSize | None = Field(
+        None,
+        examples=["24GiB"],
+        description='What all slots together may take of RAM, such as "24GiB". Unset: what there is.',
     )
     start_service: Flag = Field(True, description="Run `podman system service` when no socket answers.")

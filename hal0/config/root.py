@@ -63,7 +63,7 @@ class RootConfig(ConfigModel):
     """All of hal0.toml. `slots` always holds the five built-ins, first and in their order."""
 
     server: ServerConfig = Field(ServerConfig(), description="Where hal0 listens and how it ends.")
-    engine: EngineConfig = Field(EngineConfig(), description="How hal0 reaches podman.")
+    engine: EngineConfig = Field(EngineConfig(), description="How hal0 reaches podman, what slots may take together.")
     slots: dict[Annotated[str, AfterValidator(_slot_name)], SlotConfig] = Field(
         default_factory=dict, description="Named places, each for one model."
     )

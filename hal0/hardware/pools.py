@@ -38,6 +38,8 @@ RAM: Final = PoolKey(PoolKind.RAM)
 class MemoryPool:
     """One pool in bytes. None: nobody tells (then nothing is refused on its account). `note` is for people.
 
+    `limit_bytes`: what slots may have of it together by the operator's word; None: all of it.
+
     `unified`: its bytes are taken from the RAM pool too, so whoever takes some takes them from both, and only RAM's
     total counts when totals are added.
     """
@@ -47,6 +49,7 @@ class MemoryPool:
     total_bytes: int | None
     free_bytes: int | None
     note: str = ""
+    limit_bytes: int | None = None
     unified: bool = False
 
     @property

@@ -112,7 +112,7 @@ def npu_refusal(slot: SlotName, holders: Iterable[SlotName]) -> Hal0Error | None
     return Hal0Error(
         "slot.npu_exclusive",
         f"cannot load {slot} on the NPU: {holder} is loaded there, and the NPU holds one model at a time",
-        details={"slot": slot, "holder": holder},
+        details={"slot": slot, "holder": holder, "blocked_by": [holder]},
         hint=f"hal0ctl slot unload {holder}",
     )
 

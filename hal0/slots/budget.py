@@ -64,7 +64,8 @@ Verdict: TypeAlias = Fits | Wait | Evict | Refuse
 
 def admit(slot: SlotName, need: Need, ledger: Ledger, now: float, *, beside: bool = False) -> Verdict:
     """May `slot` load? What it holds itself leaves first, unless the new one starts `beside` it (swap by overlap)."""
-    mine = (h for h in ledger.holdings if h.slot == slot and h.standing is not Standing.STUCK)
+    outgoing = (Standing.LEAVING, Standing.STUCK)  # containers that were its own: they are waited for as others are
+    mine = (h for h in ledger.holdings if h.slot == slot and h.standing not in outgoing)
     own = None if beside else next(mine, None)
     others = [h for h in ledger.holdings if h is not own]
     wanted = spread(ledger, need.pool, need.bytes, need.host_bytes)
@@ -81,8 +82,8 @@ def admit(slot: SlotName, need: Need, ledger: Ledger, now: float, *, beside: boo
         return Evict(tuple(h.slot for h in victims))
     busy = [h for h in others if not h.pinned and not h.evictable and h.standing is not Standing.LEAVING]
     in_the_way = not short_of(wanted, freed(ledger, room, [*candidates, *busy]))
-    error = _refusal(slot, need, ledger, others, own)
-    return Refuse(error, tuple(h.slot for h in busy) if in_the_way else ())
+    blocked_by = tuple(dict.fromkeys(h.slot for h in busy)) if in_the_way else ()
+    return Refuse(_refusal(slot, need, ledger, others, own, blocked_by), blocked_by)
 
 
 def fits_together(needs: Mapping[SlotName, Need], ledger: Ledger) -> bool:
@@ -103,7 +104,8 @@ def memory_back(holding: Holding, before: Iterable[MemoryPool], now: Iterable[Me
     was, is_now = ({pool.key: pool.free_bytes for pool in pools}.get(key) for pools in (before, now))
     if key == RAM or was is None or is_now is None:
         return True
-    return is_now - was >= pool_bytes(holding) * _MOSTLY
+    held = holding.need.bytes if holding.used_bytes is None else holding.used_bytes
+    return is_now - was >= held * _MOSTLY
 
 
 def eviction_order(holdings: Iterable[Holding], now: float) -> list[Holding]:
@@ -133,7 +135,14 @@ def _victims(
     return chosen
 
 
-def _refusal(slot: SlotName, need: Need, ledger: Ledger, others: list[Holding], own: Holding | None) -> Hal0Error:
+def _refusal(
+    slot: SlotName,
+    need: Need,
+    ledger: Ledger,
+    others: list[Holding],
+    own: Holding | None,
+    blocked_by: tuple[SlotName, ...],
+) -> Hal0Error:
     """Names the pool that is shortest, what is free in it, and who has the rest."""
     wanted = spread(ledger, need.pool, need.bytes, need.host_bytes)
     room = room_of(ledger, others, own)
@@ -141,11 +150,12 @@ def _refusal(slot: SlotName, need: Need, ledger: Ledger, others: list[Holding], 
     free = max(room.of(key), 0.0)
     holders = [(h, claim(ledger, h).get(key, 0.0)) for h in others]
     reasons = [f"{h.slot} {_why(h)}" for h, amount in holders if amount and not h.evictable]
-    total = next(pool.total_bytes for pool in ledger.pools if pool.key == key)
+    pool = next(pool for pool in ledger.pools if pool.key == key)
+    total = min((size for size in (pool.total_bytes, pool.limit_bytes) if size is not None), default=0)
     return Hal0Error(
         "slot.memory_budget",
         f"cannot load {slot}: it needs {_gb(wanted[key])} of {key}, {_gb(free)} is free"
-        + (f" while {', '.join(reasons)}" if reasons else f" of {_gb(total or 0)}"),
+        + (f" while {', '.join(reasons)}" if reasons else f" of {_gb(total)}"),
         details={
             "slot": slot,
             "pool": str(key),
@@ -153,6 +163,7 @@ def _refusal(slot: SlotName, need: Need, ledger: Ledger, others: list[Holding], 
             "free_bytes": int(free),
             "short_bytes": math.ceil(wanted[key] - free),
             "total_bytes": total,
+            "blocked_by": list(blocked_by),
             "terms": [{"name": term.name, "bytes": term.bytes} for term in need.terms],
             "holders": [
                 {"slot": h.slot, "bytes": int(amount), "state": h.standing.value, "evictable": h.evictable}

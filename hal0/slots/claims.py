@@ -1,14 +1,16 @@
 """What a slot needs of memory and what it holds, from what is known of it at one moment. Pure."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TypeAlias, assert_never
 
-from hal0.hardware.pools import pool_for
+from hal0.hardware.pools import RAM, pool_for
 from hal0.hardware.snapshot import Machine
 from hal0.slots.ledger import Holding, Standing
-from hal0.slots.need import Need, estimate
+from hal0.slots.need import Need, estimate, within
 from hal0.slots.plan import context_of
 from hal0.slots.record import Container
+from hal0.slots.state import Effect
 from hal0.slots.view import ModelFacts, Shown
 from hal0.slots.warmup import STOP_S, UNLOADING_GRACE_S, expected_s
 from hal0.vocab import Phase, Want
@@ -19,13 +21,13 @@ FactsOf: TypeAlias = Callable[[str], ModelFacts]
 def need_of(it: Shown, model: str, facts: ModelFacts, machine: Machine) -> Need:
     """What `model` would take in this slot, as it is configured now."""
     config = it.config
-    context = context_of(config, facts.context_length)
-    return estimate(
+    need = estimate(
         facts.weights,
         pool=pool_for(it.device, config.gpu_index, machine),
-        context=context,
+        context=context_of(config, facts.context_length),
         extra_args=config.extra_args,
     )
+    return need if config.memory_limit is None else within(need, config.memory_limit)
 
 
 def wanted_of(it: Shown, machine: Machine) -> Need | None:
@@ -34,16 +36,24 @@ def wanted_of(it: Shown, machine: Machine) -> Need | None:
     return None if model is None else need_of(it, model, it.model, machine)
 
 
-def holdings_of(it: Shown, facts: FactsOf, machine: Machine) -> Iterator[Holding]:
-    """Everything the slot holds: its current container, and those that podman does not remove."""
-    current = it.life.facts.current
-    standing = _standing(it)
-    if standing is not None and current is not None:
-        yield _holding(it, need_of(it, current.model, facts(current.model), machine), standing)
-    for container in it.life.facts.leaving:
+def holdings_of(it: Shown, facts: FactsOf, machine: Machine, promised: Need | None = None) -> Iterator[Holding]:
+    """Everything the slot holds: what its load or its container has, and what podman does not remove.
+
+    `promised` counts while the slot asks for room; from then on it is what the slot knows itself.
+    """
+    current, known = it.life.facts.current, it.life.facts
+    if it.life.phase is Phase.STARTING and current is None:
+        if known.admitted is not None:
+            yield _holding(it, known.admitted, Standing.LOADING)
+        elif promised is not None and known.busy is Effect.ADMIT:
+            yield _holding(it, promised, Standing.RESERVED)
+    elif current is not None and (standing := _standing(it)) is not None:
+        need = known.admitted or need_of(it, current.model, facts(current.model), machine)
+        yield _measured(_holding(it, need, standing), known.memory_bytes)
+    for container in known.leaving:
         if _may_run(container):
             need = need_of(it, container.model, facts(container.model), machine)
-            yield _holding(it, need, Standing.STUCK)
+            yield _holding(it, need, Standing.STUCK if container.name in known.stuck else Standing.LEAVING)
 
 
 def may_leave(it: Shown) -> bool:
@@ -64,6 +74,13 @@ def _holding(it: Shown, need: Need, standing: Standing) -> Holding:
         last_used=it.book.last_used or 0.0,
         reload_s=expected_s(it.book.history, it.live_model),
     )
+
+
+def _measured(holding: Holding, memory_bytes: int | None) -> Holding:
+    """With what its container takes of RAM; that is all when its weights are there, and the rest when they are not."""
+    if holding.need.pool == RAM:
+        return replace(holding, used_bytes=memory_bytes)
+    return replace(holding, used_host_bytes=memory_bytes)
 
 
 def _standing(it: Shown) -> Standing | None:

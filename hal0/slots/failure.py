@@ -18,7 +18,7 @@ _PERMANENT: Final = frozenset(
         "model.unsafe_format",
         "slot.no_model",
         "slot.load_failed",
-        "slot.memory_budget",
+        "slot.memory_budget",  # unless somebody is in the way who may leave
         "slot.npu_exclusive",
         "dispatch.capability_mismatch",
         "image.missing",
@@ -50,9 +50,10 @@ _SIGNAL_BASE: Final = 128
 def of_error(error: Hal0Error, now: float) -> Failure:
     """An effect ended with this error."""
     permanent = error.code in _PERMANENT or isinstance(error, HostRefused)
+    permanent = permanent and not error.details.get("blocked_by")
     failure_class = FailureClass.PERMANENT if permanent else FailureClass.TRANSIENT
     curable = error.code in _CURABLE or isinstance(error, HostRefused)
-    return Failure(failure_class, error.code, error.message, now, curable=curable)
+    return Failure(failure_class, error.code, error.message, now, curable=curable, details=error.details)
 
 
 def of_exit(ended: Exit, verdict: Verdict, container: Container, evidence: str, now: float) -> Failure:
@@ -124,6 +125,13 @@ def streams_go_on(fault: Failure) -> bool:
     return fault.code == PORT_LOST
 
 
+def waits_for_room(failure: Failure | None, *, anew: bool) -> bool:
+    """The attempt failed for lack of memory; `anew`: also one that could not have hoped."""
+    if failure is None or failure.code not in ("slot.memory_budget", "slot.npu_exclusive"):
+        return False
+    return anew or failure.failure_class is FailureClass.TRANSIENT
+
+
 def signal_name(exit_code: int | None) -> str | None:
     """SIGKILL for 137; None when the code is no signal's."""
     if exit_code is None or exit_code <= _SIGNAL_BASE:
@@ -143,7 +151,7 @@ def signal_words(exit_code: int | None) -> str | None:
 
 def error_of(failure: Failure, slot: str) -> Hal0Error:
     """The error that a job or a request gets for this failure."""
-    details = {
+    details = failure.details | {
         "slot": slot,
         "class": failure.failure_class,
         "exit_code": failure.exit_code,

@@ -6,6 +6,7 @@ A happening is a fact, never an order: `learning` says what is known after it, `
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from hal0.slots.need import Need
 from hal0.slots.record import Container, Desired, Failure, Progress, Swap
 from hal0.slots.state import Facts
 from hal0.vocab import Phase
@@ -34,6 +35,24 @@ class Wished:
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """Image and model files are here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """There is memory for the load, and it is kept for it; `extend_to` is the deadline of the launch."""
+
+    need: Need
+    extend_to: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMade:
+    """Memory may be free that was not: what waits for it need not wait longer.
+
+    `anew`: the rules have changed, so that also those may try again who could not have hoped before.
+    """
+
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +185,8 @@ class StayedHealthy:
 Happening: TypeAlias = (
     Wished
     | Fetched
+    | Admitted
+    | RoomMade
     | Reserved
     | Launched
     | Clashed

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from hal0.slots import happenings as h
-from hal0.slots.failure import waits_for_engine
+from hal0.slots.failure import waits_for_engine, waits_for_room
 from hal0.slots.record import Container, Failure, Progress
 from hal0.slots.state import NEVER, NO_ATTEMPTS, Facts, next_attempt
 from hal0.vocab import Phase
@@ -37,6 +37,10 @@ def _learn(facts: Facts, happening: h.Happening, now: float) -> Facts:  # noqa: 
     match happening:
         case h.Fetched():
             return replace(facts, fetched=True, busy=None)
+        case h.Admitted(need, extend_to):
+            return replace(facts, admitted=need, busy=None, progress=None, deadline=extend_to)
+        case h.RoomMade(anew):
+            return _at_once(facts, now) if waits_for_room(facts.fault, anew=anew) else facts
         case h.Reserved(container):
             return replace(
                 facts, current=container, generation=container.generation, launched=False, stale=None, memory_bytes=None
@@ -133,8 +137,13 @@ def _died(life: h.Life, failure: Failure) -> h.Life:
 
 def _engine_back(facts: Facts, now: float) -> Facts:
     if waits_for_engine(facts.fault):
-        facts = replace(facts, retry_at=now, attempts=replace(facts.attempts, next_at=now))
+        facts = _at_once(facts, now)
     return replace(facts, again_at=0.0)
+
+
+def _at_once(facts: Facts, now: float) -> Facts:
+    """The next attempt is due now."""
+    return replace(facts, retry_at=now, attempts=replace(facts.attempts, next_at=now))
 
 
 def _strayed(facts: Facts, stray: Container) -> Facts:
@@ -152,17 +161,17 @@ def enter(life: h.Life, phase: Phase, deadline: float) -> h.Life:
     facts = replace(life.facts, busy=None, deadline=deadline, progress=None)
     match phase:
         case Phase.PULLING:
-            facts = replace(facts, fault=None, restart=False, launched=False, ready=False)
+            facts = replace(facts, fault=None, admitted=None, restart=False, launched=False, ready=False)
         case Phase.STARTING:
-            facts = replace(facts, fault=None, restart=False, launched=False, ready=False, drained=False, port_tries=0)
+            facts = replace(facts, fault=None, admitted=None, restart=False, launched=False, ready=False)
+            facts = replace(facts, drained=False, port_tries=0)
         case Phase.READY:
             facts = replace(facts, fault=None, failure=None, swap=None)
         case Phase.UNLOADING:
             facts = replace(facts, ready=False, drained=False, again_at=0.0)
         case Phase.OFFLINE:
-            facts = replace(
-                facts, fault=None, failure=None, swap=None, restart=False, fetched=False, attempts=NO_ATTEMPTS
-            )
+            facts = replace(facts, fault=None, failure=None, swap=None, admitted=None)
+            facts = replace(facts, restart=False, fetched=False, attempts=NO_ATTEMPTS)
         case Phase.WARMING | Phase.ERROR:
             pass
         case _:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from hal0.hardware.pools import RAM, MemoryPool, PoolKey
-from hal0.slots.need import Need
+from hal0.slots.need import NOTHING, Need
 from hal0.vocab import SlotName
 
 # RAM that stays free for the system and hal0 itself: a sixteenth, at most 1 GiB.
@@ -96,6 +96,19 @@ def spare_bytes(pool: MemoryPool) -> int:
     return min((pool.total_bytes or 0) // _SPARE_SHARE, _SPARE_MOST) if pool.key == RAM else 0
 
 
+def offered(pools: tuple[MemoryPool, ...], limit_bytes: int | None) -> tuple[MemoryPool, ...]:
+    """The pools with the operator's limit for all slots together, which is one of RAM."""
+    return tuple(replace(pool, limit_bytes=limit_bytes) if pool.key == RAM else pool for pool in pools)
+
+
+def offer_bytes(pool: MemoryPool) -> int | None:
+    """What slots may have of a pool together; None: nobody knows."""
+    if pool.total_bytes is None:
+        return pool.limit_bytes
+    most = pool.total_bytes - spare_bytes(pool)
+    return most if pool.limit_bytes is None else min(most, pool.limit_bytes)
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """What is left of each pool, by both figures; infinite where nobody tells."""
@@ -108,10 +121,8 @@ class Room:
 
 
 def pool_bytes(holding: Holding) -> int:
-    """What it claims in the pool of its weights: measured once it stands, and never below its need while it loads."""
-    if holding.used_bytes is None:
-        return holding.need.bytes
-    return holding.used_bytes if _settled(holding) else max(holding.used_bytes, holding.need.bytes)
+    """What it claims in the pool of its weights: what was promised to it, and what it took beyond that."""
+    return max(holding.used_bytes or 0, holding.need.bytes)
 
 
 def _settled(holding: Holding) -> bool:
@@ -129,17 +140,16 @@ def spread(ledger: Ledger, key: PoolKey, in_pool: float, in_ram: float) -> dict[
 
 def claim(ledger: Ledger, holding: Holding) -> dict[PoolKey, float]:
     """What it claims in each pool."""
-    host = holding.need.host_bytes
-    if holding.used_host_bytes is not None:
-        host = holding.used_host_bytes if _settled(holding) else max(host, holding.used_host_bytes)
+    host = max(holding.used_host_bytes or 0, holding.need.host_bytes)
     return spread(ledger, holding.need.pool, pool_bytes(holding), host)
 
 
 def _visible(ledger: Ledger, holding: Holding) -> dict[PoolKey, float]:
     """What of its claim is allocated already, so that the measured figures contain it."""
-    if _settled(holding):
-        return claim(ledger, holding)
-    return spread(ledger, holding.need.pool, holding.used_bytes or 0, holding.used_host_bytes or 0)
+    need = holding.need if _settled(holding) else NOTHING
+    in_pool = need.bytes if holding.used_bytes is None else holding.used_bytes
+    in_ram = need.host_bytes if holding.used_host_bytes is None else holding.used_host_bytes
+    return spread(ledger, holding.need.pool, in_pool, in_ram)
 
 
 def room_of(ledger: Ledger, others: Iterable[Holding], own: Holding | None) -> Room:
@@ -147,8 +157,8 @@ def room_of(ledger: Ledger, others: Iterable[Holding], own: Holding | None) -> R
     by_claims: dict[PoolKey, float] = {}
     by_measure: dict[PoolKey, float] = {}
     for pool in ledger.pools:
-        if pool.total_bytes is not None:
-            by_claims[pool.key] = pool.total_bytes - spare_bytes(pool)
+        if (offer := offer_bytes(pool)) is not None:
+            by_claims[pool.key] = offer
         if pool.free_bytes is not None:
             by_measure[pool.key] = pool.free_bytes - spare_bytes(pool)
     for holding in others:

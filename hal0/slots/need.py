@@ -1,7 +1,7 @@
 """How much memory a slot will need, and why: from the model's own figures, or from what it used last time. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Protocol
 
@@ -101,6 +101,9 @@ class Need:
         return self.bytes + self.host_bytes
 
 
+NOTHING: Final = Need(pool=RAM, bytes=0)
+
+
 def weights_of(model: Model) -> Weights:
     """From a registry entry."""
     return Weights(
@@ -150,6 +153,17 @@ def estimate(
         terms=tuple(term for term in (*device, *host) if term.bytes),
         predicted_bytes=predicted,
     )
+
+
+def within(need: Need, limit_bytes: int) -> Need:
+    """With no more RAM than the slot's container is given (`memory_limit`)."""
+    in_ram = need.bytes if need.pool == RAM else need.host_bytes
+    if in_ram <= limit_bytes:
+        return need
+    terms = (*need.terms, Term("over the slot's memory_limit", limit_bytes - in_ram))
+    if need.pool == RAM:
+        return replace(need, bytes=limit_bytes, terms=terms)
+    return replace(need, host_bytes=limit_bytes, terms=terms)
 
 
 def cache_scale(extra_args: Sequence[str]) -> float:

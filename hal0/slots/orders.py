@@ -11,10 +11,12 @@ from hal0.lib.clock import Clock
 from hal0.slots import failure as failures
 from hal0.slots import happenings as h
 from hal0.slots.effects import Clash, Effects, Stuck, Subject
+from hal0.slots.need import NOTHING
 from hal0.slots.record import Container, Failure, Progress
 from hal0.slots.serving import InFlight
 from hal0.slots.state import Effect
-from hal0.slots.warmup import PULL_STALL_S, jitter
+from hal0.slots.steward import Steward
+from hal0.slots.warmup import PULL_STALL_S, START_S, jitter
 from hal0.vocab import Role
 
 log = logging.getLogger(__name__)
@@ -42,10 +44,12 @@ class Order:
         return self.container
 
 
-async def carry_out(effects: Effects, order: Order, clock: Clock, report: Callable[[h.Happening], None]) -> h.Happening:
+async def carry_out(
+    effects: Effects, steward: Steward, order: Order, clock: Clock, report: Callable[[h.Happening], None]
+) -> h.Happening:
     """Carry out one effect and say how it ended; what goes wrong is an answer too. `report` gets progress."""
     try:
-        return await _work(effects, order, clock, report)
+        return await _work(effects, steward, order, clock, report)
     except Hal0Error as err:
         return _trouble(order, failures.of_error(err, clock.now()))
     except Exception as err:  # the task's outermost line: an unforeseen error must not leave the slot waiting
@@ -55,16 +59,20 @@ async def carry_out(effects: Effects, order: Order, clock: Clock, report: Callab
 
 
 def _trouble(order: Order, failure: Failure) -> h.Happening:
-    if order.effect in (Effect.FETCH, Effect.LAUNCH):
+    if order.effect in (Effect.FETCH, Effect.ADMIT, Effect.LAUNCH):
         return h.Failed(failure, jitter())
     log.info("slot %s: cannot %s (%s); trying again", order.subject.slot, order.effect, failure.message)
     return h.EngineTrouble(failure.message)
 
 
-async def _work(effects: Effects, order: Order, clock: Clock, report: Callable[[h.Happening], None]) -> h.Happening:
+async def _work(
+    effects: Effects, steward: Steward, order: Order, clock: Clock, report: Callable[[h.Happening], None]
+) -> h.Happening:
     match order.effect:
         case Effect.FETCH:
             return await _fetch(effects, order, clock, report)
+        case Effect.ADMIT:
+            return await _admit(steward, order, clock, report)
         case Effect.LAUNCH:
             return await _launch(effects, order)
         case Effect.DRAIN:
@@ -83,6 +91,14 @@ async def _fetch(effects: Effects, order: Order, clock: Clock, report: Callable[
 
     await effects.fetch(order.subject, order.model, on_progress)
     return h.Fetched()
+
+
+async def _admit(steward: Steward, order: Order, clock: Clock, report: Callable[[h.Happening], None]) -> h.Happening:
+    def waits(text: str) -> None:
+        report(h.Advanced(Progress("waiting", None, text), clock.now() + START_S))
+
+    need = await steward.make_room(order.subject.slot, waits)
+    return h.Admitted(need or NOTHING, clock.now() + START_S)
 
 
 async def _launch(effects: Effects, order: Order) -> h.Happening:

@@ -3,7 +3,7 @@
 All values are frozen; the actor holds the same values in memory that are on disk. Times are seconds since the epoch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -79,6 +79,7 @@ class Failure:
     log_tail: tuple[str, ...] = ()
     settled: bool = True
     curable: bool = True  # another image, device or context might do better
+    details: dict[str, Any] = field(default_factory=dict)  # figures that belong to the message, ready for JSON
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class Slot:
         self._life = life
         self._secrets = dict(past.secrets)
         self._mailbox = Mailbox(tools.clock)
-        self._hands = Hands(tools.effects, tools.clock, self._report)
+        self._hands = Hands(tools.effects, tools.steward, tools.clock, self._report)
         self._errands = Errands(name, tools.jobs)
         self._face = Face(self.shown, owner, used=self._used, flipped=lambda: self._mailbox.put(Call(_look)))
         self._eyes = Eyes(name, tools.watchers, self._seen, lambda: self._face.in_flight.count == 0)
@@ -294,8 +294,6 @@ class Slot:
         self._life = learning.enter(old, phase, self._deadline(phase, now))
         if phase is not Phase.STARTING:
             self._berths.forget_clashes()
-        if decision.effect is Effect.LAUNCH and not self._reserve():
-            return
         current = self._life.facts.current
         self._book = book.entered(phase, now, current.model if current else None)
         if not await self._save() and self._refused(old, book, decision):
@@ -319,9 +317,6 @@ class Slot:
 
     def _refused(self, old: h.Life, book: logbook.Logbook, decision: Decision) -> bool:
         """The record could not be written: before a create or a wanted stop the step is not taken."""
-        if decision.effect is Effect.LAUNCH:
-            self._refuse_launch()
-            return True
         if decision.phase is Phase.UNLOADING and old.facts.fault is None:
             text = f"cannot unload slot {self.name}: its record cannot be written"
             self._errands.fail(Hal0Error("state.write_failed", text))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
+from hal0.slots.need import Need
 from hal0.slots.record import Attempts, Container, Desired, Failure, Progress, Swap
 from hal0.vocab import FailureClass, Phase, SlotState, Want
 
@@ -31,6 +32,7 @@ class Effect(StrEnum):
     """Slow work that changes the world. At most one per slot is under way; the next waits for its end."""
 
     FETCH = "fetch"  # see to it that image and model files are here
+    ADMIT = "admit"  # see to it that there is memory for what is to be launched
     LAUNCH = "launch"  # create and start the container that the record names
     DRAIN = "drain"  # let requests finish, then end them
     RETIRE = "retire"  # stop and remove the current container
@@ -58,6 +60,7 @@ class Facts:
     again_at: float = 0.0
     busy: Effect | None = None
     fetched: bool = False  # image and model were checked since the wish was made
+    admitted: Need | None = None  # the memory that is kept for the load under way, and then is the container's
     launched: bool = False  # the current container was started and is believed to run
     ready: bool = False  # the current container answered, and lists its model
     drained: bool = False  # no request is left in the current container
@@ -122,12 +125,14 @@ def _pulling(desired: Desired, facts: Facts) -> Decision:
     if facts.fault is not None:
         return Decision(Phase.ERROR)
     if facts.fetched:
-        return Decision(Phase.STARTING, Effect.LAUNCH)
+        return Decision(Phase.STARTING, Effect.ADMIT)
     return Decision(Phase.PULLING, None if facts.busy else Effect.FETCH)
 
 
 def _starting(desired: Desired, facts: Facts, now: float) -> Decision:
-    if not wanted(desired) or superseded(desired, facts):
+    # Wished anew while it waited for memory: what is to be launched has to be looked for first.
+    anew = facts.current is None and facts.fault is None and not facts.fetched
+    if not wanted(desired) or superseded(desired, facts) or anew:
         return Decision(Phase.UNLOADING if now >= facts.again_at else Phase.STARTING)
     if facts.fault is not None:
         # A container that may run has to be stopped first: in error nothing of the slot runs.
@@ -137,7 +142,9 @@ def _starting(desired: Desired, facts: Facts, now: float) -> Decision:
     if facts.busy is not None:
         return Decision(Phase.STARTING)
     # A launch that ended without a word may have left its container: never a second one beside it.
-    return Decision(Phase.STARTING, Effect.LAUNCH) if facts.current is None else Decision(Phase.UNLOADING)
+    if facts.current is not None:
+        return Decision(Phase.UNLOADING)
+    return Decision(Phase.STARTING, Effect.ADMIT if facts.admitted is None else Effect.LAUNCH)
 
 
 def _running(phase: Phase, desired: Desired, facts: Facts, now: float) -> Decision:
@@ -161,7 +168,7 @@ def _unloading(desired: Desired, facts: Facts, now: float) -> Decision:
     if facts.fault is not None:
         return Decision(Phase.ERROR)
     if facts.fetched:
-        return Decision(Phase.STARTING, Effect.LAUNCH)
+        return Decision(Phase.STARTING, Effect.ADMIT)
     return Decision(Phase.PULLING, Effect.FETCH)
 
 
@@ -177,7 +184,7 @@ def _error(desired: Desired, facts: Facts, now: float) -> Decision:
     if facts.fault is not None and now < facts.retry_at:
         return Decision(Phase.ERROR)
     if facts.fetched:
-        return Decision(Phase.STARTING, Effect.LAUNCH)
+        return Decision(Phase.STARTING, Effect.ADMIT)
     return Decision(Phase.PULLING, Effect.FETCH)
 
 

@@ -1,49 +1,85 @@
-"""The one owner of the memory ledger: what is there, what slots hold of it, and who may come in."""
+"""The one owner of the memory ledger: what is there, what slots hold of it, and who may come in.
+
+The ledger is made anew for every question, from memory as it is measured then and from what slots are doing. All that
+is kept beside it is what was just promised to a load, which counts only while the load asks (`claims`): nothing has to
+be given back by somebody who might die first.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final, Protocol, TypeAlias
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final, Protocol, TypeAlias, assert_never
 
 from hal0.hardware.cpu import Cpu
 from hal0.hardware.memory import Memory
-from hal0.hardware.pools import pools
+from hal0.hardware.pools import MemoryPool, pools
 from hal0.hardware.snapshot import Machine
-from hal0.slots.budget import fits_together
-from hal0.slots.ledger import Holding, Ledger
+from hal0.lib.aio import Signal
+from hal0.lib.clock import Clock
+from hal0.slots.arbiter import npu_refusal
+from hal0.slots.budget import RECOVERY_S, Evict, Fits, Refuse, Wait, admit, fits_together, memory_back
+from hal0.slots.ledger import Holding, Ledger, Standing, offered
 from hal0.slots.need import Need
 from hal0.vocab import SlotName
 
 Measure: TypeAlias = Callable[[], Awaitable[Machine]]
+Tell: TypeAlias = Callable[[str], None]
 
 _LOOK_EVERY_S: Final = 3.0  # as the tick: reading a dozen small files takes some milliseconds of a thread
+_ASK_AGAIN_S: Final = 1.0  # freed memory comes back without a word
 _UNKNOWN: Final = Machine(cpu=Cpu(), memory=Memory(0, 0))  # nobody has looked yet: nothing is refused for it
 
 
 class House(Protocol):
     """Whose memory it is: all slots, as the supervisor has them."""
 
-    def needs(self, slots: Iterable[SlotName], machine: Machine) -> Mapping[SlotName, Need]:
-        """What these would take, each with the model it has or would load; slots without one are left out."""
+    def memory_limit(self) -> int | None:
+        """Bytes of RAM that slots may take together, when the operator has said so."""
         ...
 
-    def holdings(self, machine: Machine) -> Iterable[Holding]:
-        """What every slot holds at this moment."""
+    def need(self, slot: SlotName, machine: Machine) -> Need | None:
+        """What a load of the slot's present wish takes; None: it has no model, or is not there."""
+        ...
+
+    def holdings(self, machine: Machine, promised: Mapping[SlotName, Need]) -> Iterable[Holding]:
+        """What every slot holds at this moment, with what was `promised` to those that still ask."""
+        ...
+
+    def on_npu(self, slot: SlotName) -> bool: ...
+
+    async def make_way(self, slots: Iterable[SlotName]) -> None:
+        """Have these unloaded as evicted; whoever may not leave any more when asked stays."""
+        ...
+
+    def room_made(self, *, anew: bool) -> None:
+        """Slots that were refused may try again: somebody has left, or (`anew`) the rules have changed."""
         ...
 
 
 class Steward:
-    """`measure` reads the machine's memory; `own_cgroup` as in `hardware.pools`."""
+    """`measure` reads the machine's memory; `own_cgroup` as in `hardware.pools`. `house` is set before anybody asks."""
 
-    def __init__(self, measure: Measure, *, own_cgroup: bool = True) -> None:
+    def __init__(self, measure: Measure, clock: Clock, *, own_cgroup: bool = True) -> None:
         self._measure = measure
+        self._clock = clock
         self._own_cgroup = own_cgroup
         self._machine = _UNKNOWN
+        self._promised: dict[SlotName, Need] = {}
+        self._one_by_one = asyncio.Lock()
+        self._changed = Signal()
+        self._recovery = Recovery()
         self.house: House
 
-    async def look(self) -> Machine:
+    def changed(self) -> None:
+        """A slot has changed: who waits for memory asks again."""
+        self._changed.notify()
+
+    async def look(self) -> None:
         """Measure now; what is asked without looking rests on it until the next time."""
         self._machine = await self._measure()
-        return self._machine
+        if self._recovery.saw(self._pools(), self._holdings(), self._clock.now()):
+            self.house.room_made(anew=False)
 
     async def keep_looking(self) -> None:
         """Measure again and again; runs for ever."""
@@ -53,8 +89,99 @@ class Steward:
 
     def fits_together(self, slots: frozenset[SlotName]) -> bool:
         """Could these be loaded at the same time? From what was measured last."""
-        return fits_together(self.house.needs(slots, self._machine), self._ledger())
+        needs = {slot: self.house.need(slot, self._machine) for slot in slots}
+        return fits_together({slot: need for slot, need in needs.items() if need is not None}, self._ledger())
+
+    async def make_room(self, slot: SlotName, tell: Tell, *, beside: bool = False) -> Need | None:
+        """Return when there is room for the slot's load, which is promised to it from then on; others may leave for it.
+
+        `tell` is told, at least every second, what is waited for. None: the load needs nothing. `beside`: it is to run
+        beside the slot's own container (swap by overlap); then nobody leaves, and nothing is waited for.
+
+        Raises slot.memory_budget or slot.npu_exclusive.
+        """
+        self._promised.pop(slot, None)
+        try:
+            while (waits_for := await self._ask(slot, beside=beside)) is not None:
+                tell(waits_for)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_ASK_AGAIN_S):
+                        await self._changed.wait()
+        except BaseException:
+            self._promised.pop(slot, None)
+            raise
+        return self._promised.get(slot)
+
+    async def _ask(self, slot: SlotName, *, beside: bool) -> str | None:
+        """One decision at a time, so that no two loads get the same bytes. What is waited for; None: come in."""
+        async with self._one_by_one:
+            await self.look()
+            need = self.house.need(slot, self._machine)
+            if need is None:
+                return None
+            if (leaver := self._leaver_of_npu(slot)) is not None:
+                return f"waiting for the NPU: {leaver} is being unloaded"
+            verdict = admit(slot, need, self._ledger(), self._clock.now(), beside=beside)
+            if isinstance(verdict, Refuse):
+                raise verdict.error
+            self._promised[slot] = need
+            match verdict:
+                case Fits():
+                    return None
+                case Wait(leaving):
+                    return _waiting(leaving)
+                case Evict(victims):
+                    await self.house.make_way(victims)
+                    return _waiting(victims)
+                case _:
+                    assert_never(verdict)
+
+    def _leaver_of_npu(self, slot: SlotName) -> SlotName | None:
+        """Who is about to leave the NPU, which `slot` wants. Raises slot.npu_exclusive when somebody stays on it."""
+        if not self.house.on_npu(slot):
+            return None
+        others = [h for h in self._holdings() if h.slot != slot and self.house.on_npu(h.slot)]
+        refusal = npu_refusal(slot, (h.slot for h in others if h.standing is not Standing.LEAVING))
+        if refusal is not None:
+            raise refusal
+        return next((h.slot for h in others), None)
+
+    def _pools(self) -> tuple[MemoryPool, ...]:
+        return offered(pools(self._machine, own_cgroup=self._own_cgroup), self.house.memory_limit())
+
+    def _holdings(self) -> tuple[Holding, ...]:
+        return tuple(self.house.holdings(self._machine, self._promised))
 
     def _ledger(self) -> Ledger:
-        machine = self._machine
-        return Ledger(pools(machine, own_cgroup=self._own_cgroup), tuple(self.house.holdings(machine)))
+        return Ledger(self._pools(), (*self._holdings(), *self._recovery.leaving()))
+
+
+class Recovery:
+    """GPU memory of slots that have left: it takes the driver a while to give it back."""
+
+    def __init__(self) -> None:
+        self._pools: tuple[MemoryPool, ...] = ()
+        self._held: dict[SlotName, Holding] = {}
+        self._gone: dict[SlotName, tuple[Holding, tuple[MemoryPool, ...], float]] = {}
+
+    def saw(self, now_free: tuple[MemoryPool, ...], holdings: Iterable[Holding], now: float) -> bool:
+        """Memory was measured, and these held it; answers whether somebody has left since the last time."""
+        held = {h.slot: h for h in holdings if h.standing is not Standing.RESERVED}
+        left = {slot: holding for slot, holding in self._held.items() if slot not in held}
+        for slot, holding in left.items():
+            self._gone[slot] = (replace(holding, standing=Standing.LEAVING), self._pools, now)
+        self._gone = {
+            slot: (holding, before, since)
+            for slot, (holding, before, since) in self._gone.items()
+            if now - since < RECOVERY_S and slot not in held and not memory_back(holding, before, now_free)
+        }
+        self._pools, self._held = now_free, held
+        return bool(left)
+
+    def leaving(self) -> Iterable[Holding]:
+        return (holding for holding, _before, _since in self._gone.values())
+
+
+def _waiting(leaving: tuple[SlotName, ...]) -> str:
+    names = " and ".join(dict.fromkeys(leaving))
+    return f"waiting for memory: {names} {'is' if len(set(leaving)) == 1 else 'are'} being unloaded"

@@ -15,18 +15,17 @@ from hal0.config.root import RootConfig
 from hal0.engine.base import ContainerInfo, Engine, LogLine
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus, Event, Topic
-from hal0.hardware.snapshot import Machine
 from hal0.lib.aio import backoff_s, cancelled
 from hal0.models.registry import Registry
 from hal0.providers.base import Provider
-from hal0.slots import boot, claims, verbs
+from hal0.slots import boot, verbs
 from hal0.slots.adopt import LABEL_INSTANCE, LABEL_SLOT, adopt
 from hal0.slots.changeover import switch
 from hal0.slots.happenings import EngineBack
+from hal0.slots.household import Household
 from hal0.slots.jobs import Job
-from hal0.slots.ledger import Holding
 from hal0.slots.lookout import TICK_S, Lookout
-from hal0.slots.need import Need, weights_of
+from hal0.slots.need import weights_of
 from hal0.slots.slot import Slot
 from hal0.slots.store import Remembered
 from hal0.slots.tools import Tools
@@ -65,7 +64,7 @@ class Supervisor:
         self._bus = bus
         self._slots: dict[SlotName, Slot] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        tools.steward.house = self
+        tools.steward.house = Household(self._slots, self.model_facts, lambda: self._config)
         self._lookout = Lookout(engine, {LABEL_INSTANCE: tools.place.instance}, self)
         self._version = 0
         self._facts: dict[str | None, ModelFacts] = {}
@@ -94,22 +93,12 @@ class Supervisor:
     async def switch(self, load: SlotName, unload: Collection[SlotName]) -> None:
         await switch(self.slot(load), [slot for name in unload if (slot := self.get(name)) is not None])
 
-    # -- what the steward sees (`steward.House`) ----------------------------------------------------------------------
-
-    def needs(self, slots: Iterable[SlotName], machine: Machine) -> Mapping[SlotName, Need]:
-        known = (slot for name in slots if (slot := self.get(name)) is not None)
-        needs = ((slot.name, claims.wanted_of(slot.shown(), machine)) for slot in known)
-        return {name: need for name, need in needs if need is not None}
-
-    def holdings(self, machine: Machine) -> Iterable[Holding]:
-        for slot in self._slots.values():
-            yield from claims.holdings_of(slot.shown(), self.model_facts, machine)
-
-    # -- what slots tell and ask (`tools.Owner`) ----------------------------------------------------------------------
+    # -- what slots tell and ask (`tools.Owner`) -----------------------------------------------------------------------
 
     def announce(self, slot: SlotName, *, routing: bool) -> None:
         if routing:
             self._version += 1
+            self._tools.steward.changed()
         self._bus.publish(Topic.SLOT, slot, self._slots[slot].view().model_dump(mode="json"))
 
     def model_facts(self, model: str | None) -> ModelFacts:
@@ -214,6 +203,8 @@ class Supervisor:
     async def apply(self, config: RootConfig) -> None:
         """A new valid configuration: only the slots that changed notice."""
         old, self._config = self._config, config
+        if old.engine.memory_limit != config.engine.memory_limit:
+            self._tools.steward.house.room_made(anew=True)
         for name in map(SlotName, config.slots):
             slot = self.get(name)
             if (drop := self._tasks.pop(_dropping(name), None)) is not None:

@@ -167,6 +167,7 @@ class World:
     slots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     disk: Disk | None = None  # None: real files below `folder`
     ram_bytes: int = 64 * 2**30
+    memory_limit: int | None = None
     polite: bool = False  # leave as SIGTERM does: what is due is still written
 
     def __post_init__(self) -> None:
@@ -178,7 +179,9 @@ class World:
         return Machine(cpu=Cpu(), memory=Memory(self.ram_bytes, max(self.ram_bytes - taken, 0)))
 
     def config(self, **slots: Mapping[str, Any]) -> RootConfig:
-        return RootConfig.model_validate({"slots": {"primary": {"model": "one"}, **self.slots, **slots}})
+        engine = {} if self.memory_limit is None else {"memory_limit": self.memory_limit}
+        tables = {"primary": {"model": "one"}, **self.slots, **slots}
+        return RootConfig.model_validate({"engine": engine, "slots": tables})
 
     @contextlib.asynccontextmanager
     async def hal0(self, **slots: Mapping[str, Any]) -> AsyncIterator["Running"]:
@@ -197,7 +200,7 @@ class World:
             effects=Effects(self.engine, self.images, self.models, store, place),
             store=store,
             ports=PortLeases(self.ports),
-            steward=Steward(self.measure),
+            steward=Steward(self.measure, clock),
             jobs=jobs,
             watchers=Watchers(self.engine, None, clock),  # type: ignore[arg-type]
             clock=clock,

@@ -151,7 +151,8 @@ def test_the_npu_holds_one_model() -> None:
     assert npu_refusal(A, [A]) is None
     error = npu_refusal(A, [A, B])
     assert error is not None
-    assert (error.code, error.status, error.details) == ("slot.npu_exclusive", 409, {"slot": "a", "holder": "b"})
+    assert (error.code, error.status) == ("slot.npu_exclusive", 409)
+    assert error.details == {"slot": "a", "holder": "b", "blocked_by": ["b"]}
 
 
 # -- random lives -----------------------------------------------------------------------------------------------------

@@ -65,9 +65,14 @@ VERDICTS = {
     "its own container leaves first": (ask(24, ledger(CHAT), slot="chat"), Fits()),
     "unless both are to run": (ask(14, ledger(CHAT), slot="chat", beside=True), Fits()),
     "a load that has allocated nothing yet is counted": (
-        ask(14, ledger(LOADING, replace(CODER, used_bytes=0), free=24)),
-        Fits(),
+        ask(15, ledger(LOADING, CODER, free=24)),
+        None,
     ),
+    "what was promised counts, not what is used of it": (
+        ask(15, ledger(replace(CHAT, used_bytes=0), free=24)),
+        Evict((SlotName("chat"),)),
+    ),
+    "and what is used beyond it": (ask(14, ledger(replace(BUSY, used_bytes=11 * GB), free=13)), None),
     "memory that others took is not there": (ask(14, ledger(CODER, free=4)), None),
     "mapped files that count as available are not free": (ask(15, ledger(CHAT, free=24)), Evict((SlotName("chat"),))),
 }
@@ -112,6 +117,7 @@ def test_a_refusal_shows_its_arithmetic() -> None:
         "free_bytes": 20_900_000_000,
         "short_bytes": 12_900_000_000,
         "total_bytes": 24 * GB,
+        "blocked_by": [],
         "terms": [{"name": "weights", "bytes": 33_800_000_000}],
         "holders": [{"slot": "coder", "bytes": 3_100_000_000, "state": "loading", "evictable": False}],
     }

@@ -1,15 +1,11 @@
 """Room on order: what fits together, and one slot making way for another."""
 
-import asyncio
-
 import pytest
 
 from hal0.errors import Hal0Error
 from hal0.slots.changeover import make_way
 from hal0.vocab import By, Phase, SlotName, Want
-from tests.fakes.program import Program
 from tests.fakes.world import World
-from tests.unit.slots.rough import RoughEngine
 from tests.vloop import virtual_time
 
 PRIMARY, EMBED = SlotName("primary"), SlotName("embed")
@@ -29,14 +25,14 @@ async def test_what_fits_together_rests_on_needs_and_the_machine(world: World) -
 
 
 @virtual_time
-async def test_a_switch_ends_when_the_slot_is_ready(world: World) -> None:
+async def test_a_switch_is_ordered_when_the_one_is_closed_and_the_other_wanted(world: World) -> None:
     async with world.hal0(embed=EMBEDDER) as hal0:
         await hal0.load("embed")
         await hal0.supervisor.switch(PRIMARY, [EMBED])
-        assert hal0.primary.snapshot().routable
-        assert hal0.primary.life.desired.by is By.REQUEST
-        desired = hal0.supervisor.slot("embed").life.desired
-        assert (desired.want, desired.by) == (Want.UNLOADED, By.EVICTED)
+        assert not hal0.supervisor.slot("embed").snapshot().routable
+        wish, past = hal0.primary.life.desired, hal0.supervisor.slot("embed").life.desired
+        assert [(d.want, d.by) for d in (wish, past)] == [(Want.LOADED, By.REQUEST), (Want.UNLOADED, By.EVICTED)]
+        await hal0.reaches(Phase.READY)
 
 
 @virtual_time
@@ -46,6 +42,7 @@ async def test_who_answers_does_not_make_way(world: World) -> None:
         embed = hal0.supervisor.slot("embed")
         with embed.serving():
             await hal0.supervisor.switch(PRIMARY, [EMBED])
+            await hal0.reaches(Phase.READY)
             assert embed.snapshot().routable
 
 
@@ -58,22 +55,3 @@ async def test_from_the_wish_to_leave_on_nobody_comes_in(world: World) -> None:
         with pytest.raises(Hal0Error, match="cannot take a request"):
             hal0.primary.serving()
         await hal0.reaches(Phase.OFFLINE)
-
-
-@virtual_time
-async def test_a_switch_tells_why_it_failed(world: World, engine: RoughEngine) -> None:
-    async with world.hal0() as hal0:
-        engine.plan(Program(ready_after_s=None, broken="it lists no model"))
-        with pytest.raises(Hal0Error, match="it lists no model"):
-            await hal0.supervisor.switch(PRIMARY, [])
-
-
-@virtual_time
-async def test_a_switch_that_is_called_off_says_so(world: World, engine: RoughEngine) -> None:
-    async with world.hal0() as hal0:
-        engine.plan(Program(ready_after_s=60))
-        order = asyncio.create_task(hal0.supervisor.switch(PRIMARY, []))
-        await hal0.reaches(Phase.WARMING)
-        await hal0.supervisor.unload("primary")
-        with pytest.raises(Hal0Error, match="was cancelled"):
-            await order

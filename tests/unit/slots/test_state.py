@@ -4,6 +4,8 @@ import itertools
 
 import pytest
 
+from hal0.hardware.pools import RAM
+from hal0.slots.need import Need
 from hal0.slots.record import Attempts
 from hal0.slots.state import (
     NEVER,
@@ -21,6 +23,8 @@ from tests.unit.slots.lives import NOW, PERMANENT, TRANSIENT, container, loaded,
 
 ONE = container()
 L, F, D, R, B = Effect.LAUNCH, Effect.FETCH, Effect.DRAIN, Effect.RETIRE, Effect.BURY
+A = Effect.ADMIT
+ROOM = Need(pool=RAM, bytes=1)
 
 TABLE = {
     "offline rests": (Phase.OFFLINE, unloaded(), {}, Phase.OFFLINE, None),
@@ -28,13 +32,25 @@ TABLE = {
     "a wish begins with looking for the files": (Phase.OFFLINE, loaded(), {}, Phase.PULLING, F),
     "pulling goes on": (Phase.PULLING, loaded(), {"busy": F}, Phase.PULLING, None),
     "pulling begins anew for another model": (Phase.PULLING, loaded("two"), {}, Phase.PULLING, F),
-    "pulled": (Phase.PULLING, loaded(), {"fetched": True}, Phase.STARTING, L),
+    "pulled": (Phase.PULLING, loaded(), {"fetched": True}, Phase.STARTING, A),
     "pulling fails": (Phase.PULLING, loaded(), {"fault": PERMANENT}, Phase.ERROR, None),
     "unloaded while pulling": (Phase.PULLING, unloaded(), {"busy": F}, Phase.OFFLINE, None),
     "restart while pulling goes on": (Phase.PULLING, loaded(), {"busy": F, "restart": True}, Phase.PULLING, None),
     "starting goes on": (Phase.STARTING, loaded(), {"busy": L, "current": ONE}, Phase.STARTING, None),
     "started": (Phase.STARTING, loaded(), {"current": ONE, "launched": True}, Phase.WARMING, None),
-    "a clash takes the next port": (Phase.STARTING, loaded(), {"port_tries": 1}, Phase.STARTING, L),
+    "waiting for memory": (Phase.STARTING, loaded(), {"fetched": True, "busy": A}, Phase.STARTING, None),
+    "memory is asked for again": (Phase.STARTING, loaded(), {"fetched": True}, Phase.STARTING, A),
+    "with memory it is launched": (Phase.STARTING, loaded(), {"fetched": True, "admitted": ROOM}, Phase.STARTING, L),
+    "unloaded while waiting for memory": (
+        Phase.STARTING, unloaded(), {"fetched": True, "busy": A}, Phase.UNLOADING, None,
+    ),
+    "another model while waiting for memory": (
+        Phase.STARTING, loaded("two"), {"fetched": False, "busy": A}, Phase.UNLOADING, None,
+    ),
+    "no memory": (Phase.STARTING, loaded(), {"fault": PERMANENT}, Phase.ERROR, None),
+    "a clash takes the next port": (
+        Phase.STARTING, loaded(), {"port_tries": 1, "fetched": True, "admitted": ROOM}, Phase.STARTING, L,
+    ),
     "a launch that ended without a word": (Phase.STARTING, loaded(), {"current": ONE}, Phase.UNLOADING, None),
     "a failed start is cleared up first": (
         Phase.STARTING, loaded(), {"current": ONE, "fault": TRANSIENT}, Phase.UNLOADING, None,
@@ -69,7 +85,7 @@ TABLE = {
     "but not at once": (Phase.UNLOADING, unloaded(), {"current": ONE, "again_at": NOW + 1}, Phase.UNLOADING, None),
     "unloaded": (Phase.UNLOADING, unloaded(), {}, Phase.OFFLINE, None),
     "a swap goes on without offline": (Phase.UNLOADING, loaded("two"), {}, Phase.PULLING, F),
-    "a restart knows its files": (Phase.UNLOADING, loaded(), {"fetched": True}, Phase.STARTING, L),
+    "a restart knows its files": (Phase.UNLOADING, loaded(), {"fetched": True}, Phase.STARTING, A),
     "cleared up after a fault": (Phase.UNLOADING, loaded(), {"fault": TRANSIENT}, Phase.ERROR, None),
     "the dead are buried": (Phase.ERROR, loaded(), {"current": ONE, "fault": TRANSIENT}, Phase.ERROR, B),
     "once the engine answers": (
@@ -79,7 +95,7 @@ TABLE = {
     "error waits": (Phase.ERROR, loaded(), {"fault": TRANSIENT, "retry_at": NOW + 1}, Phase.ERROR, None),
     "for ever": (Phase.ERROR, loaded(), {"fault": PERMANENT, "retry_at": NEVER}, Phase.ERROR, None),
     "the next attempt": (
-        Phase.ERROR, loaded(), {"fault": TRANSIENT, "retry_at": NOW, "fetched": True}, Phase.STARTING, L,
+        Phase.ERROR, loaded(), {"fault": TRANSIENT, "retry_at": NOW, "fetched": True}, Phase.STARTING, A,
     ),
     "looks at its files when they may be the cause": (
         Phase.ERROR, loaded(), {"fault": TRANSIENT, "retry_at": NOW}, Phase.PULLING, F,

@@ -1,0 +1,53 @@
+"""All slots as the steward sees them: what they need and hold of memory, and how they are asked to leave."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from hal0.config.root import RootConfig
+from hal0.hardware.snapshot import Machine
+from hal0.slots import claims
+from hal0.slots import failure as failures
+from hal0.slots.changeover import make_way
+from hal0.slots.happenings import RoomMade
+from hal0.slots.ledger import Holding
+from hal0.slots.need import Need
+from hal0.slots.slot import Slot
+from hal0.vocab import By, Device, SlotName
+
+log = logging.getLogger(__name__)
+
+
+class Household:
+    """Implements `steward.House` over the supervisor's own table of slots."""
+
+    def __init__(self, slots: Mapping[SlotName, Slot], facts: claims.FactsOf, config: Callable[[], RootConfig]) -> None:
+        self._slots = slots
+        self._facts = facts
+        self._config = config
+
+    def memory_limit(self) -> int | None:
+        return self._config().engine.memory_limit
+
+    def need(self, slot: SlotName, machine: Machine) -> Need | None:
+        found = self._slots.get(slot)
+        return None if found is None else claims.wanted_of(found.shown(), machine)
+
+    def holdings(self, machine: Machine, promised: Mapping[SlotName, Need]) -> Iterable[Holding]:
+        for name, slot in self._slots.items():
+            yield from claims.holdings_of(slot.shown(), self._facts, machine, promised.get(name))
+
+    def on_npu(self, slot: SlotName) -> bool:
+        found = self._slots.get(slot)
+        return found is not None and found.config.device is Device.NPU
+
+    async def make_way(self, slots: Iterable[SlotName]) -> None:
+        found = [slot for name in slots if (slot := self._slots.get(name)) is not None]
+        for answer in await asyncio.gather(*(make_way(slot, By.EVICTED) for slot in found), return_exceptions=True):
+            if isinstance(answer, Exception):
+                log.info("a slot cannot make way now: %s", answer)
+
+    def room_made(self, *, anew: bool) -> None:
+        for slot in self._slots.values():
+            if failures.waits_for_room(slot.life.facts.fault, anew=anew):
+                slot.post(RoomMade(anew))
