@@ -68,6 +68,14 @@ class By(StrEnum):
     ARBITER = "arbiter"
 
 
+class ProgressSource(StrEnum):
+    """Where the fraction of a load comes from."""
+
+    ENGINE = "engine"  # it tells
+    READ = "read"  # bytes of the model that it has read
+    ESTIMATE = "estimate"  # what this slot's earlier loads took
+
+
 class ProviderName(StrEnum):
     LLAMACPP = "llama.cpp"
     FLM = "flm"

@@ -18,7 +18,8 @@ def _progress(job: Row) -> str:
     if job["state"] not in follow.RUNNING or not job["progress"]:
         return job["note"] or "-"
     fraction, message = job["progress"]["fraction"], job["progress"]["message"]
-    return f"{fraction:.0%} {message}" if fraction is not None else str(message)
+    about = "~" if job["progress"]["source"] == "estimate" else ""
+    return f"{about}{fraction:.0%} {message}" if fraction is not None else str(message)
 
 
 def _took(job: Row) -> str:

@@ -38,7 +38,8 @@ def until(slot: Row) -> str:
         return f"retry in {units.duration(failure['next_attempt_at'] - time.time())}"
     if slot["state"] in ROUTABLE or not progress:
         return "-"
-    parts = [f"{progress['fraction']:.0%}"] if progress["fraction"] is not None else []
+    about = "~" if progress["source"] == "estimate" else ""
+    parts = [f"{about}{progress['fraction']:.0%}"] if progress["fraction"] is not None else []
     parts += [units.duration(slot["remaining_s"])] if slot["remaining_s"] is not None else []
     return ", ".join(parts) or progress["phase"]
 

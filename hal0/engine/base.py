@@ -184,6 +184,10 @@ class Engine(Protocol):
         """One sample of a running container; None when it does not run."""
         ...
 
+    async def bytes_read(self, info: ContainerInfo) -> int | None:
+        """How many bytes of files its processes have read or mapped so far; None where this host cannot tell."""
+        ...
+
     def events(self, labels: Mapping[str, str]) -> AsyncIterator[EngineEvent]:
         """Endless: reconnects by itself, and yields RESYNC first and after every gap."""
         ...

@@ -10,11 +10,11 @@ from typing import Final
 from hal0.engine.base import ContainerInfo, ContainerStatus, EngineEvent, EventKind
 from hal0.errors import Hal0Error
 
-_PROC: Final = Path("/proc")
+PROC: Final = Path("/proc")
 _RETRY_S: Final = 0.5  # between looks at a container while podman itself is away
 
 
-def start_ticks(pid: int, proc: Path = _PROC) -> int | None:
+def start_ticks(pid: int, proc: Path = PROC) -> int | None:
     """When the process started, in clock ticks since boot; None when there is no such process.
 
     A pid and its start time name one process for ever; a pid alone is reused.
@@ -23,7 +23,7 @@ def start_ticks(pid: int, proc: Path = _PROC) -> int | None:
     return int(fields[19]) if fields else None  # field 22 of stat(5); the first two are cut off
 
 
-def open_pidfd(info: ContainerInfo, proc: Path = _PROC) -> int | None:
+def open_pidfd(info: ContainerInfo, proc: Path = PROC) -> int | None:
     """A pidfd of the container's first process; None where this pid is not that process in our namespace.
 
     Opened first and checked after, so that what was checked is what is watched even when pids are reused.
@@ -34,13 +34,13 @@ def open_pidfd(info: ContainerInfo, proc: Path = _PROC) -> int | None:
         fd = os.pidfd_open(info.pid)
     except OSError:
         return None
-    if _is_ours(info, proc):
+    if is_ours(info, proc):
         return fd
     os.close(fd)
     return None
 
 
-def _is_ours(info: ContainerInfo, proc: Path) -> bool:
+def is_ours(info: ContainerInfo, proc: Path) -> bool:
     """True when the cgroup names the container, or its parent is the conmon that was started for it."""
     if info.id in _read(proc / str(info.pid) / "cgroup"):
         return True

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import aiohttp
 
-from hal0.engine import exits
+from hal0.engine import exits, reading
 from hal0.engine.base import (
     ContainerInfo,
     ContainerSpec,
@@ -180,6 +180,9 @@ class PodmanEngine:
             return container_stats(await self.transport.json("/containers/stats", subject, params=params))
         except ContainerMissing:
             return None
+
+    async def bytes_read(self, info: ContainerInfo) -> int | None:
+        return await asyncio.to_thread(reading.bytes_read, info)
 
     def events(self, labels: Mapping[str, str]) -> AsyncGenerator[EngineEvent, None]:
         return self._events(label=_label_filter(labels))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hal0.engine.base import Mount
 from hal0.errors import Hal0Error
-from hal0.providers.base import Endpoint, Exit, Forward, Health, HealthState, InferRequest, Launch, Verdict
+from hal0.providers.base import Endpoint, Exit, Forward, Health, HealthState, InferRequest, Launch, Trial, Verdict
 from hal0.vocab import Capability, Device, FailureClass, ProviderName
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ class Absent:
 
     async def health(self, endpoint: Endpoint, launch_model: str, session: "ClientSession") -> Health:
         return Health(HealthState.NOT_LISTENING, self._missing().message)
+
+    async def verify(self, endpoint: Endpoint, trial: Trial, session: "ClientSession") -> str | None:
+        return self._missing().message
 
     def infer(self, request: InferRequest) -> Forward:
         raise self._missing()

@@ -74,6 +74,15 @@ class Endpoint:
         return f"http://{self.host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a verification may base its piece of work on: the model, what it can do, and how the engine was started."""
+
+    model: str
+    capabilities: frozenset[Capability]
+    extra_args: tuple[str, ...] = ()
+
+
 class AnswerMode(StrEnum):
     RAW = "raw"  # bytes pass untouched
     INSPECT = "inspect"  # the provider's `convert` may replace a complete non-streamed JSON answer
@@ -179,6 +188,13 @@ class Provider(Protocol):
 
     async def health(self, endpoint: Endpoint, launch_model: str, session: "ClientSession") -> Health:
         """A cheap probe, at most 2 s; never inference. Never raises: what went wrong is in the answer."""
+        ...
+
+    async def verify(self, endpoint: Endpoint, trial: Trial, session: "ClientSession") -> str | None:
+        """Have the engine do its smallest piece of real work, once: what was wrong with it, None when nothing was.
+
+        The caller sets the deadline. Raises ClientError or OSError when the connection breaks.
+        """
         ...
 
     def infer(self, request: InferRequest) -> Forward | Serve:

@@ -11,7 +11,7 @@ from aiohttp import ClientConnectorError, ClientError, ClientSession
 from hal0.engine.base import Mount
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
-from hal0.providers import llamacpp_failures
+from hal0.providers import llamacpp_failures, llamacpp_trial
 from hal0.providers.base import (
     MODEL_DIR,
     SECRET_FILE,
@@ -22,6 +22,7 @@ from hal0.providers.base import (
     HealthState,
     InferRequest,
     Launch,
+    Trial,
     Verdict,
 )
 from hal0.vocab import Capability, Device, ProviderName
@@ -135,6 +136,9 @@ class LlamaCpp:
             refused = isinstance(error, ClientConnectorError | OSError)
             state = HealthState.NOT_LISTENING if refused else HealthState.SILENT
             return Health(state, f"nothing answers at {endpoint.host}:{endpoint.port} ({type(error).__name__})")
+
+    async def verify(self, endpoint: Endpoint, trial: Trial, session: ClientSession) -> str | None:
+        return await llamacpp_trial.verify(endpoint, trial, session)
 
     def infer(self, request: InferRequest) -> Forward:
         # Embeddings are RAW too: the server honours both values of encoding_format and refuses any other.

@@ -60,7 +60,8 @@ class Errands:
             ended = verbs.outcome(goal, life, now)
             if ended is None:
                 progress = life.facts.progress
-                self._jobs.progress(job, text, progress.fraction if progress else None)
+                fraction, source = (progress.fraction, progress.source) if progress else (None, None)
+                self._jobs.progress(job, text, fraction, source)
                 kept.append((job, goal))
                 continue
             state, why = ended

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from typing import Final
 
 from hal0.lib.aio import cancelled
-from hal0.providers.base import Endpoint, Provider
 from hal0.slots.happenings import Happening
 from hal0.slots.record import Container
 from hal0.slots.watchers import Watched, Watchers
@@ -32,9 +31,9 @@ class Eyes:
         self._hurry = asyncio.Event()
         self._on: tuple[str, Phase] | None = None
 
-    def look_at(self, container: Container | None, phase: Phase, provider: Provider, endpoint: Endpoint | None) -> None:
-        """Watch `container` as `phase` asks for; None ends all watching."""
-        wanted = (container.name, phase) if container is not None else None
+    def look_at(self, watched: Watched | None, phase: Phase) -> None:
+        """Watch it as `phase` asks for; None ends all watching."""
+        wanted = (watched.container.name, phase) if watched is not None else None
         if wanted == self._on:
             return
         same = wanted is not None and self._on is not None and wanted[0] == self._on[0]
@@ -42,14 +41,15 @@ class Eyes:
         for role in [role for role in self._tasks if role in _STANDING]:
             if not (same and role != "health"):
                 self._end(self._tasks.pop(role))
-        if container is None or endpoint is None:
+        if watched is None:
             return
+        container = watched.container
         if "end" not in self._tasks:
             self.start("end", self._watchers.end(container, self._poster(container, None)))
             self.start("meter", self._watchers.meter(container, self._poster(container, None)))
-        watched, post = Watched(container, provider, endpoint), self._poster(container, phase)
+        post = self._poster(container, phase)
         if phase is Phase.WARMING:
-            self.start("health", self._watchers.warm(watched, post))
+            self.start("health", self._watchers.warm(watched, self._hurry, post))
         else:
             self.start("health", self._watchers.live(watched, self._is_quiet, self._hurry, post))
 

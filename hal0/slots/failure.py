@@ -114,6 +114,12 @@ def waits_for_engine(failure: Failure | None) -> bool:
     return failure.code.startswith("engine.")
 
 
+def unable(evidence: str, now: float) -> Failure:
+    """The engine says that it is ready, and cannot do its work."""
+    text = f"the engine is healthy, and cannot work: {evidence}"
+    return Failure(FailureClass.TRANSIENT, "slot.load_failed", text, now)
+
+
 def port_lost(evidence: str, now: float) -> Failure:
     """The process lives, and new connections do not reach it."""
     text = f"the engine runs, and its port leads nowhere: {evidence}"

@@ -13,7 +13,7 @@ from hal0.lib import jsonio
 from hal0.lib.aio import Signal
 from hal0.lib.atomic import write_atomic
 from hal0.lib.clock import Clock
-from hal0.vocab import By
+from hal0.vocab import By, ProgressSource
 from hal0.wire.jobs import JobKind, JobProgress, JobState, JobView
 
 log = logging.getLogger(__name__)
@@ -91,9 +91,9 @@ class Jobs:
         self._announce(job)
         return job
 
-    def progress(self, job: Job, message: str, fraction: float | None) -> None:
+    def progress(self, job: Job, message: str, fraction: float | None, source: ProgressSource | None = None) -> None:
         """Report progress; repeated reports are thinned out."""
-        progress = JobProgress(fraction=fraction, message=message)
+        progress = JobProgress(fraction=fraction, message=message, source=source)
         now = self._clock.now()
         if job.ended or progress == job.view.progress:
             return

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, TypeAdapter, ValidationError
 
 from hal0.lib import jsonio
-from hal0.vocab import By, Device, FailureClass, Phase, ProviderName, Role, SlotName, SlotState, Want
+from hal0.vocab import By, Device, FailureClass, Phase, ProgressSource, ProviderName, Role, SlotName, SlotState, Want
 
 SCHEMA: Final = 1
 HISTORY: Final = 20  # loads remembered; enough for a stable median
@@ -59,6 +59,7 @@ class Progress:
     phase: str
     fraction: float | None
     message: str
+    source: ProgressSource | None = None  # of the fraction, while a model loads
 
 
 @dataclass(frozen=True, slots=True)

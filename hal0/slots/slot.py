@@ -16,7 +16,7 @@ from typing import Final, TypeAlias, TypeVar
 from hal0.config.slots import SlotConfig
 from hal0.engine.base import ContainerInfo, ContainerStatus
 from hal0.errors import Hal0Error
-from hal0.providers.base import Provider
+from hal0.providers.base import Provider, Trial
 from hal0.slots import failure as failures
 from hal0.slots import happenings as h
 from hal0.slots import learning, logbook, timers, verbs, warmup
@@ -31,6 +31,7 @@ from hal0.slots.handle import SlotSnapshot
 from hal0.slots.hands import Hands
 from hal0.slots.jobs import Job
 from hal0.slots.keeper import Keeper
+from hal0.slots.loading import Expected
 from hal0.slots.mailbox import Call, Mailbox, Message
 from hal0.slots.orders import Order
 from hal0.slots.plan import context_of, resolve_device
@@ -41,6 +42,7 @@ from hal0.slots.store import Remembered
 from hal0.slots.tools import Owner, Tools
 from hal0.slots.verbs import Asked
 from hal0.slots.view import ModelFacts, Shown, address_of, endpoint_of, message, view_of
+from hal0.slots.watchers import Watched
 from hal0.vocab import Phase, Role, SlotName, Want
 from hal0.wire.slots import FailureView, SlotView
 
@@ -373,10 +375,21 @@ class Slot:
 
     def _watch(self) -> None:
         life, current = self._life, self._life.facts.current
-        if life.phase in (Phase.WARMING, Phase.READY) and current is not None and life.facts.launched:
-            self._eyes.look_at(current, life.phase, self._provider, address_of(current, self._provider, self._secrets))
-        else:
-            self._eyes.look_at(None, life.phase, self._provider, None)
+        watches = life.phase in (Phase.WARMING, Phase.READY) and life.facts.launched
+        self._eyes.look_at(self._watched(current) if watches and current is not None else None, life.phase)
+
+    def _watched(self, container: Container) -> Watched:
+        model, book = self._model_facts(), self._book
+        trial = Trial(container.model, model.capabilities, self._config.extra_args)
+        return Watched(
+            container,
+            self._provider,
+            address_of(container, self._provider, self._secrets),
+            Expected(
+                model.size_bytes, warmup.expected_s(book.history, container.model), book.load_started or book.since
+            ),
+            trial if self._config.verify_on_load else None,
+        )
 
     def _report(self, happening: h.Happening, step: int) -> None:
         self._mailbox.put(Message(happening, step=step))

@@ -213,7 +213,10 @@ def _progress(it: Shown) -> ProgressView | None:
     facts = it.life.facts
     if facts.progress is not None:
         return ProgressView(
-            phase=facts.progress.phase, fraction=facts.progress.fraction, message=facts.progress.message
+            phase=facts.progress.phase,
+            fraction=facts.progress.fraction,
+            message=facts.progress.message,
+            source=facts.progress.source,
         )
     return None
 

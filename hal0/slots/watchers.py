@@ -11,13 +11,16 @@ from aiohttp import ClientSession
 
 from hal0.engine.base import ContainerStats, ContainerStatus, Engine
 from hal0.errors import Hal0Error
-from hal0.lib.aio import backoff_s
+from hal0.lib.aio import backoff_s, cancelled
 from hal0.lib.clock import Clock
-from hal0.providers.base import Endpoint, HealthState, Provider
+from hal0.providers.base import Endpoint, Health, HealthState, Provider, Trial
 from hal0.slots import failure as failures
 from hal0.slots.happenings import Advanced, BecameReady, Died, Failed, Happening, Measured
+from hal0.slots.load_watch import LoadWatch
+from hal0.slots.loading import Expected
 from hal0.slots.pulse import Pulse
 from hal0.slots.record import Container, Progress
+from hal0.slots.trial import tried
 from hal0.slots.warmup import CUT_OFF_EVERY_S, LIVENESS_EVERY_S, METER_EVERY_S, jitter, probe_delays
 
 log = logging.getLogger(__name__)
@@ -29,11 +32,16 @@ _RUNNING: Final = (ContainerStatus.RUNNING, ContainerStatus.STOPPING)
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The container under watch, and how to ask its engine."""
+    """The container under watch, how to ask its engine, and what its load is measured by.
+
+    `trial`: what it has to prove before it counts as ready; None: its word is enough.
+    """
 
     container: Container
     provider: Provider
     endpoint: Endpoint
+    expected: Expected
+    trial: Trial | None = None
 
 
 class Watchers:
@@ -47,19 +55,43 @@ class Watchers:
         health = await provider.health(endpoint, model, self._session)
         return health.state is HealthState.READY
 
-    async def warm(self, watched: Watched, post: Post) -> None:
-        """Ask until it is ready or can never be."""
-        for delay in probe_delays():
+    async def warm(self, watched: Watched, hurry: asyncio.Event, post: Post) -> None:
+        """Ask until it is ready or can never be; meanwhile tell how far it is."""
+        load = LoadWatch(self._engine, self._clock, watched.expected, lambda news: post(Advanced(news)), hurry)
+        telling = asyncio.create_task(load.run(watched.container, watched.provider.progress))
+        try:
+            health = await self._until_settled(watched, load, hurry)
+        finally:
+            await cancelled(telling)
+        if health.state is HealthState.BROKEN:
+            post(Failed(failures.broken(health.evidence, self._clock.now()), jitter=jitter()))
+        else:
+            await self._prove(watched, post)
+
+    async def _until_settled(self, watched: Watched, load: LoadWatch, hurry: asyncio.Event) -> Health:
+        """Its health when it is ready or broken. News of the engine's bring the looks close together again."""
+        delays = probe_delays()
+        while True:
             health = await watched.provider.health(watched.endpoint, watched.container.model, self._session)
-            if health.state is HealthState.READY:
-                post(BecameReady())
-                return
-            if health.state is HealthState.BROKEN:
-                post(Failed(failures.broken(health.evidence, self._clock.now()), jitter=jitter()))
-                return
-            if health.state is HealthState.LOADING:
-                post(Advanced(Progress("loading", health.fraction, health.evidence)))
-            await asyncio.sleep(delay)
+            if health.state in (HealthState.READY, HealthState.BROKEN):
+                return health
+            load.engine_says(health.fraction)
+            if await _woken(next(delays), hurry):
+                delays = probe_delays()
+
+    async def _prove(self, watched: Watched, post: Post) -> None:
+        """It is ready when it says so, and with a trial when it has done a piece of work."""
+        failure = None
+        if watched.trial is not None:
+            post(Advanced(Progress("verifying", None, f"asking {watched.container.model} for a first answer")))
+            now = self._clock.now()
+            failure = await tried(watched.provider, watched.endpoint, watched.trial, self._session, now)
+        if failure is None:
+            post(BecameReady())
+        elif await self._has_ended(watched.container):
+            post(Died(failures.provisional(self._clock.now())))
+        else:
+            post(Failed(failure, jitter=jitter()))
 
     async def live(self, watched: Watched, quiet: Callable[[], bool], hurry: asyncio.Event, post: Post) -> None:
         """Ask now and then whether it still answers; `pulse` says when silence is death.
@@ -152,7 +184,14 @@ async def _pause(pulse: Pulse, hurry: asyncio.Event) -> None:
     if pulse.misses:
         await asyncio.sleep(LIVENESS_EVERY_S if pulse.cut_off_since is None else CUT_OFF_EVERY_S)
         return
+    await _woken(LIVENESS_EVERY_S, hurry)
+
+
+async def _woken(delay_s: float, hurry: asyncio.Event) -> bool:
+    """Wait; whether it was cut short."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LIVENESS_EVERY_S):
+        async with asyncio.timeout(delay_s):
             await hurry.wait()
+    woken = hurry.is_set()
     hurry.clear()
+    return woken

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any
 
-from hal0.vocab import By
+from hal0.vocab import By, ProgressSource
 from hal0.wire.base import View
 
 
@@ -29,6 +29,7 @@ class JobKind(StrEnum):
 class JobProgress(View):
     fraction: float | None
     message: str
+    source: ProgressSource | None = None  # of the fraction, while a model loads
 
 
 class JobView(View):

@@ -4,7 +4,18 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from hal0.vocab import By, Capability, Device, FailureClass, ProviderName, Role, SlotState, SwapMode, Want
+from hal0.vocab import (
+    By,
+    Capability,
+    Device,
+    FailureClass,
+    ProgressSource,
+    ProviderName,
+    Role,
+    SlotState,
+    SwapMode,
+    Want,
+)
 from hal0.wire.base import View
 
 
@@ -40,6 +51,7 @@ class ProgressView(View):
     phase: str
     fraction: float | None
     message: str
+    source: ProgressSource | None = None  # of the fraction, while a model loads
 
 
 class FailureView(View):

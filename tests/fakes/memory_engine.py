@@ -200,6 +200,12 @@ class FakeEngine:
         program = found.program
         return ContainerStats(found.age_s * program.busy_cores, program.memory_bytes, found.spec.memory_bytes or 0)
 
+    async def bytes_read(self, info: ContainerInfo) -> int | None:
+        found = self._find(info.id)
+        if found is None or found.program.reads_bytes_s is None or not found.running:
+            return None
+        return int(found.age_s * found.program.reads_bytes_s)
+
     async def events(self, labels: Mapping[str, str]) -> AsyncIterator[EngineEvent]:
         queue: asyncio.Queue[EngineEvent] = asyncio.Queue()
         entry = (dict(labels), queue)

@@ -35,6 +35,11 @@ class Program:
     port_lost: bool = False  # what comes by its published port is accepted and never answered; it itself works
     broken: str | None = None
     busy_cores: float = 0.0  # CPU seconds per second, as stats show it
+    reads_bytes_s: float | None = None  # None: nobody can see it read
+    tells_health: bool = True  # its health says how far the load is
+    unable: str | None = None  # healthy, and this is what is wrong with its work
+    hangs_at_work: bool = False
+    dies_of_work: int | None = None  # with this exit code
     memory_bytes: int = 64 * 1024 * 1024
 
 

@@ -15,6 +15,7 @@ from hal0.providers.base import (
     HealthState,
     InferRequest,
     Launch,
+    Trial,
     Verdict,
 )
 from hal0.vocab import Capability, Device, FailureClass, ProviderName
@@ -36,7 +37,7 @@ _REASONS: Final = (
 
 
 class FakeHealth:
-    """A `hal0.providers.base.Provider`; `probes` counts how often health was asked."""
+    """A `hal0.providers.base.Provider`; `probes` and `trials` count how often it was asked."""
 
     name = ProviderName.LLAMACPP
     container_port = 8080
@@ -46,6 +47,7 @@ class FakeHealth:
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
         self.probes = 0
+        self.trials = 0
 
     def image_key(self, device: Device) -> str:
         return "cpu" if device is Device.AUTO else device.value
@@ -72,6 +74,20 @@ class FakeHealth:
             await asyncio.sleep(PROBE_LIMIT_S)
             return Health(HealthState.SILENT, f"no answer within {PROBE_LIMIT_S:g} s")
         return _answer(container, launch_model)
+
+    async def verify(self, endpoint: Endpoint, trial: Trial, session: "ClientSession") -> str | None:
+        self.trials += 1
+        await asyncio.sleep(PROBE_S)
+        container = self._engine.at_port(endpoint.port)
+        if container is None:
+            raise ConnectionRefusedError
+        program = container.program
+        if program.hangs_at_work:
+            await asyncio.get_running_loop().create_future()
+        if program.dies_of_work is not None:
+            container.end(program.dies_of_work)
+            raise ConnectionResetError
+        return program.unable
 
     def infer(self, request: InferRequest) -> Forward:
         if request.capability not in self.capabilities:
@@ -104,5 +120,6 @@ def _answer(container: FakeContainer, launch_model: str) -> Health:
     if program.ready_after_s is None:
         return Health(HealthState.LOADING, "503 loading model")
     if age < program.ready_after_s:
-        return Health(HealthState.LOADING, "503 loading model", age / program.ready_after_s)
+        fraction = age / program.ready_after_s if program.tells_health else None
+        return Health(HealthState.LOADING, "503 loading model", fraction)
     return Health(HealthState.READY, f"200, lists {launch_model}")

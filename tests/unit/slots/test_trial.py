@@ -1,0 +1,78 @@
+"""`verify_on_load`: an engine that is healthy and cannot work never becomes ready, and is asked once."""
+
+from pathlib import Path
+
+import pytest
+
+from hal0.vocab import Phase
+from hal0.wire.jobs import JobState
+from tests.fakes.engine import FakeEngine, Program
+from tests.fakes.world import World
+from tests.vloop import virtual_time
+
+VERIFIED = {"model": "one", "verify_on_load": True}
+
+
+@pytest.fixture
+def world(tmp_path: Path, port_block: range) -> World:
+    return World(tmp_path, port_block, FakeEngine())
+
+
+@virtual_time
+async def test_a_slot_that_works_is_tried_once_and_then_ready(world: World) -> None:
+    async with world.hal0(primary=VERIFIED) as hal0:
+        assert (await hal0.load()).state is JobState.DONE
+        assert hal0.provider.trials == 1
+
+
+@virtual_time
+async def test_without_the_setting_nothing_is_asked(world: World) -> None:
+    async with world.hal0() as hal0:
+        assert (await hal0.load()).state is JobState.DONE
+        assert hal0.provider.trials == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [(Program(unable="/v1/completions answers 500"), "answers 500"), (Program(unable="it says nothing"), "nothing")],
+)
+def test_an_engine_that_cannot_work_fails_its_load_with_a_reason(world: World, program: Program, words: str) -> None:
+    @virtual_time
+    async def story() -> None:
+        world.engine.program = program
+        async with world.hal0(primary=VERIFIED) as hal0:
+            job = await hal0.load()
+            assert job.state is JobState.FAILED
+            assert job.error is not None
+            assert job.error["code"] == "slot.load_failed"
+            assert words in job.error["message"]
+            assert hal0.provider.trials == len(world.engine.called("start")), "once for each start, never in a loop"
+            world.engine.program = Program()
+            await hal0.reaches(Phase.READY)
+
+    story()
+
+
+@virtual_time
+async def test_a_trial_has_a_deadline_of_its_own(world: World) -> None:
+    world.engine.program = Program(hangs_at_work=True)
+    async with world.hal0(primary=VERIFIED) as hal0:
+        job = await hal0.supervisor.load("primary")
+        await hal0.reaches(Phase.WARMING)
+        assert not hal0.primary.snapshot().routable
+        await hal0.reaches(Phase.UNLOADING, within_s=70)
+        world.engine.program = Program()
+        await job.wait()
+        kept = hal0.primary.last_failure
+        assert kept is not None
+        assert "no answer within 60 s" in kept.message
+
+
+@virtual_time
+async def test_an_engine_that_dies_of_its_first_work_is_a_death_with_its_exit_code(world: World) -> None:
+    world.engine.plan(Program(dies_of_work=139))
+    async with world.hal0(primary=VERIFIED) as hal0:
+        assert (await hal0.load()).state is JobState.DONE
+        kept = hal0.primary.last_failure
+        assert kept is not None
+        assert kept.exit_code == 139
