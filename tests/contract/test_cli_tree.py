@@ -11,7 +11,8 @@ from hal0.cli.exits import MEANINGS, Exit
 from hal0.cli.main import main, root
 from hal0.cli.names import ALIASES, COMMANDS, MODULES
 from hal0.cli.options import GlobalOption
-from hal0.vocab import SlotState
+from hal0.vocab import FailureClass, SlotState
+from hal0.wire.slots import FailureView
 from tests.fakes.api_server import ApiServer, image_view, serving, slot_view
 
 # Commands that would leave this process or this machine's state different; run for real by other tests.
@@ -70,7 +71,11 @@ def test_the_example_names_the_command_and_parses(path: tuple[str, ...], command
 def api(home: Path) -> Iterator[ApiServer]:
     (home / "run").mkdir(parents=True)
     server = ApiServer(slots={"primary": slot_view("primary", SlotState.READY)}, images={"cpu": image_view()})
-    server.replies["GET", "/api/slots/primary/failure"] = (200, {"code": "slot.exited", "message": "m", "log_tail": []})
+    failure = FailureView(
+        failure_class=FailureClass.TRANSIENT, code="slot.exited", message="m", exit_code=139, signal="SIGSEGV",
+        oom=False, log_tail=["last"], line="last", at=1.0, attempt=1, next_attempt_at=None,
+    )  # fmt: skip
+    server.replies["GET", "/api/slots/primary/failure"] = (200, failure.model_dump(mode="json"))
     with serving(server, home / "run" / "hal0.sock"):
         yield server
 
