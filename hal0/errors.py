@@ -50,6 +50,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "model.not_found": _row(404, "No such model", "GET /v1/models lists what is there."),
         "job.not_found": _row(404, "No such job", "hal0ctl job list"),
         "image.not_found": _row(404, "No such image key", "hal0ctl image list"),
+        "upstream.not_found": _row(404, "No such upstream", "hal0ctl upstream list"),
         "pull.not_found": _row(404, "No such pull", "Start it again."),
         "dispatch.no_route": _row(404, "Nothing serves this model", "GET /v1/models lists what is there."),
         # refused by state
@@ -63,6 +64,8 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "slot.npu_exclusive": _row(409, "The NPU holds another model", "Unload the other NPU slot first."),
         "dispatch.capability_mismatch": _row(409, "The model cannot do this", "Choose a model that can."),
         "model.in_use": _row(409, "The model is in use", "Unload the slot that the message names."),
+        "upstream.exists": _row(409, "An upstream of this name exists", "Choose another name."),
+        "upstream.in_use": _row(409, "The upstream is in use", "Change the slots that the message names."),
         "model.exists": _row(409, "A model of this id exists", "Choose another id."),
         "config.conflict": _row(409, "The configuration changed meanwhile", "Read it again, then save."),
         "profile.in_use": _row(409, "The profile is in use", "Change the slots that the message names."),
@@ -101,6 +104,9 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "upstream.auth": _row(502, "No key for the upstream", "Set the upstream's key."),
         "upstream.timeout": _row(504, "The upstream took too long", "Raise the timeout, or try again."),
         "upstream.broken": _row(502, "The answer ended too early", "Send the request again."),
+        "upstream.loop": _row(
+            508, "The request came back to where it was", "Do not make two hal0 each other's upstream."
+        ),
         # storage and the rest
         "pull.gated": _row(403, "The publisher asks for a licence", "Add a token with access."),
         "pull.address_refused": _row(403, "This address is not fetched from", "Use a public address."),

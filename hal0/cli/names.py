@@ -14,6 +14,7 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "slot": "slot:slot",
         "job": "job:job",
         "image": "image:image",
+        "upstream": "upstream:upstream",
         "doctor": "doctor:doctor",
         "drill": "drill:drill",
         "up": "updown:up",
@@ -26,7 +27,9 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-ALIASES: Final[Mapping[str, str]] = MappingProxyType({"slots": "slot", "jobs": "job", "op": "job", "images": "image"})
+ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+    {"slots": "slot", "jobs": "job", "op": "job", "images": "image", "upstreams": "upstream"}
+)
 
 # What `hal0 WORD ...` hands on to the command line; `hal0 serve` is the daemon itself.
 COMMANDS: Final = (frozenset(MODULES) | frozenset(ALIASES)) - {"serve"}

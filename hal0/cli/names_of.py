@@ -1,4 +1,4 @@
-"""Argument types whose values a shell can complete: slots, models, jobs and images of the hal0 at hand."""
+"""Argument types whose values a shell can complete: slots, models, jobs, images and upstreams of the hal0 at hand."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -52,3 +52,11 @@ def JobId() -> _Listed:  # noqa: N802
 
 def ImageKey() -> _Listed:  # noqa: N802
     return _Listed("image", _entries("/api/images", "items", "key", "source"))
+
+
+def UpstreamName() -> _Listed:  # noqa: N802
+    return _Listed("upstream", _entries("/api/upstreams", "items", "name", "state"))
+
+
+def PresetName() -> _Listed:  # noqa: N802
+    return _Listed("preset", _entries("/api/upstreams", "presets", "name", "base_url"))

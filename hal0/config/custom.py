@@ -1,14 +1,14 @@
 """Slots beyond the built-in ones as files: `slots.d/<name>.toml` is written for a new one, and taken away again."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from hal0.config.edit import ABSENT, REMOVE, Edit, edited, read_text, revision, write
-from hal0.config.faults import Fault, complaints
+from hal0.config.faults import Fault, complaints, refused
 from hal0.config.load import Loaded, load
 from hal0.config.slots import SlotConfig, plain_spelling
 from hal0.errors import Hal0Error
@@ -98,7 +98,7 @@ def _draft(sources: Sources, name: str, fields: Mapping[str, Any]) -> Draft:
 def _check_name(name: str) -> None:
     if not SLOT_NAME.match(name):
         allowed = "a letter, then letters, digits, _ or -; at most 32, lower case"
-        raise _refused(name, [Fault("", None, "name", f"{name!r} is not a slot name", allowed)])
+        raise refused(f"create slot {name}", [Fault("", None, "name", f"{name!r} is not a slot name", allowed)])
     if name in RESERVED_SLOTS:
         raise Hal0Error("slot.reserved", f"cannot create slot {name}: this name is hal0's own")
 
@@ -109,17 +109,4 @@ def _check_fields(name: str, fields: Mapping[str, Any]) -> None:
         SlotConfig.model_validate(dict(fields))
     except ValidationError as error:
         found = [Fault("", None, c.key, c.message, c.allowed) for c in complaints(error, SlotConfig)]
-        raise _refused(name, found) from error
-
-
-def _refused(name: str, faults: list[Fault]) -> Hal0Error:
-    first = faults[0]
-    allowed = f" (allowed: {first.allowed})" if first.allowed else ""
-    more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
-    return Hal0Error(
-        "config.invalid",
-        f"cannot create slot {name}: {first.key or 'the slot'}: {first.message}{allowed}{more}",
-        param=first.key or None,
-        details={"faults": [asdict(fault) for fault in faults]},
-        hint="See the message for the field.",
-    )
+        raise refused(f"create slot {name}", found) from error

@@ -130,6 +130,12 @@ def read_text(file: Path) -> str:
         return ""
 
 
+def keep_private(file: Path) -> None:
+    """Nobody else may read a file that is about to hold a key. Raises state.write_failed. Blocking."""
+    with _writing(file), contextlib.suppress(FileNotFoundError):
+        file.chmod(_NEW_FILE_MODE)
+
+
 @contextlib.contextmanager
 def _writing(file: Path) -> Iterator[None]:
     try:

@@ -40,6 +40,21 @@ def invalid(faults: Sequence[Fault]) -> Hal0Error:
     )
 
 
+def refused(what: str, faults: Sequence[Fault]) -> Hal0Error:
+    """`config.invalid` in a request's words, such as "create slot x": there is no file yet that they could stand in."""
+    first = faults[0]
+    where = f"{first.key}: " if first.key else ""
+    allowed = f" (allowed: {first.allowed})" if first.allowed else ""
+    more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
+    return Hal0Error(
+        "config.invalid",
+        f"cannot {what}: {where}{first.message}{allowed}{more}",
+        param=first.key or None,
+        details={"faults": [asdict(fault) for fault in faults]},
+        hint="See the message for the field.",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Complaint:
     """A fault before anyone has looked where the value came from."""

@@ -39,7 +39,7 @@ BUILTIN_PROVIDERS: Final[Mapping[SlotName, ProviderName]] = MappingProxyType(
         )
     )
 )
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
+TABLE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 
 
 def _slot_name(name: str) -> SlotName:
@@ -56,7 +56,7 @@ def _own_profile(name: str) -> str:
     return name
 
 
-Name = Annotated[str, StringConstraints(pattern=_NAME.pattern.replace(r"\Z", "$"))]
+Name = Annotated[str, StringConstraints(pattern=TABLE_NAME.pattern.replace(r"\Z", "$"))]
 
 
 class RootConfig(ConfigModel):

@@ -36,11 +36,21 @@ _EXAMPLES: Final = """\
 # context_size = 4096
 # extra_args = ["--cache-ram", "0"]
 
-# A server elsewhere. Its models appear in /v1/models beside the local ones.
+# A server elsewhere. Its models appear in /v1/models beside the local ones, `prefix` in front of their names; what is
+# sent there leaves this machine. `hal0ctl upstream add` writes such a table, `hal0ctl upstream test` tries it.
 # [upstreams.openrouter]
 # base_url = "https://openrouter.ai/api/v1"
 # prefix = "openrouter/"
 # auth = { style = "bearer", env = "OPENROUTER_API_KEY" }
+# models = ["openai/gpt-4o"]
+# priority = 50
+# weight = 1
+
+# A slot that stands for one of its models, under a name of yours.
+# [slots.smart]
+# provider = "upstream"
+# upstream = "openrouter"
+# model = "openai/gpt-4o"
 """
 # A profile supplies these where a slot leaves them out, so the built-in tables leave them out.
 _LEFT_OUT: Final = frozenset(PROFILE_FIELDS) - {"provider"} | {"extra_args"}

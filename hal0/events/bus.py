@@ -17,6 +17,7 @@ class Topic(StrEnum):
     SLOT = "slot"
     JOB = "job"
     IMAGE = "image"
+    UPSTREAM = "upstream"
     HEALTH = "health"
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -64,6 +64,29 @@ class Signal:
         if self._future is None:
             self._future = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._future)
+
+
+class ToTheEnd:
+    """Runs work that is not to stop half-way: it ends also when its caller leaves."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and wait for it."""
+        for task in list(self._tasks):
+            await cancelled(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller may have left: an unread failure is no warning
 
 
 async def cancelled(task: asyncio.Task[Any]) -> None:

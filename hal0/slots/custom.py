@@ -2,20 +2,18 @@
 
 import asyncio
 import functools
-from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from hal0.config import custom
 from hal0.config.custom import Draft
 from hal0.config.live import LiveConfig
 from hal0.errors import Hal0Error
-from hal0.lib.aio import cancelled
+from hal0.lib.aio import ToTheEnd
 from hal0.slots.store import SlotStore
 from hal0.slots.supervisor import Supervisor
 from hal0.wire.jobs import JobState
 from hal0.wire.slots import SlotView
-
-T = TypeVar("T")
 
 
 class CustomSlots:
@@ -25,7 +23,7 @@ class CustomSlots:
         self._live = live
         self._supervisor = supervisor
         self._store = store
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._to_the_end = ToTheEnd()
         self._leaving: set[str] = set()
 
     async def draft(self, name: str, fields: Mapping[str, Any]) -> Draft:
@@ -34,7 +32,7 @@ class CustomSlots:
 
     async def create(self, name: str, fields: Mapping[str, Any]) -> SlotView:
         """A new slot, configured by `fields` (SlotConfig's). Raises config.invalid, slot.reserved or slot.exists."""
-        return await self._to_its_end(self._create(name, fields))
+        return await self._to_the_end.run(self._create(name, fields))
 
     async def delete(self, name: str) -> None:
         """Unload the slot, take it out of the configuration, and forget it: all of its state.
@@ -42,11 +40,10 @@ class CustomSlots:
         Raises slot.not_found, slot.reserved, and whatever keeps it from being unloaded.
         """
         custom.deletable(self._supervisor.slot(name).name)
-        await self._to_its_end(self._delete(name))
+        await self._to_the_end.run(self._delete(name))
 
     async def close(self) -> None:
-        for task in list(self._tasks):
-            await cancelled(task)
+        await self._to_the_end.aclose()
 
     async def _create(self, name: str, fields: Mapping[str, Any]) -> SlotView:
         if name in self._leaving:  # its state would be taken for the new one's
@@ -70,14 +67,3 @@ class CustomSlots:
                 await self._store.forget(name)
         finally:
             self._leaving.discard(name)
-
-    async def _to_its_end(self, work: Coroutine[None, None, T]) -> T:
-        task = asyncio.create_task(work, name="custom-slot")
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # the caller may have left: an unread failure is no warning

@@ -59,11 +59,12 @@ def test_every_commented_key_is_valid_once_it_is_uncommented(tmp_path: Path) -> 
     write_first(paths)
     lines = paths.config_file.read_text().splitlines()
     text = "\n".join(line.removeprefix("# ") if COMMENTED.match(line) else line for line in lines)
-    # A slot that runs a model here and fronts a server elsewhere cannot be.
-    paths.config_file.write_text(text.replace('\nupstream = "openrouter"', ""))
+    # A slot that runs a model here and fronts a server elsewhere cannot be: the first one, which explains every key.
+    paths.config_file.write_text(text.replace('\nupstream = "openrouter"', "", 1))
     root = load(paths).root
     assert root.profiles["small"].context_size == 4096
     assert root.upstreams["openrouter"].prefix == "openrouter/"
+    assert root.slots["smart"].upstream == "openrouter"
     assert root.slots["primary"].memory_limit == 8 * 1024**3
 
 

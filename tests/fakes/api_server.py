@@ -210,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         self._json(*error(404, "request.not_found", f"cannot find {path}"))
 
-    do_GET = do_POST = do_DELETE = _handle  # noqa: N815  the base class's names
+    do_GET = do_POST = do_PATCH = do_DELETE = _handle  # noqa: N815  the base class's names
 
     def _json(self, status: int, value: Json) -> None:
         raw = json.dumps(value).encode()

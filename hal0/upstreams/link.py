@@ -1,0 +1,234 @@
+"""HTTP to one upstream: its key attached, its deadlines kept, aiohttp's failures in hal0's words.
+
+The key goes to the origin of `base_url` and nowhere else: every address is made here, of `base_url`, and redirects
+are answers like any other.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
+from typing import Final
+
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientOSError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    ConnectionTimeoutError,
+    DummyCookieJar,
+    ServerDisconnectedError,
+    TCPConnector,
+    TraceConfig,
+)
+from yarl import URL
+
+from hal0.config.upstreams import UpstreamConfig, UpstreamKind
+from hal0.errors import Hal0Error
+from hal0.upstreams.keys import key_header
+
+# Every hal0 that sends a request on writes its instance here; one that finds its own has gone round in a circle.
+VIA: Final = "X-Hal0-Via"
+# The version of Anthropic's API that hal0 knows, for clients that name none.
+_ANTHROPIC_VERSION: Final = ("anthropic-version", "2023-06-01")
+# Idle connections are kept for less time than servers and the boxes between commonly keep theirs.
+_IDLE_S: Final = 15.0
+_MOST_LIST_BYTES: Final = 4 << 20
+_LIST_SILENCE_S: Final = 5.0
+
+Headers = Sequence[tuple[str, str]]
+MakeBody = Callable[[], bytes | AsyncIterator[bytes]]
+"""The same body at each call."""
+
+
+def new_session() -> ClientSession:
+    """For all upstreams: bytes as they come, no cookies, no proxies from the environment, nothing said on its own."""
+    reused = TraceConfig()
+    reused.on_connection_reuseconn.append(_note_reuse)
+    return ClientSession(
+        connector=TCPConnector(limit=0, keepalive_timeout=_IDLE_S),
+        cookie_jar=DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        trace_configs=[reused],
+    )
+
+
+async def _note_reuse(_session: ClientSession, context: SimpleNamespace, _params: object) -> None:
+    context.trace_request_ctx["reused"] = True
+
+
+class Link:
+    """`instance` is this hal0's own id, for VIA."""
+
+    def __init__(
+        self, name: str, config: UpstreamConfig, session: ClientSession, environ: Mapping[str, str], *, instance: str
+    ) -> None:
+        self._name = name
+        self._config = config
+        self._session = session
+        self._environ = environ
+        self._instance = instance
+
+    def key(self) -> tuple[str, str] | None:
+        """The header with the key. Raises upstream.auth."""
+        return key_header(self._name, self._config.auth, self._environ)
+
+    async def send(
+        self, target: str, headers: Headers, body: MakeBody, length: int, *, via: str | None
+    ) -> ClientResponse:
+        """POST to base_url + `target` (with its query string); the head of the answer is here when this returns.
+
+        `via` is the request's own VIA. A kept connection that turns out to be dead gets a second try; nothing else
+        does. The caller closes the answer. Raises upstream.loop, upstream.auth, upstream.unreachable,
+        upstream.timeout or upstream.broken.
+        """
+        if via is not None and self._instance in {word.strip() for word in via.split(",")}:
+            raise Hal0Error("upstream.loop", f"cannot ask upstream {self._name!r}: the request has been here before")
+        passing = self._headers((*headers, ("Content-Length", str(length))), via)
+        told: dict[str, bool] = {}
+        try:
+            return await self._ask("POST", target, passing, body(), told)
+        except _Dropped as dropped:
+            if not told.get("reused"):
+                raise dropped.error from dropped.__cause__
+        try:
+            return await self._ask("POST", target, passing, body(), {})
+        except _Dropped as dropped:
+            raise dropped.error from dropped.__cause__
+
+    async def models(self) -> tuple[int, bytes]:
+        """Status and body of its model list; the caller sets the deadline. Raises as `send`."""
+        headers = self._headers((("Accept", "application/json"), ("Accept-Encoding", "identity")), None)
+        try:
+            async with await self._ask("GET", "/models", headers, b"", {}) as response:
+                return response.status, await _bounded(self._name, response)
+        except _Dropped as dropped:
+            raise dropped.error from dropped.__cause__
+
+    def _headers(self, given: Headers, via: str | None) -> Headers:
+        """The given ones and hal0's own, of which there is one each."""
+        own = [(VIA, self._instance if via is None else f"{via}, {self._instance}")]
+        if (key := self.key()) is not None:
+            own.append(key)
+        said = {name.lower() for name, _ in own}
+        passing = [header for header in given if header[0].lower() not in said]
+        if self._config.kind is UpstreamKind.ANTHROPIC and not _has(passing, _ANTHROPIC_VERSION[0]):
+            own.append(_ANTHROPIC_VERSION)
+        return [*passing, *own]
+
+    async def _ask(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: bytes | AsyncIterator[bytes],
+        told: dict[str, bool],
+    ) -> ClientResponse:
+        config = self._config
+        try:
+            async with asyncio.timeout(config.connect_timeout_s + config.first_byte_timeout_s) as limit:
+                data = (body or None) if isinstance(body, bytes) else _patiently(body, limit, config)
+                with _translated(self._name):
+                    return await self._session.request(
+                        method,
+                        URL(config.base_url + target, encoded=True),
+                        headers=headers,
+                        data=data,
+                        allow_redirects=False,
+                        timeout=ClientTimeout(total=None, connect=config.connect_timeout_s),
+                        trace_request_ctx=told,
+                    )
+        except TimeoutError:
+            raise silent(self._name, config.first_byte_timeout_s) from None
+
+
+class _Dropped(Exception):
+    """The connection ended before a single byte of the answer; `error` is what that means if nothing more is tried."""
+
+    def __init__(self, error: Hal0Error) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+async def _patiently(
+    body: AsyncIterator[bytes], limit: asyncio.Timeout, config: UpstreamConfig
+) -> AsyncIterator[bytes]:
+    """The body; a long one may take its time, since silence is counted from its last piece on."""
+    loop = asyncio.get_running_loop()
+    async for piece in body:
+        yield piece
+        with suppress(RuntimeError):  # it is over: an answer may come before the end of the body
+            limit.reschedule(loop.time() + config.first_byte_timeout_s)
+
+
+@contextmanager
+def _translated(upstream: str) -> Iterator[None]:
+    """The one place where aiohttp's exceptions become hal0's."""
+    try:
+        yield
+    except ConnectionTimeoutError:
+        raise unreachable(upstream, "it did not take the connection in time") from None
+    except ClientConnectorError as error:
+        raise unreachable(upstream, _reason(error)) from error
+    except (ServerDisconnectedError, ClientOSError, ConnectionResetError) as error:
+        raise _Dropped(unreachable(upstream, "it closed the connection")) from error
+    except ClientError as error:
+        raise broken(upstream, f"its answer is not HTTP ({type(error).__name__})") from error
+    except ValueError as error:  # a port that cannot be, a name that is none: the configuration's grammar is wider
+        raise unreachable(upstream, f"its base_url is no address ({error})") from error
+
+
+def silent(upstream: str, seconds: float) -> Hal0Error:
+    return Hal0Error(
+        "upstream.timeout",
+        f"cannot wait longer: upstream {upstream!r} was silent for {seconds:g} s",
+        details={"upstream": upstream},
+    )
+
+
+def broken(upstream: str, why: str) -> Hal0Error:
+    return Hal0Error(
+        "upstream.broken", f"cannot use the answer of upstream {upstream!r}: {why}", details={"upstream": upstream}
+    )
+
+
+def unreachable(upstream: str, why: str, *, retry_after_s: float | None = None) -> Hal0Error:
+    return Hal0Error(
+        "upstream.unreachable",
+        f"cannot reach upstream {upstream!r}: {why}",
+        details={"upstream": upstream},
+        hint=f"hal0ctl upstream test {upstream}",
+        retry_after_s=retry_after_s,
+    )
+
+
+def _reason(error: ClientConnectorError) -> str:
+    cause = getattr(error, "os_error", error)
+    return getattr(cause, "verify_message", "") or cause.strerror or "no connection"
+
+
+def _has(headers: Headers, name: str) -> bool:
+    return any(given.lower() == name for given, _ in headers)
+
+
+async def chunk(upstream: str, response: ClientResponse, between_bytes_s: float) -> bytes:
+    """The next bytes of an answer as they came; b"" at its end. Raises upstream.timeout or upstream.broken."""
+    try:
+        async with asyncio.timeout(between_bytes_s):
+            return await response.content.readany()
+    except TimeoutError:
+        raise silent(upstream, between_bytes_s) from None
+    except (ClientError, OSError) as error:
+        raise broken(upstream, "it broke off") from error
+
+
+async def _bounded(upstream: str, response: ClientResponse) -> bytes:
+    read = bytearray()
+    while piece := await chunk(upstream, response, _LIST_SILENCE_S):
+        read += piece
+        if len(read) > _MOST_LIST_BYTES:
+            raise broken(upstream, "its model list is too long")
+    return bytes(read)

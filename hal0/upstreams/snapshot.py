@@ -1,0 +1,55 @@
+"""What routing may know of an upstream: values only, replaced whole when something changes."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from hal0.config.upstreams import UpstreamKind
+from hal0.upstreams.listing import Listed
+from hal0.vocab import Capability
+
+
+class Hop(NamedTuple):
+    """A place where a request may go: an upstream, and the model's name there."""
+
+    upstream: str
+    model: str
+    priority: int = 50
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSnapshot:
+    """An upstream that is switched on. `models` is None while nobody has asked it for them and nothing failed.
+
+    `up`: no reason is known why a request should fail there.
+    """
+
+    name: str
+    kind: UpstreamKind
+    priority: int
+    weight: int
+    models: tuple[Listed, ...] | None
+    up: bool = True
+
+    def hop(self, model: str) -> Hop:
+        return Hop(self.name, model, self.priority, self.weight)
+
+    def capabilities(self, theirs: str) -> frozenset[Capability]:
+        """What a model can do as far as the upstream has said; empty: nobody knows."""
+        return next((model.capabilities for model in self.models or () if model.theirs == theirs), frozenset())
+
+
+class KnownUpstreams(Protocol):
+    """All upstreams, as the routing table sees them."""
+
+    @property
+    def version(self) -> int:
+        """Increases whenever something a routing decision rests on has changed."""
+        ...
+
+    def snapshots(self) -> Collection[UpstreamSnapshot]: ...
+
+    def fronts(self) -> Mapping[str, Hop]:
+        """The slots that stand for a model of an upstream, by name."""
+        ...
