@@ -51,6 +51,9 @@ from hal0.slots.store import SlotStore
 from hal0.slots.supervisor import Supervisor
 from hal0.slots.tools import Tools
 from hal0.slots.watchers import Watchers
+from hal0.upstreams.link import Link, new_session
+from hal0.upstreams.tables import UpstreamTables
+from hal0.upstreams.upstreams import Upstreams
 from hal0.vocab import SLOT_PORTS, Device
 
 
@@ -103,15 +106,18 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
             place=ground.place,
         )
         supervisor = Supervisor(live.root, ground.engine, registry, PROVIDERS, tools, bus)
-        sources += [supervisor.snapshot_events, jobs.snapshot_events]
-        dispatcher = Dispatcher(supervisor, registry, Decisions(), clock, live.root.dispatch, paths.spool_dir)
+        upstreams = await _upstreams(stack, live, environ, clock, bus, instance=home.instance)
+        sources += [supervisor.snapshot_events, jobs.snapshot_events, upstreams.snapshot_events]
+        dispatcher = Dispatcher(
+            supervisor, registry, upstreams, Decisions(), clock, live.root.dispatch, paths.spool_dir
+        )
         stack.push_async_callback(dispatcher.close)
         await supervisor.start()
         stack.push_async_callback(supervisor.close)
-        custom = CustomSlots(live, supervisor, store)
-        stack.push_async_callback(custom.close)
+        custom, upstream_tables = _edits(stack, live, supervisor, store)
         for work in (
             live.follow(supervisor.apply),
+            upstreams.keep_fresh(),
             jobs.keep_saving(),
             ground.probe.warm(ground.engine.transport),  # now, so that the first load need not
         ):
@@ -124,6 +130,8 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
             supervisor=supervisor,
             custom=custom,
             dispatcher=dispatcher,
+            upstreams=upstreams,
+            upstream_tables=upstream_tables,
             registry=registry,
             jobs=jobs,
             bus=bus,
@@ -191,6 +199,28 @@ async def _images(stack: AsyncExitStack, engine: PodmanEngine, paths: places.Pat
     images = ImageService(engine, manifest, root=root, record_file=paths.state_dir / "images.json", clock=clock)
     stack.push_async_callback(images.aclose)
     return images
+
+
+async def _upstreams(
+    stack: AsyncExitStack, live: LiveConfig, environ: Mapping[str, str], clock: Clock, bus: Bus, *, instance: str
+) -> Upstreams:
+    session = await stack.enter_async_context(new_session())
+    upstreams = Upstreams(
+        live.root, lambda name, config: Link(name, config, session, environ, instance=instance), clock, bus
+    )
+    stack.push_async_callback(upstreams.close)
+    live.on_change(upstreams.apply)
+    return upstreams
+
+
+def _edits(
+    stack: AsyncExitStack, live: LiveConfig, supervisor: Supervisor, store: SlotStore
+) -> tuple[CustomSlots, UpstreamTables]:
+    """What changes the configuration files on an operator's behalf."""
+    custom, tables = CustomSlots(live, supervisor, store), UpstreamTables(live, supervisor.apply)
+    stack.push_async_callback(custom.close)
+    stack.push_async_callback(tables.close)
+    return custom, tables
 
 
 async def _probe_session(stack: AsyncExitStack) -> ClientSession:

@@ -21,6 +21,8 @@ from hal0.paths import Paths
 from hal0.slots.custom import CustomSlots
 from hal0.slots.jobs import Jobs
 from hal0.slots.supervisor import Supervisor
+from hal0.upstreams.tables import UpstreamTables
+from hal0.upstreams.upstreams import Upstreams
 
 
 class Images(Protocol):
@@ -67,6 +69,8 @@ class Services:
     supervisor: Supervisor
     custom: CustomSlots
     dispatcher: Dispatcher
+    upstreams: Upstreams
+    upstream_tables: UpstreamTables
     registry: Registry
     jobs: Jobs
     bus: Bus

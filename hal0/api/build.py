@@ -9,9 +9,10 @@ from hal0.api import sse
 from hal0.api.access import Door
 from hal0.api.imagework import IMAGE_WORK, ImageWork
 from hal0.api.middleware import edge
-from hal0.api.openai import DISPATCHER
+from hal0.api.openai import DISPATCHER, MODEL_LIST
 from hal0.api.route import register
 from hal0.api.routes import ROUTES
+from hal0.dispatch.catalog import ModelList
 from hal0.services import SERVICES, Services
 
 
@@ -21,6 +22,7 @@ def build_app(services: Services, *, heartbeat_s: float = sse.HEARTBEAT_S) -> we
     app = web.Application(middlewares=[edge(door)])
     app[SERVICES] = services
     app[DISPATCHER] = services.dispatcher
+    app[MODEL_LIST] = ModelList()
     app[IMAGE_WORK] = ImageWork(services.images, services.jobs, services.bus)
     streams = app[sse.STREAMS] = sse.Streams(heartbeat_s=heartbeat_s)
     app.on_shutdown.append(streams.stop)

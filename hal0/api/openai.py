@@ -6,14 +6,16 @@ from aiohttp import web
 
 from hal0.api.middleware import PRINCIPAL_KEY, REQUEST_ID_KEY
 from hal0.api.route import Handler, Route
-from hal0.dispatch.catalog import find, models
+from hal0.dispatch.catalog import ModelList, find
 from hal0.dispatch.dispatcher import Dispatcher
 from hal0.dispatch.surface import SURFACE, PathRow
 from hal0.errors import Hal0Error
+from hal0.upstreams.link import VIA
 from hal0.vocab import Access
 from hal0.wire.openai import ModelsView, ModelView
 
 DISPATCHER: Final = web.AppKey("dispatcher", Dispatcher)
+MODEL_LIST: Final = web.AppKey("model_list", ModelList)
 
 
 def _dispatched(row: PathRow) -> Handler:
@@ -26,8 +28,10 @@ def _dispatched(row: PathRow) -> Handler:
 
 
 async def list_models(request: web.Request) -> web.StreamResponse:
-    view = models(request.app[DISPATCHER].table())
-    return web.Response(body=view.json_bytes(), content_type="application/json")
+    """Another hal0 that asks for its own list is told what is here, not what is elsewhere."""
+    table = request.app[DISPATCHER].table()
+    body = request.app[MODEL_LIST].json_bytes(table, here=VIA in request.headers)
+    return web.Response(body=body, content_type="application/json")
 
 
 async def get_model(request: web.Request) -> web.StreamResponse:

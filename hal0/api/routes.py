@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from hal0.api import events, images, jobs, models, openai, openapi, page, slots, system
+from hal0.api import events, images, jobs, models, openai, openapi, page, slots, system, upstreams
 from hal0.api.route import Handler, Route
 from hal0.vocab import Access
 from hal0.wire.base import NothingView, View
@@ -22,9 +22,19 @@ from hal0.wire.slots import (
     UnloadRequest,
 )
 from hal0.wire.system import HealthView, ImageRequest, ImagesView, ImageView, StatusView
+from hal0.wire.upstreams import (
+    UpstreamChange,
+    UpstreamGoneView,
+    UpstreamModelsView,
+    UpstreamRequest,
+    UpstreamsView,
+    UpstreamTestView,
+    UpstreamView,
+)
 
 _SLOT: Final = "/api/slots/{name}"
 _IMAGE: Final = "/api/images/{key}"
+_UPSTREAM: Final = "/api/upstreams/{name}"
 _WAIT: Final = ("wait", "timeout_s")
 
 
@@ -66,6 +76,14 @@ ROUTES: Final = (
     _show("/api/models", models.list_models, "List the models on disk.", EntriesView),
     _do("/api/models/scan", models.scan, "Look at the disk again.", NothingView, EntriesView),
     _do("/api/models/demo", models.write_demo, "Write the demo model.", NothingView, DemoView),
+    _show("/api/upstreams", upstreams.list_upstreams, "List the upstreams.", UpstreamsView),
+    _show(_UPSTREAM, upstreams.get_upstream, "Show one upstream.", UpstreamView),
+    _show(f"{_UPSTREAM}/models", upstreams.models, "What an upstream offers.", UpstreamModelsView),
+    _do("/api/upstreams", upstreams.add, "Add an upstream.", UpstreamRequest, UpstreamView),
+    Route("PATCH", _UPSTREAM, upstreams.change, Access.ADMIN, "Change an upstream.", UpstreamChange, UpstreamView),
+    Route("DELETE", _UPSTREAM, upstreams.delete, Access.ADMIN, "Delete an upstream.", response=UpstreamGoneView),
+    _do(f"{_UPSTREAM}/refresh", upstreams.refresh, "Ask for its models now.", NothingView, UpstreamView),
+    _do(f"{_UPSTREAM}/test", upstreams.test, "Find out whether it answers.", NothingView, UpstreamTestView),
     Route("GET", "/api/openapi.json", openapi.show, Access.READ, "This API, described."),
     Route("GET", "/", page.show, Access.OPEN, "A page that names the paths."),
     Route("GET", "/assets/{file}", page.asset, Access.OPEN, "What the page needs."),

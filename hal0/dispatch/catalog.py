@@ -1,10 +1,12 @@
-"""GET /v1/models out of the routing table: what the slots serve, then what is on disk besides."""
+"""GET /v1/models out of the routing table: what the slots serve, what is on disk besides, what upstreams list."""
 
 from typing import Final
 
 from hal0.dispatch.surface import ANSWERS
 from hal0.dispatch.table import Entry, Table, is_loaded
 from hal0.slots.handle import Serves, SlotSnapshot
+from hal0.upstreams.listing import Listed
+from hal0.upstreams.snapshot import UpstreamSnapshot
 from hal0.vocab import Capability
 from hal0.wire.openai import ModelsView, ModelView
 
@@ -23,15 +25,37 @@ _MODALITIES: Final = {
 }
 
 
-def models(table: Table) -> ModelsView:
-    """Every model once: a slot that has it up wins over one that would load it."""
+def models(table: Table, *, here: bool = False) -> ModelsView:
+    """Every model once: a slot that has it up wins over one that would load it, and both over an upstream.
+
+    `here` leaves the upstreams out: two hal0 that list each other's models must not list their own again.
+    """
     views: dict[str, ModelView] = {}
     for slot in sorted(table.slots.values(), key=lambda slot: (not slot.routable, not is_loaded(slot), slot.name)):
         for serves in slot.serves:
             views.setdefault(serves.model, _served(slot, serves, table.entries.get(serves.model)))
     for entry in table.entries.values():
         views.setdefault(entry.id, _on_disk(entry))
+    for upstream in () if here else sorted(table.upstreams.values(), key=lambda it: (-it.priority, it.name)):
+        for model in upstream.models or ():
+            views.setdefault(model.id, _elsewhere(upstream, model))
     return ModelsView(data=list(views.values()))
+
+
+class ModelList:
+    """The list as bytes, rendered once per table: upstreams may list thousands, and clients ask all the time."""
+
+    def __init__(self) -> None:
+        self._of: Table | None = None
+        self._bytes: dict[bool, bytes] = {}
+
+    def json_bytes(self, table: Table, *, here: bool) -> bytes:
+        if table is not self._of:
+            self._of = table
+            self._bytes.clear()
+        if here not in self._bytes:
+            self._bytes[here] = models(table, here=here).json_bytes()
+        return self._bytes[here]
 
 
 def find(table: Table, name: str) -> ModelView | None:
@@ -70,6 +94,19 @@ def _on_disk(entry: Entry) -> ModelView:
         capabilities=tuple(sorted(entry.capabilities)),
         context=entry.context_length,
     )
+
+
+def _elsewhere(upstream: UpstreamSnapshot, model: Listed) -> ModelView:
+    view = _view(
+        model.id,
+        created=model.created,
+        demo=False,
+        status="available" if upstream.up else "offline",
+        slot=None,
+        capabilities=tuple(sorted(model.capabilities)),
+        context=model.context_length,
+    )
+    return view.model_copy(update={"owned_by": upstream.name, "upstream": upstream.name})
 
 
 def _view(

@@ -1,19 +1,21 @@
 """Ties a request's way together: peek, resolve, gate, proxy, record."""
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from aiohttp import web
 
 from hal0.config.dispatch import DispatchConfig
+from hal0.dispatch.abroad import Abroad, Crossing
 from hal0.dispatch.body import Body, Spool
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.gate import Admitted, Gate, hold_header
 from hal0.dispatch.peek import Peek, read_json, refuse_early
 from hal0.dispatch.pool import Pool
 from hal0.dispatch.proxy import Outbound, Relay
-from hal0.dispatch.resolve import Ask, Decision, Refusal, resolve
+from hal0.dispatch.resolve import Ask, Decision, Outcome, Passage, Refusal, resolve, wants_lists
 from hal0.dispatch.serve import ServedExchange
 from hal0.dispatch.surface import PathRow
 from hal0.dispatch.table import Registry, Table, TableSource
@@ -23,6 +25,7 @@ from hal0.lib.clock import Clock
 from hal0.observe.decisions import Decisions
 from hal0.providers.base import Forward, InferRequest, Serve
 from hal0.slots.handle import Serving, SlotHandle, Slots, SlotSnapshot
+from hal0.upstreams.upstreams import Upstreams
 from hal0.vocab import OnClientGone, SlotName
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -33,12 +36,13 @@ _REMEMBERED: Final = 256  # decisions for the present table; clients ask for the
 
 
 class Dispatcher:
-    """Answers `/v1` requests from slots. `close()` when the server has stopped."""
+    """Answers `/v1` requests from slots and upstreams. `close()` when the server has stopped."""
 
     def __init__(
         self,
         slots: Slots,
         registry: Registry,
+        upstreams: Upstreams,
         decisions: Decisions,
         clock: Clock,
         config: DispatchConfig,
@@ -50,7 +54,9 @@ class Dispatcher:
         self._clock = clock
         self._time = asyncio.get_running_loop().time
         self._config = config
-        self._tables = TableSource(slots, registry)
+        self._tables = TableSource(slots, registry, upstreams)
+        self._upstreams = upstreams
+        self._abroad = Abroad(upstreams, self._time, between_bytes_s=config.between_bytes_timeout_s)
         self._gate = Gate(slots, clock, config)
         self._pool = Pool(connect_s=config.connect_timeout_s)
         self._spool = Spool(spool_dir)
@@ -106,18 +112,20 @@ class Dispatcher:
     ) -> web.StreamResponse:
         trace.asked_model, trace.stream = peek.model, peek.stream
         patience_s = hold_header(request.headers)
-        outcome = self.decide(row, peek.model)
+        outcome = await self._route(row, peek.model)
         trace.outcome = outcome
         if isinstance(outcome, Refusal):
             raise outcome.error
-        handle = self._slots.get(outcome.slot)
-        if handle is None:  # deleted since the table was built
-            raise Hal0Error("slot.not_found", f"cannot answer: slot {outcome.slot!r} is gone")
         keepalive_s = self._config.keepalive_s or None if row.keepalive and peek.stream else None
         down = Downstream(request, row.dialect, trace.request_id, self._clock, keepalive_s=keepalive_s)
-        down.headers["X-Hal0-Slot"] = outcome.slot
+        if outcome.slot is not None:
+            down.headers["X-Hal0-Slot"] = outcome.slot
         down.headers["X-Hal0-Rule"] = outcome.rule.value
         try:
+            if isinstance(outcome, Passage):
+                crossing = Crossing(request, row.path, _query(request), body, trace, outcome, down)
+                return await self._abroad.send(crossing)
+            handle = self._handle(outcome.slot)
             admitted = self._gate.straight(handle)
             if admitted is None:
                 hold_s = self._hold_s(handle, peek, patience_s)
@@ -135,6 +143,12 @@ class Dispatcher:
         finally:
             down.close()
             trace.bytes_out = down.bytes_out
+
+    def _handle(self, slot: SlotName) -> SlotHandle:
+        handle = self._slots.get(slot)
+        if handle is None:  # deleted since the table was built
+            raise Hal0Error("slot.not_found", f"cannot answer: slot {slot!r} is gone")
+        return handle
 
     def _hold_s(self, handle: SlotHandle, peek: Peek, asked_s: float | None) -> float:
         """The client's wish, else the slot's, else the server's."""
@@ -196,7 +210,14 @@ class Dispatcher:
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
 
-    def decide(self, row: PathRow, model: str | None) -> Decision | Refusal:
+    async def _route(self, row: PathRow, model: str | None) -> Outcome:
+        """As `decide`; where the model lists that nobody knows yet could change it, they are asked for first."""
+        outcome = self.decide(row, model)
+        if not wants_lists(model, outcome, self._tables.current()):
+            return outcome
+        return self._resolved(row, model, await self._upstreams.prefetch())
+
+    def decide(self, row: PathRow, model: str | None) -> Outcome:
         """Where a request with this path and model goes now; asks nobody and changes nothing."""
         table = self._tables.current()
         if table is not self._decided_by:
@@ -205,12 +226,16 @@ class Dispatcher:
         known = self._decided.get((row.path, model))
         if known is not None:
             return known
-        ask = Ask(row, model, None if model is None else self._registry.fold(model))
-        outcome = resolve(ask, table, self._in_flight, strict=self._config.strict_models)
+        outcome = self._resolved(row, model)
         # With one candidate nothing that changes with every request has a say.
         if isinstance(outcome, Decision) and len(outcome.candidates) == 1 and len(self._decided) < _REMEMBERED:
             self._decided[row.path, model] = outcome
         return outcome
+
+    def _resolved(self, row: PathRow, model: str | None, fetched: Collection[str] = ()) -> Outcome:
+        ask = Ask(row, model, None if model is None else self._registry.fold(model))
+        strict = self._config.strict_models
+        return resolve(ask, self._tables.current(), self._in_flight, strict=strict, fetched=fetched)
 
     def _in_flight(self, slot: SlotName) -> int:
         handle = self._slots.get(slot)

@@ -6,7 +6,7 @@ from typing import Final
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 # Meant for one connection only (RFC 9110 7.6.1), plus what each side states anew about its own connection.
-_HOP_BY_HOP: Final = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -20,7 +20,7 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 # The client's credentials and origin are for hal0 alone; the rest is written anew for the slot.
-_NEVER_TO_A_SLOT: Final = _HOP_BY_HOP | {
+_NEVER_TO_A_SLOT: Final = HOP_BY_HOP | {
     b"authorization",
     b"cookie",
     b"x-api-key",
@@ -33,7 +33,7 @@ _NEVER_TO_A_SLOT: Final = _HOP_BY_HOP | {
 # The same where hal0 has to read the answer, uncompressed.
 _NEVER_TO_A_READ_SLOT: Final = _NEVER_TO_A_SLOT | {b"accept-encoding"}
 # hal0 says these anew: the length of what it sends, and when.
-_NEVER_TO_A_CLIENT: Final = _HOP_BY_HOP | {b"content-length", b"date"}
+_NEVER_TO_A_CLIENT: Final = HOP_BY_HOP | {b"content-length", b"date"}
 # Which web pages may call is hal0's decision (access.cors_origins), never an engine's default of "everyone".
 _CORS: Final = b"access-control-"
 
@@ -50,7 +50,7 @@ def get(headers: RawHeaders, name: bytes) -> bytes | None:
     return None
 
 
-def _passing(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+def passing(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
     """The headers, in order and as spelled, without `dropped` and what their Connection header names."""
     named = get(headers, b"connection")
     if named is not None:
@@ -68,8 +68,8 @@ def request_head(
     """
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [b"POST %b HTTP/1.1\r\nHost: %b" % (target, shown.encode())]
-    passing = _passing(client, _NEVER_TO_A_READ_SLOT if identity else _NEVER_TO_A_SLOT)
-    lines += [b"%b: %b" % header for header in passing]
+    kept = passing(client, _NEVER_TO_A_READ_SLOT if identity else _NEVER_TO_A_SLOT)
+    lines += [b"%b: %b" % header for header in kept]
     if identity:
         lines.append(b"Accept-Encoding: identity")
     if secret:
@@ -81,8 +81,8 @@ def request_head(
 def answer_head(status: int, reason: str, slot: RawHeaders, own: Mapping[str, str], length: int | None) -> bytes:
     """The status line and headers for a client: the slot's but hop-by-hop ones and its CORS, then hal0's own."""
     lines = [b"HTTP/1.1 %d %b" % (status, reason.encode("latin-1", "replace"))]
-    passing = _passing(slot, _NEVER_TO_A_CLIENT)
-    lines += [b"%b: %b" % header for header in passing if not header[0].lower().startswith(_CORS)]
+    kept = passing(slot, _NEVER_TO_A_CLIENT)
+    lines += [b"%b: %b" % header for header in kept if not header[0].lower().startswith(_CORS)]
     if length is not None and status not in _BODILESS:
         lines.append(b"Content-Length: %d" % length)
     ours = "".join([f"{name}: {value}\r\n" for name, value in own.items()])

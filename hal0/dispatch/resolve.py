@@ -1,17 +1,22 @@
-"""Which slot answers a request: the rules in order, first hit wins, every rule tried leaves the fact that decided it.
+"""Who answers a request: the rules in order, first hit wins, every rule tried leaves the fact that decided it.
 
-Pure: the same ask, table and in-flight figures give the same outcome, which is exactly one Decision or Refusal.
+Pure: the same ask, table and in-flight figures give the same outcome, which is exactly one Decision (a slot answers),
+Passage (an upstream does) or Refusal. Asking cold upstreams for their lists is not pure, and so not done here: who
+finds `wants_lists` asks them, then resolves again with the names of those that answered.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from heapq import nsmallest
 from typing import Final, NamedTuple
 
+from hal0.config.upstreams import UpstreamKind
 from hal0.dispatch.surface import PathRow, answers
 from hal0.dispatch.table import PRIMARY, Busy, Table
 from hal0.errors import Hal0Error
 from hal0.slots.handle import SlotSnapshot
+from hal0.upstreams.snapshot import Hop
 from hal0.vocab import Capability, Rule, SlotName
 
 # Rule 5: which slots answer for a capability, in order of preference; everything else is the chat slot's.
@@ -22,6 +27,10 @@ _SLOTS_FOR: Final = {
     Capability.STT: (SlotName("stt"),),
     Capability.IMAGE: (SlotName("img"),),
 }
+# What the kinds speak besides everything. Anthropic's API is its own: nothing is translated into it.
+_SPOKEN: Final = {UpstreamKind.ANTHROPIC: frozenset({"/messages", "/messages/count_tokens"})}
+# "Did you mean" looks at so many of the ids that upstreams list, those nearest in length: comparing is not cheap.
+_COMPARED: Final = 256
 
 
 class Ask(NamedTuple):
@@ -47,64 +56,101 @@ class Decision:
     rule: Rule
     model: str | None
     tried: tuple[Tried, ...]
-    candidates: tuple[SlotName, ...]
+    candidates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """The request goes to one of these upstreams: which one is chance, by priority and weight, when it is sent.
+
+    `model` is the id as it was asked for, None when a slot stands for the upstream and the request names no model;
+    `slot` is that slot.
+    """
+
+    hops: tuple[Hop, ...]
+    rule: Rule
+    model: str | None
+    tried: tuple[Tried, ...]
+    candidates: tuple[str, ...]
+    slot: SlotName | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     error: Hal0Error
     tried: tuple[Tried, ...]
-    candidates: tuple[SlotName, ...] = ()
+    candidates: tuple[str, ...] = ()
+
+
+Outcome = Decision | Passage | Refusal
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
-    """A rule's answer: the slots it offers (none: it does not apply) and why."""
+class _Offer:
+    """A rule's answer: the slots or the upstreams it offers (none: it does not apply) and why."""
 
     slots: tuple[SlotName, ...]
     fact: str
     by_model: bool = False  # the slots were chosen for the model id, so only its entries count
+    hops: tuple[Hop, ...] = ()
 
 
-_RuleFn = Callable[[Ask, Table], _Outcome]
+_RuleFn = Callable[[Ask, Table, Collection[str]], _Offer]
 
 
-def _address(ask: Ask, table: Table) -> _Outcome:
+def _address(ask: Ask, table: Table, _fetched: Collection[str]) -> _Offer:
     slot = table.addresses.get(ask.asked or "")
     if slot is None:
-        return _Outcome((), "no model is named" if ask.asked is None else f"no slot is called {ask.asked!r}")
-    return _Outcome((slot,), f"{ask.asked!r} means the slot {slot!r}")
+        return _Offer((), "no model is named" if ask.asked is None else f"no slot is called {ask.asked!r}")
+    return _Offer((slot,), f"{ask.asked!r} means the slot {slot!r}")
 
 
-def _preemption(ask: Ask, table: Table) -> _Outcome:
+def _preemption(ask: Ask, table: Table, _fetched: Collection[str]) -> _Offer:
     slots = table.loaded.get(ask.model or "", ())
     if slots:
-        return _Outcome(slots, f"{ask.model!r} is loaded in {_listed(slots)}", by_model=True)
-    return _Outcome((), _unnamed(ask) or f"no loaded slot serves {ask.model!r}")
+        return _Offer(slots, f"{ask.model!r} is loaded in {_listed(slots)}", by_model=True)
+    return _Offer((), _unnamed(ask) or f"no loaded slot serves {ask.model!r}")
 
 
-def _registry(ask: Ask, table: Table) -> _Outcome:
+def _registry(ask: Ask, table: Table, _fetched: Collection[str]) -> _Offer:
     slots = table.bound.get(ask.model or "", ())
     if slots:
-        return _Outcome(slots, f"{ask.model!r} is the model of {_listed(slots)}", by_model=True)
+        return _Offer(slots, f"{ask.model!r} is the model of {_listed(slots)}", by_model=True)
     if ask.model in table.entries:
-        return _Outcome((), f"{ask.model!r} is on disk, but no slot has it as its model")
-    return _Outcome((), _unnamed(ask) or f"{ask.model!r} is not on disk")
+        return _Offer((), f"{ask.model!r} is on disk, but no slot has it as its model")
+    return _Offer((), _unnamed(ask) or f"{ask.model!r} is not on disk")
 
 
-def _passthrough(ask: Ask, table: Table) -> _Outcome:
-    return _Outcome((), _unnamed(ask) or "skipped: no upstreams are configured")
+def _passthrough(ask: Ask, table: Table, fetched: Collection[str]) -> _Offer:
+    """By the lists that were there when the request came; upstreams' ids are their own words, and not folded."""
+    if not table.upstreams:
+        return _Offer((), _unnamed(ask) or "skipped: no upstreams are configured")
+    hops = tuple(hop for hop in table.listed.get(ask.asked or "", ()) if hop.upstream not in fetched)
+    if hops:
+        return _Offer((), f"{ask.asked!r} is listed by {_named(hops)}", hops=hops)
+    return _Offer((), _unnamed(ask) or f"no upstream is known to list {ask.asked!r}")
 
 
-_prefetch: _RuleFn = _passthrough
+def _prefetch(ask: Ask, table: Table, fetched: Collection[str]) -> _Offer:
+    """By the lists that were fetched for this request."""
+    if ask.asked is None or not table.upstreams:
+        return _passthrough(ask, table, fetched)
+    hops = tuple(hop for hop in table.listed.get(ask.asked, ()) if hop.upstream in fetched)
+    if hops:
+        return _Offer((), f"asked for their models now: {ask.asked!r} is listed by {_named(hops)}", hops=hops)
+    if fetched:
+        return _Offer((), f"asked for their models now: {_listed(sorted(fetched))} without {ask.asked!r}")
+    if table.cold:
+        return _Offer((), f"nobody knows what {_listed(table.cold)} would list")
+    return _Offer((), "skipped: every upstream's list is known, or could not be had")
 
 
-def _capability(ask: Ask, table: Table) -> _Outcome:
+def _capability(ask: Ask, table: Table, _fetched: Collection[str]) -> _Offer:
     needed = ask.path.capability
     for name in _SLOTS_FOR.get(needed, (PRIMARY,)):
         if name in table.slots:
-            return _Outcome((name,), f"{ask.path.path} needs {needed}, which is the slot {name!r}")
-    return _Outcome((), f"no slot is there for {needed}")
+            return _Offer((name,), f"{ask.path.path} needs {needed}, which is the slot {name!r}")
+    return _Offer((), f"no slot is there for {needed}")
 
 
 _RULES: Final[tuple[tuple[Rule, _RuleFn], ...]] = (
@@ -117,39 +163,79 @@ _RULES: Final[tuple[tuple[Rule, _RuleFn], ...]] = (
 )
 
 
-def resolve(ask: Ask, table: Table, busy: Busy, *, strict: bool) -> Decision | Refusal:
-    """Try the rules in order; `strict` ends before the last one, which guesses."""
+def resolve(ask: Ask, table: Table, busy: Busy, *, strict: bool, fetched: Collection[str] = ()) -> Outcome:
+    """Try the rules in order; `strict` ends before the last one, which guesses.
+
+    `fetched` names the upstreams whose lists were asked for on behalf of this request.
+    """
     tried: list[Tried] = []
     for rule, attempt in _RULES:
         if rule is Rule.CAPABILITY and strict:
             tried.append(Tried(rule, hit=False, fact="skipped: dispatch.strict_models is on"))
             break
-        outcome = attempt(ask, table)
-        tried.append(Tried(rule, hit=bool(outcome.slots), fact=outcome.fact))
-        if outcome.slots:
-            return _choose(ask, table, busy, rule, outcome, tuple(tried))
+        offer = attempt(ask, table, fetched)
+        hit = bool(offer.slots or offer.hops)
+        tried.append(Tried(rule, hit=hit, fact=offer.fact))
+        if hit:
+            facts = tuple(tried)
+            return (
+                _pass(ask, table, rule, offer.hops, facts)
+                if offer.hops
+                else _choose(ask, table, busy, rule, offer, facts)
+            )
     return Refusal(_no_route(ask, table), tuple(tried))
 
 
-def _choose(
-    ask: Ask, table: Table, busy: Busy, rule: Rule, outcome: _Outcome, tried: tuple[Tried, ...]
-) -> Decision | Refusal:
+def wants_lists(asked: str | None, outcome: Outcome, table: Table) -> bool:
+    """Whether lists that nobody knows yet could change this outcome."""
+    return bool(table.cold) and asked is not None and any(tried.rule is Rule.PREFETCH for tried in outcome.tried)
+
+
+def _choose(ask: Ask, table: Table, busy: Busy, rule: Rule, offer: _Offer, tried: tuple[Tried, ...]) -> Outcome:
     """The best of the offered slots that can do the path; a slot without any model is left to the gate."""
-    wanted = ask.model if outcome.by_model else None
-    offered = [table.slots[name] for name in outcome.slots]
+    wanted = ask.model if offer.by_model else None
+    offered = [table.slots[name] for name in offer.slots]
     able = [slot for slot in offered if not slot.serves or _model_for(slot, ask.path.capability, wanted) is not None]
     if not able:
-        return Refusal(_mismatch(ask, offered[0]), tried, outcome.slots)
+        return Refusal(_mismatch(ask, offered[0]), tried, offer.slots)
     best = able[0]
     if len(able) > 1:
         best = min(able, key=lambda slot: (not slot.routable, busy(slot.name), -slot.priority, slot.name))
+    if best.name in table.fronts:
+        return _pass(ask, table, rule, (table.fronts[best.name],), tried, best.name)
     return Decision(
         slot=best.name,
         rule=rule,
         model=_model_for(best, ask.path.capability, wanted),
         tried=tried,
-        candidates=outcome.slots,
+        candidates=offer.slots,
     )
+
+
+def _pass(
+    ask: Ask,
+    table: Table,
+    rule: Rule,
+    hops: tuple[Hop, ...],
+    tried: tuple[Tried, ...],
+    slot: SlotName | None = None,
+) -> Passage | Refusal:
+    """Those of the upstreams that speak the path, and can do it as far as they have said."""
+    names = tuple(hop.upstream for hop in hops)
+    able = tuple(hop for hop in hops if _speaks(hop, ask, table))
+    if not able:
+        return Refusal(_not_spoken(ask, hops[0], table), tried, names)
+    return Passage(able, rule, ask.asked, tried, names, slot)
+
+
+def _speaks(hop: Hop, ask: Ask, table: Table) -> bool:
+    upstream = table.upstreams.get(hop.upstream)
+    if upstream is None:  # switched off or gone: that is what the client is to be told
+        return True
+    if upstream.kind in _SPOKEN and ask.path.path not in _SPOKEN[upstream.kind]:
+        return False
+    said = upstream.capabilities(hop.model)
+    return not said or any(answers(capability, ask.path.capability) for capability in said)
 
 
 def _model_for(slot: SlotSnapshot, needed: Capability, wanted: str | None) -> str | None:
@@ -170,10 +256,24 @@ def _mismatch(ask: Ask, slot: SlotSnapshot) -> Hal0Error:
     )
 
 
+def _not_spoken(ask: Ask, hop: Hop, table: Table) -> Hal0Error:
+    upstream = table.upstreams[hop.upstream]
+    spoken = _SPOKEN.get(upstream.kind)
+    can = sorted(spoken) if spoken else sorted(upstream.capabilities(hop.model))
+    return Hal0Error(
+        "dispatch.capability_mismatch",
+        f"cannot answer {ask.path.path} with {hop.model!r} of upstream {hop.upstream!r}: it does {', '.join(can)}",
+        param="model",
+        details={"upstream": hop.upstream, "needs": ask.path.capability, "serves": can},
+    )
+
+
 def _no_route(ask: Ask, table: Table) -> Hal0Error:
     if ask.asked is None:
         return Hal0Error("request.missing_model", "cannot choose a slot: the request names no model", param="model")
-    known = sorted({*table.addresses, *table.bound, *table.entries})
+    length = len(ask.asked)
+    abroad = nsmallest(_COMPARED, table.listed, key=lambda name: abs(len(name) - length))
+    known = sorted({*table.addresses, *table.bound, *table.entries, *abroad})
     close = get_close_matches(ask.asked, known, n=3)
     message = f"cannot find anything that serves {ask.asked!r}"
     if close:
@@ -185,5 +285,9 @@ def _unnamed(ask: Ask) -> str | None:
     return "no model is named" if ask.model is None else None
 
 
-def _listed(slots: Sequence[SlotName]) -> str:
-    return ", ".join(repr(str(name)) for name in slots)
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(str(name)) for name in names)
+
+
+def _named(hops: Sequence[Hop]) -> str:
+    return _listed([hop.upstream for hop in hops])

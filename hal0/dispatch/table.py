@@ -1,10 +1,12 @@
-"""The routing table: slots and models as they are now, indexed the way `resolve` asks."""
+"""The routing table: slots, models and upstreams as they are now, indexed the way `resolve` asks."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from hal0.slots.handle import Slots, SlotSnapshot
+from hal0.upstreams.snapshot import Hop, KnownUpstreams, UpstreamSnapshot
 from hal0.vocab import Capability, Phase, SlotName, Want
 
 PRIMARY: Final = SlotName("primary")
@@ -46,7 +48,8 @@ class Registry(Protocol):
 class Table:
     """`addresses`: word -> slot. `loaded`, `bound`: model id -> the slots that have it up, or would load it.
 
-    `entries`: model id -> what is on disk.
+    `entries`: model id -> what is on disk. `listed`: model id -> the upstreams that list it, and its name there.
+    `cold`: the upstreams whose lists nobody knows yet. `fronts`: the slots that stand for a model of an upstream.
     """
 
     slots: Mapping[SlotName, SlotSnapshot]
@@ -54,6 +57,10 @@ class Table:
     loaded: Mapping[str, tuple[SlotName, ...]]
     bound: Mapping[str, tuple[SlotName, ...]]
     entries: Mapping[str, Entry]
+    upstreams: Mapping[str, UpstreamSnapshot]
+    listed: Mapping[str, tuple[Hop, ...]]
+    cold: tuple[str, ...]
+    fronts: Mapping[SlotName, Hop]
 
 
 def is_loaded(slot: SlotSnapshot) -> bool:
@@ -61,15 +68,25 @@ def is_loaded(slot: SlotSnapshot) -> bool:
     return slot.routable or (slot.want is Want.LOADED and slot.phase not in (Phase.OFFLINE, Phase.ERROR))
 
 
-def build(slots: Iterable[SlotSnapshot], entries: Iterable[Entry] = ()) -> Table:
-    """The table for these slots and these models on disk."""
+def build(
+    slots: Iterable[SlotSnapshot],
+    entries: Iterable[Entry] = (),
+    upstreams: Collection[UpstreamSnapshot] = (),
+    fronts: Mapping[str, Hop] = MappingProxyType({}),
+) -> Table:
+    """The table for these slots, these models on disk, these upstreams and the slots that stand for them."""
     by_name = {slot.name: slot for slot in slots}
+    standing = {name: fronts[name] for name in by_name if name in fronts}
     return Table(
         slots=by_name,
         addresses=_addresses(by_name.values()),
-        loaded=_by_model(slot for slot in by_name.values() if is_loaded(slot)),
-        bound=_by_model(by_name.values()),
+        loaded=_by_model((slot for slot in by_name.values() if is_loaded(slot)), standing),
+        bound=_by_model(by_name.values(), standing),
         entries={entry.id: entry for entry in entries},
+        upstreams={upstream.name: upstream for upstream in upstreams},
+        listed=_listed(upstreams),
+        cold=tuple(upstream.name for upstream in upstreams if upstream.models is None),
+        fronts=standing,
     )
 
 
@@ -84,28 +101,41 @@ def _addresses(slots: Collection[SlotSnapshot]) -> dict[str, SlotName]:
     return addresses
 
 
-def _by_model(slots: Iterable[SlotSnapshot]) -> dict[str, tuple[SlotName, ...]]:
+def _by_model(slots: Iterable[SlotSnapshot], fronts: Mapping[SlotName, Hop]) -> dict[str, tuple[SlotName, ...]]:
     found: dict[str, list[SlotName]] = {}
     for slot in slots:
+        if slot.name in fronts:  # it has no container; its model is found in its upstream's list
+            continue
         for model in dict.fromkeys(serves.model for serves in slot.serves):
             found.setdefault(model, []).append(slot.name)
     return {model: tuple(names) for model, names in found.items()}
 
 
-class TableSource:
-    """Builds the table anew only when slots or registry say that something changed."""
+def _listed(upstreams: Iterable[UpstreamSnapshot]) -> dict[str, tuple[Hop, ...]]:
+    found: dict[str, list[Hop]] = {}
+    for upstream in upstreams:
+        for model in upstream.models or ():
+            found.setdefault(model.id, []).append(upstream.hop(model.theirs))
+    return {model: tuple(hops) for model, hops in found.items()}
 
-    def __init__(self, slots: Slots, registry: Registry) -> None:
+
+class TableSource:
+    """Builds the table anew only when slots, registry or upstreams say that something changed."""
+
+    def __init__(self, slots: Slots, registry: Registry, upstreams: KnownUpstreams) -> None:
         self._slots = slots
         self._registry = registry
-        self._versions: tuple[int, int] | None = None
+        self._upstreams = upstreams
+        self._versions: tuple[int, int, int] | None = None
         self._table = build(())
 
     def current(self) -> Table:
-        versions = (self._slots.version, self._registry.version)
+        versions = (self._slots.version, self._registry.version, self._upstreams.version)
         if versions != self._versions:
             snapshots = [handle.snapshot() for handle in self._slots.all()]
-            self._table = build(snapshots, self._registry.entries())
+            self._table = build(
+                snapshots, self._registry.entries(), self._upstreams.snapshots(), self._upstreams.fronts()
+            )
             self._versions = versions
         return self._table
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from hal0.dispatch.resolve import Decision, Refusal
+from hal0.dispatch.resolve import Decision, Outcome, Refusal
 from hal0.dispatch.usage import Meter, Usage
 from hal0.errors import Hal0Error
 from hal0.observe.decisions import DecisionRecord
@@ -20,7 +20,8 @@ class Trace:
     key_id: str | None = None
     asked_model: str | None = None
     stream: bool = False
-    outcome: Decision | Refusal | None = None
+    outcome: Outcome | None = None
+    upstream: str | None = None  # the one that was asked last
     status: int = 0
     code: str | None = None
     queue_position: int | None = None  # in its slot's line when it first had to wait, 1 = next
@@ -45,7 +46,7 @@ class Trace:
         return (self.sent_at - self.read_at - held + now - self.head_at) * 1000
 
     def record(self, now: float) -> DecisionRecord:
-        decision = self.outcome if isinstance(self.outcome, Decision) else None
+        decision = None if isinstance(self.outcome, Refusal) else self.outcome
         usage = self.meter.usage() if self.status == 200 else Usage()
         return DecisionRecord(
             request_id=self.request_id,
@@ -54,7 +55,7 @@ class Trace:
             method=self.method,
             path=self.path,
             asked_model=self.asked_model,
-            target=decision.slot if decision else None,
+            target=decision.slot if isinstance(decision, Decision) else self.upstream,
             model=decision.model if decision else None,
             rule=decision.rule if decision else None,
             tried=self.outcome.tried if self.outcome else (),

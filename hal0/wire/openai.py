@@ -15,6 +15,7 @@ class ModelView(View):
     owned_by: str
     status: str  # loaded, loading, available, offline
     slot: str | None = None
+    upstream: str | None = None  # where it really is, when it is not here
     capabilities: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
     demo: bool = False

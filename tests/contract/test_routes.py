@@ -48,6 +48,14 @@ POST /api/images/{key}/verify
 GET /api/models
 POST /api/models/scan
 POST /api/models/demo
+GET /api/upstreams
+GET /api/upstreams/{name}
+GET /api/upstreams/{name}/models
+POST /api/upstreams
+PATCH /api/upstreams/{name}
+DELETE /api/upstreams/{name}
+POST /api/upstreams/{name}/refresh
+POST /api/upstreams/{name}/test
 GET /api/openapi.json
 GET /v1/models
 POST /v1/chat/completions

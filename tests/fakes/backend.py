@@ -132,6 +132,8 @@ class Backend:
         self.seen: list[Seen] = []
         self.connections = 0
         self.behaviours: dict[str, Behaviour] = {}
+        self.lists = ["fake"]  # what GET /models answers, unless `listing` answers it
+        self.listing: Behaviour | None = None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._arrived = asyncio.Event()
@@ -196,7 +198,12 @@ class Backend:
                 task.cancel()
             await asyncio.gather(work, watch, return_exceptions=True)
 
+    async def _list(self, talk: Talk) -> None:
+        await talk.json({"object": "list", "data": [{"id": model, "object": "model"} for model in self.lists]})
+
     def _behaviour(self, seen: Seen) -> Behaviour:
+        if seen.line.startswith("GET ") and "/models" in seen.line:
+            return self.listing or self._list
         with suppress(ValueError):
             value = jsonio.loads(seen.body)
             if isinstance(value, dict):

@@ -1,24 +1,30 @@
 """The `/v1` edge alone, over real sockets: hal0's own runner, fake slots, a fake engine."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
 from hal0.api.middleware import Principal, edge
-from hal0.api.openai import DISPATCHER, ROUTES
+from hal0.api.openai import DISPATCHER, MODEL_LIST, ROUTES
 from hal0.api.route import register
 from hal0.api.runner import serving
 from hal0.config.dispatch import DispatchConfig
+from hal0.config.root import RootConfig
+from hal0.dispatch.catalog import ModelList
 from hal0.dispatch.dispatcher import Dispatcher
+from hal0.events.bus import Bus
 from hal0.lib.clock import SystemClock
 from hal0.observe.decisions import Decisions
 from hal0.providers.base import Endpoint
 from hal0.slots.handle import Serves
+from hal0.upstreams.link import Link, new_session
+from hal0.upstreams.upstreams import Upstreams
 from hal0.vocab import Access, Capability
 from tests.fakes.backend import SECRET, Backend
 from tests.fakes.backend import running as backend_running
@@ -33,6 +39,7 @@ class World:
     slots: FakeSlots
     decisions: Decisions
     dispatcher: Dispatcher
+    upstreams: Upstreams
     port: int
     http: aiohttp.ClientSession
 
@@ -56,26 +63,42 @@ async def everyone(_request: web.Request, _access: Access) -> Principal:
 def build_app(dispatcher: Dispatcher) -> web.Application:
     app = web.Application(middlewares=[edge(everyone)])
     app[DISPATCHER] = dispatcher
+    app[MODEL_LIST] = ModelList()
     register(app, ROUTES)
     return app
 
 
 @asynccontextmanager
-async def world(tmp_path: Path, *, loaded: bool = True, **config: Any) -> AsyncIterator[World]:
-    """A `primary` chat slot and an `embed` slot, both served by one fake engine."""
-    async with backend_running() as backend:
+async def world(
+    tmp_path: Path,
+    *,
+    loaded: bool = True,
+    root: Mapping[str, Any] = MappingProxyType({}),
+    environ: Mapping[str, str] = MappingProxyType({}),
+    instance: str = "here",
+    **config: Any,
+) -> AsyncIterator[World]:
+    """A `primary` chat slot and an `embed` slot, both served by one fake engine; upstreams as `root` has them."""
+    async with backend_running() as backend, new_session() as session:
         endpoint = Endpoint(backend.host, backend.port, SECRET)
         state = {**READY, "endpoint": endpoint} if loaded else {}
         slots = FakeSlots(
             snapshot("primary", **state),
             snapshot("embed", **state, model="fake-embed", serves=(Serves("fake-embed", Capability.EMBED),)),
         )
-        decisions = Decisions()
+        decisions, clock = Decisions(), SystemClock()
+        upstreams = Upstreams(
+            RootConfig.model_validate(root),
+            lambda name, table: Link(name, table, session, environ, instance=instance),
+            clock,
+            Bus(list),
+        )
         dispatcher = Dispatcher(
             slots,
             FakeRegistry(FakeEntry("on-disk")),
+            upstreams,
             decisions,
-            SystemClock(),
+            clock,
             DispatchConfig(**config),
             tmp_path / "spool",
         )
@@ -84,6 +107,7 @@ async def world(tmp_path: Path, *, loaded: bool = True, **config: Any) -> AsyncI
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
         ):
             try:
-                yield World(backend, slots, decisions, dispatcher, port, http)
+                yield World(backend, slots, decisions, dispatcher, upstreams, port, http)
             finally:
                 await dispatcher.close()
+                await upstreams.close()

@@ -26,6 +26,9 @@ from hal0.observe.decisions import Decisions
 from hal0.paths import Paths
 from hal0.services import About, Services
 from hal0.slots.custom import CustomSlots
+from hal0.upstreams.link import Link, new_session
+from hal0.upstreams.tables import UpstreamTables
+from hal0.upstreams.upstreams import Upstreams
 from hal0.vocab import Device
 from tests.factories import INSTANCE
 from tests.fakes.engine import FakeEngine
@@ -111,10 +114,18 @@ async def operator(
     world = await asyncio.to_thread(World, folder, ports[:19], engine or FakeEngine(), models)  # type: ignore[arg-type]
     slots: dict[str, Any] = {"primary": {} if empty else {"model": "one"}}
     live = await asyncio.to_thread(_live, paths, {**(config or {}), "slots": slots})
-    async with world.hal0(**slots) as running:
+    async with new_session() as session, world.hal0(**slots) as running:
         custom = CustomSlots(live, running.supervisor, running.tools.store)
         checks: list[Check] = [Check("podman", CheckState.OK, "podman 4.3.1 answers")]
-        services = change(_services(running, models, paths, live, checks, custom))
+        upstreams = Upstreams(
+            live.root,
+            lambda name, table: Link(name, table, session, {}, instance=INSTANCE),
+            running.tools.clock,
+            running.supervisor._bus,
+        )
+        live.on_change(upstreams.apply)
+        tables = UpstreamTables(live, running.supervisor.apply)
+        services = change(_services(running, models, paths, live, checks, custom, upstreams, tables))
         async with (
             serving(
                 build_app(services, heartbeat_s=heartbeat_s),
@@ -127,6 +138,8 @@ async def operator(
         ):
             yield Operator(running, services, port, services.about.socket, api, tcp, checks)
         await custom.close()
+        await tables.close()
+        await upstreams.close()
         await services.dispatcher.close()
 
 
@@ -138,7 +151,14 @@ def _live(paths: Paths, config: dict[str, Any]) -> LiveConfig:
 
 
 def _services(
-    running: Running, models: Registry, paths: Paths, live: LiveConfig, checks: list[Check], custom: CustomSlots
+    running: Running,
+    models: Registry,
+    paths: Paths,
+    live: LiveConfig,
+    checks: list[Check],
+    custom: CustomSlots,
+    upstreams: Upstreams,
+    tables: UpstreamTables,
 ) -> Services:
     tools, supervisor = running.tools, running.supervisor
     clock = tools.clock
@@ -157,7 +177,9 @@ def _services(
         clock=clock,
         supervisor=supervisor,
         custom=custom,
-        dispatcher=Dispatcher(supervisor, models, Decisions(), clock, live.root.dispatch, paths.spool_dir),
+        dispatcher=Dispatcher(supervisor, models, upstreams, Decisions(), clock, live.root.dispatch, paths.spool_dir),
+        upstreams=upstreams,
+        upstream_tables=tables,
         registry=models,
         jobs=tools.jobs,
         bus=supervisor._bus,

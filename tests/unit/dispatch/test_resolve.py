@@ -4,13 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hal0.dispatch.resolve import Ask, Decision, Refusal, resolve
+from hal0.dispatch.resolve import Ask, Decision, Outcome, Refusal, resolve
 from hal0.dispatch.surface import PathRow
 from hal0.dispatch.table import TableSource, build
 from hal0.providers.base import Endpoint
 from hal0.slots.handle import Serves, SlotSnapshot
+from hal0.upstreams.snapshot import Hop
 from hal0.vocab import Capability, Rule, SlotName
 from tests.fakes.slots import LOADING, READY, FakeEntry, FakeRegistry, FakeSlots, snapshot
+from tests.fakes.upstreams import FakeUpstreams, upstream
 
 UP = {**READY, "endpoint": Endpoint("127.0.0.1", 20000, "s")}
 ROWS = {capability: PathRow(f"/{capability}", capability, "") for capability in Capability}
@@ -37,7 +39,7 @@ def ask(model: str | None, capability: Capability = Capability.CHAT) -> Ask:
     return Ask(ROWS[capability], model, model and model.lower())
 
 
-def outcome(model: str | None, capability: Capability = Capability.CHAT, *, strict: bool = False) -> Decision | Refusal:
+def outcome(model: str | None, capability: Capability = Capability.CHAT, *, strict: bool = False) -> Outcome:
     return resolve(ask(model, capability), TABLE, lambda _slot: 0, strict=strict)
 
 
@@ -139,16 +141,22 @@ def test_every_request_has_exactly_one_outcome_and_always_the_same(
         assert first.slot in TABLE.slots
         assert sum(tried.hit for tried in first.tried) == 1
     else:
+        assert isinstance(first, Refusal)
         assert isinstance(second, Refusal)
         assert first.error.code == second.error.code
 
 
 def test_the_table_is_built_again_only_after_a_change() -> None:
     slots = FakeSlots(slot("primary", "a"))
-    source = TableSource(slots, FakeRegistry())
+    upstreams = FakeUpstreams()
+    source = TableSource(slots, FakeRegistry(), upstreams)
     before = source.current()
     assert source.current() is before
     slots["primary"].count(1)
     assert source.current() is before
     slots["primary"].become(**UP)
     assert source.current() is not before
+    before = source.current()
+    upstreams.become(upstream("far", "m"))
+    assert source.current() is not before
+    assert source.current().listed == {"m": (Hop("far", "m"),)}

@@ -1,0 +1,164 @@
+"""Several upstreams, over real sockets: who is asked when one fails, whose lists count, and no circles."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hal0.config.root import RootConfig
+from hal0.lib import jsonio
+from tests.fakes.backend import Talk, running
+from tests.fakes.slots import settled
+from tests.functional.dispatch_app import world
+from tests.functional.upstream_app import cut, garbage, hang, house, post, posts, refuse_429, table
+from tests.ports import lease_block
+
+# Another upstream.
+
+
+@pytest.mark.parametrize("behaviour", [cut, garbage, refuse_429])
+async def test_another_upstream_is_asked_while_no_answer_has_begun(
+    tmp_path: Path, behaviour: Callable[[Talk], Any]
+) -> None:
+    async with running() as far, running() as near, house(tmp_path, far, near=near) as it:
+        far.behave("fake", behaviour)
+        status, headers, _ = await post(it, it.chat("far/fake", stream=True))
+        assert (status, headers["X-Hal0-Upstream"]) == (200, "near")
+        assert len(posts(near)) == 1
+        assert posts(near)[0].header("Authorization") is None  # each has its own key
+        record = list(it.decisions)[-1]
+        assert record.target == "near"
+        assert record.tried[-1].fact.startswith("'far' did not take it: ")
+
+
+async def test_one_that_may_be_working_on_it_is_not_asked_for_again_elsewhere(tmp_path: Path) -> None:
+    async with (
+        running() as far,
+        running() as near,
+        house(tmp_path, far, near=near, first_byte_timeout_s=0.3, connect_timeout_s=1.0) as it,
+    ):
+        far.behave("fake", hang)
+        assert (await post(it, it.chat("far/fake")))[0] == 504
+        assert posts(near) == []
+
+
+async def test_the_last_ones_answer_is_the_clients(tmp_path: Path) -> None:
+    async with running() as far, running() as near, house(tmp_path, far, near=near) as it:
+        far.behave("fake", cut)
+        near.behave("fake", refuse_429)
+        status, headers, body = await post(it, it.chat("far/fake"))
+        assert (status, headers["Retry-After"], body) == (429, "9", b'{"error":"slow down"}')
+
+
+async def test_one_that_keeps_failing_is_left_alone_and_costs_nothing(tmp_path: Path) -> None:
+    async with running() as far, house(tmp_path, far) as it:
+        far.behave("fake", cut)
+        for _ in range(5):
+            assert (await post(it, it.chat("far/fake")))[0] == 502
+        before = len(posts(far))
+        status, headers, body = await post(it, it.chat("far/fake"))
+        assert (status, jsonio.loads(body)["error"]["code"]) == (502, "upstream.unreachable")
+        assert 1 <= int(headers["Retry-After"]) <= 10
+        assert len(posts(far)) == before
+        async with it.http.get(f"{it.url}/v1/models/far/fake") as response:
+            assert (await response.json())["status"] == "offline"
+
+
+# Lists.
+
+
+async def test_a_model_nobody_knew_is_looked_for_once(tmp_path: Path) -> None:
+    async with running() as far, world(tmp_path, root={"upstreams": {"far": table(far)}}) as it:
+        answers = await asyncio.gather(*(post(it, it.chat("fake")) for _ in range(5)))
+        assert {headers["X-Hal0-Rule"] for _, headers, _ in answers} == {"prefetch"}
+        assert len([seen for seen in far.seen if seen.line.startswith("GET /v1/models ")]) == 1
+        assert (await post(it, it.chat("fake")))[1]["X-Hal0-Rule"] == "passthrough"
+        assert (await post(it, it.chat("unknown")))[1]["X-Hal0-Slot"] == "primary"
+
+
+async def test_no_upstream_slows_a_request_that_does_not_need_it(tmp_path: Path) -> None:
+    async def never_list(talk: Talk) -> None:
+        await asyncio.sleep(3600)
+
+    async def liar(talk: Talk) -> None:
+        names = ["primary", "fake-chat", "on-disk", "embed"]
+        await talk.json({"data": [{"id": name} for name in names]})
+
+    with lease_block() as ports:
+        async with running() as hangs, running() as lies, running() as talks:
+            hangs.listing, lies.listing, talks.listing = never_list, liar, garbage
+            dead = {"base_url": f"http://127.0.0.1:{ports[0]}/v1"}
+            upstreams = {"hangs": table(hangs), "lies": table(lies), "talks": table(talks), "dead": dead}
+            async with world(tmp_path, root={"upstreams": upstreams}) as it:
+                asked = asyncio.ensure_future(it.upstreams.prefetch())
+                await settled(lambda: bool(hangs.seen))
+                took = []
+                for model in ("primary", "fake-chat", None):
+                    began = time.monotonic()
+                    body = it.chat("x") if model else {"messages": []}
+                    if model:
+                        body["model"] = model
+                    status, headers, _ = await post(it, body)
+                    took.append(time.monotonic() - began)
+                    assert (status, headers["X-Hal0-Slot"]) == (200, "primary")
+                for _ in range(5):
+                    began = time.monotonic()
+                    async with it.http.get(f"{it.url}/v1/models") as response:
+                        await response.read()
+                    took.append(time.monotonic() - began)
+                assert sorted(took)[len(took) // 2] < 0.1
+                assert max(took) < 1.0
+                await it.upstreams.close()
+                await asked
+
+
+async def test_models_of_upstreams_are_listed_with_their_owner(tmp_path: Path) -> None:
+    async with running() as far, house(tmp_path, far) as it:
+        async with it.http.get(f"{it.url}/v1/models") as response:
+            listed = {model["id"]: model for model in (await response.json())["data"]}
+        assert listed["far/fake"]["owned_by"] == listed["far/fake"]["upstream"] == "far"
+        assert listed["fake-chat"]["owned_by"] == "hal0"
+
+
+async def test_a_slot_may_stand_for_an_upstreams_model(tmp_path: Path) -> None:
+    async with running() as far:
+        root = {
+            "upstreams": {"far": table(far)},
+            "slots": {"primary": {"provider": "upstream", "upstream": "far", "model": "Their/Model:free"}},
+        }
+        async with world(tmp_path, root=root) as it:
+            status, headers, _ = await post(it, {"messages": []})
+            assert (status, headers["X-Hal0-Slot"], headers["X-Hal0-Upstream"]) == (200, "primary", "far")
+            assert jsonio.loads(posts(far)[0].body) == {"model": "Their/Model:free", "messages": []}
+
+
+# Another hal0.
+
+
+async def test_two_hal0_and_no_circle(tmp_path: Path) -> None:
+    async with world(tmp_path / "b", instance="bbbb") as b:
+        root = {"upstreams": {"box": {"base_url": f"{b.url}/v1", "kind": "hal0", "prefix": "box/"}}}
+        async with world(tmp_path / "a", root=root, instance="aaaa") as a:
+            await a.upstreams.prefetch()
+            status, headers, _ = await post(a, a.chat("box/fake-chat"))
+            assert (status, headers["X-Hal0-Upstream"]) == (200, "box")
+            assert b.backend.seen[-1].header("X-Hal0-Via") == "aaaa"
+            # b gets a as its upstream: their lists do not grow into each other
+            b.upstreams.apply(_root({"a": {"base_url": f"{a.url}/v1", "kind": "hal0", "prefix": "a/"}}))
+            await b.upstreams.prefetch()
+            await a.upstreams.refresh("box")
+            assert {model.id for model in a.upstreams.named("box").models or ()} == {
+                "box/fake-chat",
+                "box/fake-embed",
+                "box/on-disk",
+            }
+            # and a request that has been here is refused
+            refused, _, body = await post(a, a.chat("box/fake-chat"), headers={"X-Hal0-Via": "cccc, aaaa"})
+            assert (refused, jsonio.loads(body)["error"]["code"]) == (508, "upstream.loop")
+
+
+def _root(upstreams: dict[str, Any]) -> RootConfig:
+    return RootConfig.model_validate({"upstreams": upstreams})
