@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from typing import Final
 
 from aiohttp import web
 
@@ -15,6 +16,10 @@ from hal0.services import SERVICES, Services
 from hal0.vocab import SlotState
 from hal0.wire.slots import SlotView
 from hal0.wire.system import CheckState, CheckView, EngineView, HealthSummaryView, HealthView, StatusView
+from hal0.wire.upstreams import UpstreamState
+
+# What only a person can mend; an upstream that does not answer comes back by itself.
+_KEY_TROUBLE: Final = (UpstreamState.KEY_MISSING, UpstreamState.KEY_REJECTED)
 
 
 async def health(request: web.Request) -> web.Response:
@@ -78,6 +83,7 @@ def attention(services: Services, slots: list[SlotView]) -> list[str]:
     lines += [f"slot {slot.name}: {slot.message}" for slot in failed]
     lines += [f"slot {slot.name}: its state could not be written to disk" for slot in slots if slot.unsaved]
     lines += [f"{check.name}: {check.message}" for check in services.checks() if check.state is Found.FAIL]
+    lines += [f"upstream {it.name}: {it.message}" for it in services.upstreams.views() if it.state in _KEY_TROUBLE]
     lines += [f"model: {problem.message}" for problem in services.registry.problems()]
     if not services.supervisor.engine_up and services.service().problem is None:
         lines.append("podman: it does not answer")

@@ -90,23 +90,21 @@ def _on_disk(entry: Entry) -> ModelView:
         created=entry.created,
         demo=entry.demo,
         status="available",
-        slot=None,
         capabilities=tuple(sorted(entry.capabilities)),
         context=entry.context_length,
     )
 
 
 def _elsewhere(upstream: UpstreamSnapshot, model: Listed) -> ModelView:
-    view = _view(
+    return _view(
         model.id,
         created=model.created,
         demo=False,
         status="available" if upstream.up else "offline",
-        slot=None,
+        upstream=upstream.name,
         capabilities=tuple(sorted(model.capabilities)),
         context=model.context_length,
     )
-    return view.model_copy(update={"owned_by": upstream.name, "upstream": upstream.name})
 
 
 def _view(
@@ -115,16 +113,18 @@ def _view(
     created: int,
     demo: bool,
     status: str,
-    slot: str | None,
     capabilities: tuple[Capability, ...],
     context: int | None,
+    slot: str | None = None,
+    upstream: str | None = None,
 ) -> ModelView:
     return ModelView(
         id=model,
         created=created,
-        owned_by=DEMO_OWNER if demo else OWNER,
+        owned_by=upstream or (DEMO_OWNER if demo else OWNER),
         status=status,
         slot=slot,
+        upstream=upstream,
         capabilities=tuple(capabilities),
         modalities=tuple(dict.fromkeys(word for capability in capabilities for word in _MODALITIES[capability])),
         demo=demo,

@@ -112,7 +112,9 @@ class Dispatcher:
     ) -> web.StreamResponse:
         trace.asked_model, trace.stream = peek.model, peek.stream
         patience_s = hold_header(request.headers)
-        outcome = await self._route(row, peek.model)
+        outcome = self.decide(row, peek.model)
+        if wants_lists(peek.model, outcome, self._tables.current()):
+            outcome = self._resolved(row, peek.model, await self._upstreams.prefetch())
         trace.outcome = outcome
         if isinstance(outcome, Refusal):
             raise outcome.error
@@ -209,13 +211,6 @@ class Dispatcher:
         task = asyncio.create_task(work())
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
-
-    async def _route(self, row: PathRow, model: str | None) -> Outcome:
-        """As `decide`; where the model lists that nobody knows yet could change it, they are asked for first."""
-        outcome = self.decide(row, model)
-        if not wants_lists(model, outcome, self._tables.current()):
-            return outcome
-        return self._resolved(row, model, await self._upstreams.prefetch())
 
     def decide(self, row: PathRow, model: str | None) -> Outcome:
         """Where a request with this path and model goes now; asks nobody and changes nothing."""

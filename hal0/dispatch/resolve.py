@@ -225,7 +225,7 @@ def _pass(
     able = tuple(hop for hop in hops if _speaks(hop, ask, table))
     if not able:
         return Refusal(_not_spoken(ask, hops[0], table), tried, names)
-    return Passage(able, rule, ask.asked, tried, names, slot)
+    return Passage(able, rule, ask.asked, tried, names if slot is None else (slot,), slot)
 
 
 def _speaks(hop: Hop, ask: Ask, table: Table) -> bool:

@@ -134,7 +134,7 @@ class Supervisor:
         return slot
 
     async def load(self, name: str, model: str | None = None, by: By = By.OPERATOR) -> Job:
-        slot = self.slot(name)
+        slot = self._engined(name)
         return await slot.ask(Asked(JobKind.LOAD, await self._known(model or slot.life.desired.model, model), by))
 
     async def unload(self, name: str, by: By = By.OPERATOR, *, drain_s: float | None = None) -> Job:
@@ -142,16 +142,27 @@ class Supervisor:
         return await self.slot(name).ask(Asked(JobKind.UNLOAD, None, by, drain_s))
 
     async def restart(self, name: str) -> Job:
-        return await self.slot(name).ask(Asked(JobKind.RESTART))
+        return await self._engined(name).ask(Asked(JobKind.RESTART))
 
     async def swap(self, name: str, model: str) -> Job:
-        slot = self.slot(name)
+        slot = self._engined(name)
         return await slot.ask(Asked(JobKind.SWAP, await self._known(model, model)))
 
     async def reset(self, name: str) -> SlotView:
         slot = self.slot(name)
         await slot.wish(verbs.reset)
         return slot.view()
+
+    def _engined(self, name: str) -> Slot:
+        """A slot that has an engine to start. Raises slot.illegal_transition for one that stands for an upstream."""
+        slot, upstream = self.slot(name), self._config.effective(name).upstream
+        if upstream is not None:
+            raise Hal0Error(
+                "slot.illegal_transition",
+                f"cannot load slot {name}: its requests go to upstream {upstream!r}, there is nothing to load",
+                hint=f"hal0ctl upstream show {upstream}",
+            )
+        return slot
 
     async def _known(self, wanted: str | None, asked: str | None) -> str | None:
         """The id of the model that was asked for, after a look at the disk when it is not known yet.

@@ -182,6 +182,8 @@ def message(it: Shown) -> str:
     """One sentence: what the slot is doing, or why it is not."""
     life, facts = it.life, it.life.facts
     if life.phase is Phase.OFFLINE:
+        if it.config.upstream is not None:
+            return f"its requests go to upstream {it.config.upstream!r}"
         if it.live_model is None:
             return "pick a model"
         return it.model.missing or "offline"

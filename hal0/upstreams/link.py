@@ -5,6 +5,8 @@ are answers like any other.
 """
 
 import asyncio
+import os
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
@@ -206,8 +208,12 @@ def unreachable(upstream: str, why: str, *, retry_after_s: float | None = None) 
 
 
 def _reason(error: ClientConnectorError) -> str:
-    cause = getattr(error, "os_error", error)
-    return getattr(cause, "verify_message", "") or cause.strerror or "no connection"
+    cause = error.os_error
+    if isinstance(cause, ssl.SSLError):
+        return getattr(cause, "verify_message", "") or f"no TLS with it ({cause.reason})"
+    # asyncio's own text repeats the address; that of a name that is not known has a negative number.
+    number = cause.errno or 0
+    return os.strerror(number) if number > 0 else cause.strerror or "no connection"
 
 
 def _has(headers: Headers, name: str) -> bool:

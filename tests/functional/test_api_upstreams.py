@@ -3,7 +3,6 @@
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,7 +107,27 @@ async def test_a_wrong_one_is_refused_and_nothing_written(
         assert paths.config_file.read_bytes() == before
 
 
-async def test_one_that_a_slot_stands_for_cannot_be_deleted(paths: Paths, port_block: range, tmp_path: Path) -> None:
+async def test_a_slot_that_stands_for_one_has_nothing_to_load(paths: Paths, port_block: range) -> None:
+    async with running() as far, served(paths, port_block, far={"base_url": url(far)}) as it:
+        slot = {"name": "coder", "provider": "upstream", "upstream": "far", "model": "fake", "autoload": True}
+        status, view = await it.call("POST", "/api/slots", slot)
+        assert (status, view["state"], view["message"]) == (201, "offline", "its requests go to upstream 'far'")
+        for verb, body in (("load", {}), ("restart", {}), ("swap", {"model": "one"})):
+            status, answered = await it.call("POST", f"/api/slots/coder/{verb}", body)
+            assert (status, answered["error"]["code"]) == (409, "slot.illegal_transition")
+        status, answered = await it.over_tcp("POST", "/v1/chat/completions", {"model": "coder", "messages": []})
+        assert (status, answered["object"]) == (200, "chat.completion")
+        assert (await it.call("DELETE", "/api/slots/coder"))[0] == 200
+
+
+async def test_a_key_that_is_not_there_is_a_matter_for_somebody(paths: Paths, port_block: range) -> None:
+    auth = {"style": "bearer", "env": "UNSET"}
+    async with served(paths, port_block, far={"base_url": "http://far.example/v1", "auth": auth}) as it:
+        _, status = await it.call("GET", "/api/status")
+        assert any("far" in line and "UNSET" in line for line in status["attention"])
+
+
+async def test_one_that_a_slot_stands_for_cannot_be_deleted(paths: Paths, port_block: range) -> None:
     async with served(paths, port_block, far={"base_url": "http://far.example/v1"}) as it:
         slot = {"name": "coder", "provider": "upstream", "upstream": "far", "model": "m"}
         assert (await it.call("POST", "/api/slots", slot))[0] == 201

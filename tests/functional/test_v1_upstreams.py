@@ -14,6 +14,7 @@ from tests.fakes.slots import settled
 from tests.functional.dispatch_app import World, world
 from tests.functional.raw_client import RawClient, raw
 from tests.functional.upstream_app import cut, garbage, hang, house, post, posts, table
+from tests.ports import lease_block
 
 
 async def test_the_key_is_attached_and_the_clients_own_stays_here(tmp_path: Path) -> None:
@@ -160,6 +161,17 @@ async def test_no_answer_is_a_typed_error(
         assert status == (504 if code == "upstream.timeout" else 502)
         assert it.upstreams.named("far").circuit.failures == 1
         assert it.upstreams.named("far").in_flight == 0
+
+
+@pytest.mark.parametrize(("port", "why"), [(None, "Connection refused"), ("99999", "is no address")])
+async def test_why_there_is_no_connection_is_said(tmp_path: Path, port: str | None, why: str) -> None:
+    with lease_block() as ports:
+        upstream = {"base_url": f"http://127.0.0.1:{port or ports[0]}/v1", "models": ["fake"]}
+        async with world(tmp_path, root={"upstreams": {"far": upstream}}) as it:
+            await it.upstreams.refresh("far")
+            view = it.upstreams.view("far")
+            assert view.state == "offline"
+            assert why in view.message
 
 
 async def test_a_kept_connection_that_died_gets_a_second_try_and_only_one(tmp_path: Path) -> None:
