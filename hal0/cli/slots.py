@@ -81,6 +81,7 @@ def details(slot: Json) -> str:
         ("desired", f"{desired['want']} by {desired['by']}, {units.ago(desired['at'], time.time())}"),
         ("next", until(slot) if until(slot) != "-" else None),
         ("stale", slot["stale"]),
+        ("started by", slot["fallback"]["text"] if slot["fallback"] else None),
         ("unsaved", "its record could not be written, see: hal0ctl doctor" if slot["unsaved"] else None),
         *(("container", _container(c)) for c in slot["containers"]),
         *(("note", note) for note in slot["notes"]),

@@ -136,7 +136,7 @@ class SlotConfig(ConfigModel):
     env: Environment = Field(default_factory=dict, description="More environment variables for the engine.")
     aliases: tuple[Alias, ...] = Field((), description="More names that requests may use for this slot.")
     fallbacks: tuple[FallbackConfig, ...] = Field(
-        (), description="What to try after repeated start failures, in order."
+        (), description="What to try after two failed starts, in order; a restart tries the slot's own fields again."
     )
     request_defaults: dict[str, Any] = Field(default_factory=dict, description="Members that a request may leave out.")
 

@@ -95,6 +95,7 @@ def adopt(record: SlotRecord | None, found: Sequence[Found], configured: Configu
         fetched=keep is not None,
         launched=keep is not None,
         attempts=record.attempts if record else NO_ATTEMPTS,
+        fallback=record.fallback if record else None,
         deadline=NEVER,
     )
     return _place(record, desired, facts, keep, now)

@@ -70,7 +70,13 @@ def on_the_records_word(record: SlotRecord | None, config: Configured, *, serves
     current = _recorded(record)
     if record is not None and serves:
         facts = Facts(
-            generation=record.generation, current=current, launched=True, ready=True, fetched=True, deadline=NEVER
+            generation=record.generation,
+            current=current,
+            fallback=record.fallback,
+            launched=True,
+            ready=True,
+            fetched=True,
+            deadline=NEVER,
         )
         return Life(desired=record.desired, phase=Phase.READY, facts=facts)
     desired = record.desired if record else Desired(Want.UNLOADED, config.seed_model, By.CONFIG, now)

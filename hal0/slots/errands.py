@@ -53,8 +53,8 @@ class Errands:
         """The new model failed and the old one is coming back: their jobs fail when it is there."""
         self._pending = [(job, replace(goal, rolled_back=why)) for job, goal in self._pending]
 
-    def settled(self, life: Life, now: float, text: str) -> None:
-        """End what has arrived or failed; report progress of the rest."""
+    def settled(self, life: Life, now: float, text: str, note: str | None = None) -> None:
+        """End what has arrived (with `note`) or failed; report progress of the rest."""
         kept = []
         for job, goal in self._pending:
             ended = verbs.outcome(goal, life, now)
@@ -66,7 +66,7 @@ class Errands:
                 continue
             state, why = ended
             error = failures.error_of(why, self._slot) if why is not None else None
-            back = f"{life.desired.model} serves again" if goal.rolled_back is not None else None
+            back = f"{life.desired.model} serves again" if goal.rolled_back is not None else note
             self._jobs.finish(job, state, error=error, note=back)
         self._pending = kept
 

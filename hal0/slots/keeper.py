@@ -88,7 +88,7 @@ def _lasting(life: Life) -> tuple[object, ...]:
     facts = life.facts
     failure = facts.fault or facts.failure
     containers = (facts.current, facts.leaving)
-    return life.desired, life.phase, facts.generation, containers, facts.swap, facts.attempts, failure
+    return life.desired, life.phase, facts.generation, containers, facts.swap, facts.attempts, facts.fallback, failure
 
 
 def record_of(shown: Shown) -> SlotRecord:
@@ -114,4 +114,5 @@ def record_of(shown: Shown) -> SlotRecord:
         load_history=book.history,
         last_used=book.last_used,
         updated_at=shown.now,
+        fallback=facts.fallback,
     )

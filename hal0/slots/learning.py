@@ -89,6 +89,7 @@ def _wished(life: h.Life, wish: h.Wished) -> h.Life:
     changed = wish.desired.model != life.desired.model
     if wish.again or changed:
         facts = replace(facts, fault=None, attempts=NO_ATTEMPTS, retry_at=0.0, again_at=0.0)
+        facts = replace(facts, fallback=None, starts_failed=0)  # what is configured gets its own try
     facts = replace(
         facts,
         swap=wish.swap,
@@ -166,7 +167,7 @@ def enter(life: h.Life, phase: Phase, deadline: float) -> h.Life:
             facts = replace(facts, fault=None, admitted=None, restart=False, launched=False, ready=False)
             facts = replace(facts, drained=False, port_tries=0)
         case Phase.READY:
-            facts = replace(facts, fault=None, failure=None, swap=None)
+            facts = replace(facts, fault=None, failure=None, swap=None, starts_failed=0)
         case Phase.UNLOADING:
             facts = replace(facts, ready=False, drained=False, again_at=0.0)
         case Phase.OFFLINE:

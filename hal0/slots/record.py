@@ -55,6 +55,15 @@ class Swap:
 
 
 @dataclass(frozen=True, slots=True)
+class Fallback:
+    """The slot is started differently than configured: by which of its `fallbacks` (from 1), why, and since when."""
+
+    number: int
+    why: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     phase: str
     fraction: float | None
@@ -128,6 +137,7 @@ class SlotRecord:
     load_history: tuple[Load, ...]
     last_used: float | None
     updated_at: float
+    fallback: Fallback | None = None
 
 
 class DamagedRecordError(ValueError):

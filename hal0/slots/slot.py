@@ -18,8 +18,8 @@ from hal0.engine.base import ContainerInfo, ContainerStatus
 from hal0.errors import Hal0Error
 from hal0.providers.base import Provider, Trial
 from hal0.slots import failure as failures
+from hal0.slots import fallback, learning, logbook, timers, verbs, warmup
 from hal0.slots import happenings as h
-from hal0.slots import learning, logbook, timers, verbs, warmup
 from hal0.slots.adopt import Found
 from hal0.slots.berths import Berths
 from hal0.slots.departures import Departures
@@ -68,7 +68,7 @@ class Slot:
         past: Remembered,
     ) -> None:
         self.name: Final = name
-        self._config = config
+        self._fitting = fallback.Fitting(config)
         self._provider = provider
         self._tools = tools
         self._owner = owner
@@ -95,6 +95,11 @@ class Slot:
     @property
     def config(self) -> SlotConfig:
         return self._config
+
+    @property
+    def _config(self) -> SlotConfig:
+        """As configured, under the fallback that is tried instead."""
+        return self._fitting.under(self._life.facts.fallback)
 
     @property
     def life(self) -> h.Life:
@@ -173,7 +178,9 @@ class Slot:
         """New configuration, used from the next start on; what failed under the old one is tried again."""
 
         def take() -> None:
-            self._config, self._provider = config, provider
+            if fallback.left_by(self._fitting.own, config):
+                self._life = replace(self._life, facts=replace(self._life.facts, fallback=None, starts_failed=0))
+            self._fitting, self._provider = fallback.Fitting(config), provider
             if self._absent is None and (wish := verbs.reconfigured(config.model, self._life, self._book)) is not None:
                 self._fold(wish)
 
@@ -255,7 +262,10 @@ class Slot:
                 self._departures.hurry()
             case _:
                 pass
-        self._life = learning.fold(before, happening, self._tools.clock.now())
+        now = self._tools.clock.now()
+        self._life = learning.fold(before, happening, now)
+        if isinstance(happening, h.Failed | h.Buried):
+            self._life = fallback.after(before, self._life, self._config, self._book, now)
         self._berths.give_back(before, self._life)
         if isinstance(happening, h.Wished):
             self._errands.wished(self._life.desired)
@@ -284,7 +294,9 @@ class Slot:
             self._departures.tend(self._life.facts.leaving, self._tools.clock.now(), self._config.drain_s)
         await self._keeper.note_failure(self.shown())
         self._watch()
-        self._errands.settled(self._life, self._tools.clock.now(), message(self.shown()))
+        told = fallback.words(self._config, self._life.facts.fallback)
+        note = f"started by {told}" if told is not None and self._life.phase is Phase.READY else None
+        self._errands.settled(self._life, self._tools.clock.now(), message(self.shown()), note)
         self._face.announce()
 
     async def _enter(self, decision: Decision) -> None:

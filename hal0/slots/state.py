@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from hal0.slots.need import Need
-from hal0.slots.record import Attempts, Container, Desired, Failure, Progress, Swap
+from hal0.slots.record import Attempts, Container, Desired, Failure, Fallback, Progress, Swap
 from hal0.vocab import FailureClass, Phase, SlotState, Want
 
 TRANSITIONS: Final[Mapping[Phase, frozenset[Phase]]] = {
@@ -56,6 +56,8 @@ class Facts:
     fault: Failure | None = None
     failure: Failure | None = None
     attempts: Attempts = NO_ATTEMPTS
+    fallback: Fallback | None = None  # how it is started instead of as configured
+    starts_failed: int = 0  # in a row, of what is tried now
     retry_at: float = 0.0
     again_at: float = 0.0
     busy: Effect | None = None

@@ -7,6 +7,7 @@ from hal0.config.slots import SlotConfig
 from hal0.lib.clock import iso
 from hal0.providers.base import Endpoint, Provider
 from hal0.slots.failure import signal_words
+from hal0.slots.fallback import words
 from hal0.slots.handle import Serves, SlotFailure, SlotSnapshot
 from hal0.slots.happenings import Life
 from hal0.slots.logbook import Logbook
@@ -19,6 +20,7 @@ from hal0.wire.slots import (
     ContainerView,
     DesiredView,
     FailureView,
+    FallbackView,
     ProgressView,
     ServesView,
     SlotView,
@@ -165,6 +167,7 @@ def view_of(it: Shown) -> SlotView:
         swap=SwapView(from_model=facts.swap.from_model, to_model=facts.swap.to_model, step=facts.swap.step)
         if facts.swap
         else None,
+        fallback=_fallback(it),
         progress=_progress(it),
         failure=failure_of(it),
         stale=facts.stale,
@@ -205,10 +208,21 @@ def message(it: Shown) -> str:
 
 def notes(it: Shown) -> list[str]:
     """What an operator should know and is no error."""
-    seed, live = it.config.model, it.live_model
+    found = []
+    seed, live, fallback = it.config.model, it.live_model, it.life.facts.fallback
     if seed is not None and live is not None and seed != live:
-        return [f"the configuration's seed is {seed}, the live model is {live}: `hal0ctl slot swap` changes it"]
-    return []
+        found.append(f"the configuration's seed is {seed}, the live model is {live}: `hal0ctl slot swap` changes it")
+    if fallback is not None and (told := words(it.config, fallback)) is not None:
+        found.append(f"started by {told}: {fallback.why}; `hal0ctl slot restart {it.name}` tries its own configuration")
+    return found
+
+
+def _fallback(it: Shown) -> FallbackView | None:
+    active = it.life.facts.fallback
+    told = words(it.config, active)
+    if active is None or told is None:
+        return None
+    return FallbackView(number=active.number, of=len(it.config.fallbacks), text=told, why=active.why, at=active.at)
 
 
 def _progress(it: Shown) -> ProgressView | None:

@@ -72,6 +72,16 @@ class FailureView(View):
     next_attempt_at: float | None
 
 
+class FallbackView(View):
+    """The slot is started by one of its fallbacks, `number` of `of`; `why` is what failed before."""
+
+    number: int
+    of: int
+    text: str
+    why: str
+    at: float
+
+
 class SwapView(View):
     from_model: str | None
     to_model: str
@@ -107,6 +117,7 @@ class SlotView(View):
     max_inflight: int | None
     swap_mode: SwapMode
     swap: SwapView | None
+    fallback: FallbackView | None = None
     progress: ProgressView | None
     failure: FailureView | None
     stale: str | None  # why the running container differs from the configuration

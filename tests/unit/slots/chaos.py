@@ -18,6 +18,7 @@ from tests.unit.slots.chaos_engine import PROGRAMS, VERBS
 from tests.unit.slots.promises import SLOTS, Promises
 from tests.vloop import until
 
+EMBED: Final = {"model": "two", "fallbacks": [{"context_size": 2048}, {"device": "cpu"}]}
 MODELS: Final = (None, "one", "two", "bad")
 # What a verb may be told; anything else is a mistake.
 REFUSALS: Final = {
@@ -223,9 +224,7 @@ class Chaos(Promises):
     async def configure(self, hal0: Running) -> None:
         """A slot comes, goes, or changes; one configuration at a time, as the daemon applies them."""
         tables: dict[str, Any] = {"primary": {"model": "one", "unload_after_s": self.dice.choice((0, 0, 30))}}
-        tables |= (
-            {"embed": {"model": "two", "drain_s": self.dice.choice((60, 120))}} if self.dice.random() < 0.6 else {}
-        )
+        tables |= {"embed": {**EMBED, "drain_s": self.dice.choice((60, 120))}} if self.dice.random() < 0.6 else {}
         async with self.configuring:
             self.note(f"configure {tables}")
             await hal0.supervisor.apply(hal0.world.config(**tables))
@@ -275,7 +274,7 @@ class Chaos(Promises):
         return steady
 
     async def live(self, steps: int) -> None:
-        async with self.world.hal0(embed={"model": "two"}) as self.hal0:
+        async with self.world.hal0(embed=EMBED) as self.hal0:
             await self.check_kept(self.hal0)
             for _ in range(steps):
                 await self.step(self.hal0)
@@ -300,7 +299,7 @@ class Chaos(Promises):
 
     async def last_life(self) -> None:
         """Steps, then peace: everything must come to rest where it is wanted."""
-        async with self.world.hal0(embed={"model": "two"}) as self.hal0:
+        async with self.world.hal0(embed=EMBED) as self.hal0:
             await self.check_kept(self.hal0)
             for _ in range(self.dice.randint(5, 60)):
                 await self.step(self.hal0)

@@ -106,6 +106,7 @@ class Promises:
                 (record.generation, facts.generation),
                 (record.swap, facts.swap),
                 (record.attempts, facts.attempts),
+                (record.fallback, facts.fallback),
                 (record.failure, facts.fault or facts.failure),
             ]
             self.wrong += [f"{name}: disk has {disk}, memory {memory}" for disk, memory in pairs if disk != memory]

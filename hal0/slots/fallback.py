@@ -1,0 +1,101 @@
+"""What is tried when a slot does not start as it is configured: which fallback, when, and in which words. Pure."""
+
+from dataclasses import replace
+from typing import Final
+
+from hal0.config.slots import SlotConfig
+from hal0.slots import happenings as h
+from hal0.slots.logbook import Logbook
+from hal0.slots.record import Failure, Fallback
+from hal0.vocab import FailureClass, Phase
+
+# One failure may be chance; the second of the same start is reason enough to try another one. A fallback that fails
+# gives way to the next at once, and the last one stays: it is tried again on the restart curve.
+STARTS: Final = 2
+
+# What a start is made of. Another value in one of these is a new start, and gets its own try.
+_STARTED_FROM: Final = (
+    "provider",
+    "device",
+    "gpu_index",
+    "image",
+    "context_size",
+    "parallel",
+    "memory_limit",
+    "extra_args",
+    "env",
+    "fallbacks",
+    "readiness_timeout_s",
+    "verify_on_load",
+)
+
+
+def following(active: Fallback | None, failed: int, failure: Failure, total: int) -> int | None:
+    """The number of the fallback to try next; None: go on as it is.
+
+    `failed` counts the failed starts of what is tried now, this one included. What no fallback can cure moves nothing.
+    """
+    number = active.number if active is not None else 0
+    if number >= total or not failure.curable:
+        return None
+    hopeless = failure.failure_class is FailureClass.PERMANENT  # the same start would fail the same way
+    return number + 1 if hopeless or number or failed >= STARTS else None
+
+
+def after(before: h.Life, life: h.Life, config: SlotConfig, book: Logbook, now: float) -> h.Life:
+    """`life`, in which an attempt has just failed, with the fallback that follows from it.
+
+    Not for a container that had been ready, nor for a change of model: that one goes back.
+    """
+    facts, failure = life.facts, life.facts.fault
+    warmed = book.warmed and before.phase not in (Phase.PULLING, Phase.STARTING)  # the book's is the one before
+    if warmed or failure is None or life.desired != before.desired:
+        return life
+    failed = facts.starts_failed + 1
+    number = following(facts.fallback, failed, failure, len(config.fallbacks))
+    if number is None:
+        return replace(life, facts=replace(facts, starts_failed=failed))
+    facts = replace(
+        facts,
+        fallback=Fallback(number, failure.message, now),
+        starts_failed=0,
+        fault=replace(failure, failure_class=FailureClass.TRANSIENT),  # something is left to try
+        attempts=replace(facts.attempts, next_at=now),
+        retry_at=now,
+        fetched=False,  # its image may be another one
+    )
+    return replace(life, facts=replace(facts, failure=facts.fault))
+
+
+def left_by(old: SlotConfig, new: SlotConfig) -> bool:
+    """The configuration says something else about a start: it gets its own try."""
+    return any(getattr(old, name) != getattr(new, name) for name in _STARTED_FROM)
+
+
+def words(config: SlotConfig, active: Fallback | None) -> str | None:
+    """`fallback 1 of 2 (context_size 4096)`."""
+    if active is None or active.number > len(config.fallbacks):
+        return None
+    fields = config.fallbacks[active.number - 1].model_dump(exclude_none=True, mode="json")
+    told = ", ".join(f"{name} {value}" for name, value in fields.items()) or "as configured"
+    return f"fallback {active.number} of {len(config.fallbacks)} ({told})"
+
+
+class Fitting:
+    """A slot's configuration under its fallback: the same object until one of them changes."""
+
+    def __init__(self, config: SlotConfig) -> None:
+        self.own = config
+        self._active: Fallback | None = None
+        self._fitted = config
+
+    def under(self, active: Fallback | None) -> SlotConfig:
+        if active != self._active:
+            self._active, self._fitted = active, _applied(self.own, active)
+        return self._fitted
+
+
+def _applied(config: SlotConfig, active: Fallback | None) -> SlotConfig:
+    if active is None or active.number > len(config.fallbacks):
+        return config
+    return config.model_copy(update=config.fallbacks[active.number - 1].model_dump(exclude_none=True))
