@@ -79,7 +79,7 @@ def admission(slot: SlotSnapshot, in_flight: int, waiter: Waiter, now: float) ->
         case Phase.OFFLINE:
             return _offline(slot, in_flight, waiter, now)
         case Phase.ERROR:
-            return _failed(slot, waiter, now)
+            return _failed(slot, in_flight, waiter, now)
         case _:
             assert_never(slot.phase)
 
@@ -191,12 +191,14 @@ def _offline(slot: SlotSnapshot, in_flight: int, waiter: Waiter, now: float) -> 
     return _full(slot, in_flight, waiter) or _hold(slot, waiter, now, load=True)
 
 
-def _failed(slot: SlotSnapshot, waiter: Waiter, now: float) -> Admission:
+def _failed(slot: SlotSnapshot, in_flight: int, waiter: Waiter, now: float) -> Admission:
     failure = slot.failure
     if failure is None or not failure.settled:  # the evidence is still being read
         return _hold(slot, waiter, now)
     if failure.failure_class is FailureClass.PERMANENT:
         return Refuse(_load_failed(slot, failure))
+    if failure.code == "slot.memory_budget":  # a turn can make room before its next try
+        return _full(slot, in_flight, waiter) or _hold(slot, waiter, now, load=True)
     if slot.next_attempt_at is None:
         if slot.want is Want.UNLOADED and slot.load_on_request:
             return _hold(slot, waiter, now, load=True)

@@ -1,5 +1,6 @@
 """The hold contract as a table: slot and waiter in, verdict out."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ def failure(kind: FailureClass, *, settled: bool = True) -> SlotFailure:
 
 
 TRANSIENT, PERMANENT = failure(FailureClass.TRANSIENT), failure(FailureClass.PERMANENT)
+CROWDED = replace(TRANSIENT, code="slot.memory_budget")
 
 
 def verdict(slot: dict[str, Any], **waiter: Any) -> object:
@@ -82,6 +84,7 @@ def verdict(slot: dict[str, Any], **waiter: Any) -> object:
         ({**BROKEN, "failure": PERMANENT}, {}, "slot.load_failed"),
         ({**BROKEN, "failure": TRANSIENT, "next_attempt_at": NOW + 8}, {}, "slot.crash_looping"),
         ({**BROKEN, "failure": TRANSIENT, "next_attempt_at": NOW}, {}, "wait"),
+        ({**BROKEN, "failure": CROWDED, "next_attempt_at": NOW + 8}, {}, "wait+load"),
         ({**BROKEN, "failure": TRANSIENT}, {}, "slot.load_failed"),
         ({**BROKEN, "failure": TRANSIENT, "want": Want.UNLOADED}, {}, "wait+load"),
     ],
@@ -119,7 +122,7 @@ def test_a_load_under_way_is_told_as_the_slot_tells_it() -> None:
     assert made.error.body()["error"]["details"] == {
         "slot": "primary",
         "state": "warming",
-        "progress": {"phase": "loading", "fraction": 0.4, "message": "reading the model"},
+        "progress": {"phase": "loading", "fraction": 0.4, "message": "reading the model", "source": None},
         "position": 1,
         "retry_after_s": 10.0,
     }
