@@ -118,7 +118,12 @@ def _same_origin(origin: str, host: str) -> bool:
 def forwarding_header(names: Iterable[str]) -> str | None:
     """The first header that only a proxy adds."""
     for name in names:
-        lowered = name.lower()
-        if lowered in _FORWARDING or lowered.startswith(_FORWARDING_PREFIX):
+        if _forwards(name):
             return name
     return None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _forwards(name: str) -> bool:
+    lowered = name.lower()
+    return lowered in _FORWARDING or lowered.startswith(_FORWARDING_PREFIX)

@@ -161,7 +161,8 @@ class Downstream:
         new = self._request.version >= HttpVersion11
         self._chunked = new and length is None
         self._keep_alive = self._request.keep_alive and (new or length is not None)
-        own = self.headers | {"Date": _date(int(self._clock.now()))}
+        own = self.headers
+        own["Date"] = _date(int(self._clock.now()))
         if self._chunked:
             own["Transfer-Encoding"] = "chunked"
         if self._keep_alive is not new:

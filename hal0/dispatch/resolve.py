@@ -41,7 +41,7 @@ class Ask(NamedTuple):
     model: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: it is written with every decision, see DecisionRecord
 class Tried:
     rule: Rule
     hit: bool

@@ -35,12 +35,13 @@ class Tried(Protocol):
     def fact(self) -> str: ...
 
 
-@dataclass(slots=True)
+@dataclass
 class DecisionRecord:
     """One request from arrival to end. Times are milliseconds; `at` is seconds since the epoch.
 
     `status` is the true outcome, which a stream that began with 200 cannot show any more (499: the client left).
-    Nobody changes a record; it is not frozen because it is made once per request, which would take three times as long.
+    Nobody changes a record; it is not frozen because it is made once per request, which would take three times as long,
+    and has no slots because the codec writes a `__dict__` in a fifth of the time.
     """
 
     request_id: str
