@@ -27,8 +27,8 @@ def main() -> int:
         daemon(Path(home), ports[0], image, ready_after_s=READY_AFTER_S) as hal0,
     ):
         backend = hal0.slot("primary")["port"]
-        with nginx(ports[1], backend):
-            rows = measure(lambda: proxy_rows(Sides(backend, ports[1], ports[0]), hal0))
+        with nginx(ports[1], backend) as nginx_pid:
+            rows = measure(lambda: proxy_rows(Sides(backend, ports[1], ports[0], nginx_pid), hal0))
         rows += supervising_rows(hal0)
         rows += crash_rows(hal0, ports[2], image)
     REPORT.parent.mkdir(exist_ok=True)
