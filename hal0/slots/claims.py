@@ -9,7 +9,6 @@ from hal0.hardware.snapshot import Machine
 from hal0.slots.ledger import Holding, Standing
 from hal0.slots.need import Need, estimate, within
 from hal0.slots.plan import context_of
-from hal0.slots.record import Container
 from hal0.slots.state import Effect
 from hal0.slots.view import ModelFacts, Shown
 from hal0.slots.warmup import STOP_S, UNLOADING_GRACE_S, expected_s
@@ -50,10 +49,9 @@ def holdings_of(it: Shown, facts: FactsOf, machine: Machine, promised: Need | No
     elif current is not None and (standing := _standing(it)) is not None:
         need = known.admitted or need_of(it, current.model, facts(current.model), machine)
         yield _measured(_holding(it, need, standing), known.memory_bytes)
-    for container in known.leaving:
-        if _may_run(container):
-            need = need_of(it, container.model, facts(container.model), machine)
-            yield _holding(it, need, Standing.STUCK if container.name in known.stuck else Standing.LEAVING)
+    for container in known.leaving:  # also one that was only created: its start may still be on the way to podman
+        need = need_of(it, container.model, facts(container.model), machine)
+        yield _holding(it, need, Standing.STUCK if container.name in known.stuck else Standing.LEAVING)
 
 
 def may_leave(it: Shown) -> bool:
@@ -97,8 +95,3 @@ def _standing(it: Shown) -> Standing | None:
             return Standing.STUCK if late else Standing.LEAVING
         case _:
             assert_never(life.phase)
-
-
-def _may_run(container: Container) -> bool:
-    """What never ran has neither a process nor a port."""
-    return container.pid is not None or container.port is not None

@@ -20,6 +20,7 @@ from tests.vloop import until
 
 EMBED: Final = {"model": "two", "fallbacks": [{"context_size": 2048}, {"device": "cpu"}]}
 MODELS: Final = (None, "one", "two", "bad")
+MACHINES: Final = (64 * 2**30, 270 * 2**20)  # room for all, and for one slot at a time
 # What a verb may be told; anything else is a mistake.
 REFUSALS: Final = {
     "slot.not_found",
@@ -63,6 +64,7 @@ class Chaos(Promises):
     def __init__(self, folder: Path, ports: range, seed: int) -> None:
         super().__init__(folder, ports)
         self.dice = random.Random(seed)
+        self.world.ram_bytes = self.dice.choice(MACHINES)
         self.trace: list[str] = []
         self.configuring = asyncio.Lock()
         self.kept: dict[str, str] = {}  # slot -> the container that served when the process before was killed
@@ -224,10 +226,13 @@ class Chaos(Promises):
     async def configure(self, hal0: Running) -> None:
         """A slot comes, goes, or changes; one configuration at a time, as the daemon applies them."""
         tables: dict[str, Any] = {"primary": {"model": "one", "unload_after_s": self.dice.choice((0, 0, 30))}}
-        tables |= {"embed": {**EMBED, "drain_s": self.dice.choice((60, 120))}} if self.dice.random() < 0.6 else {}
+        tables |= {"embed": self.embed()} if self.dice.random() < 0.6 else {}
         async with self.configuring:
             self.note(f"configure {tables}")
             await hal0.supervisor.apply(hal0.world.config(**tables))
+
+    def embed(self) -> dict[str, Any]:
+        return {**EMBED, "drain_s": self.dice.choice((60, 120)), "pinned": self.dice.random() < 0.2}
 
     def stray(self, slot: str) -> ContainerSpec:
         """A create that landed after everybody had forgotten it."""

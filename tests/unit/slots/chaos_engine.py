@@ -2,21 +2,26 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from hal0.engine.base import ContainerInfo, ContainerSpec, EngineEvent
 from tests.fakes.engine import AmnesiacEngine, FlakyEngine, Program, StalledEngine
 
 VERBS: Final = ("create", "start", "stop", "remove", "inspect", "containers", "logs")  # that may stall or fail
-PROGRAMS: Final = (
-    Program(ready_after_s=5),
-    Program(ready_after_s=None),
-    Program(ready_after_s=None, dies_after_s=0.05, exit_code=137),
-    Program(ready_after_s=None, dies_after_s=0.2, last_words=("cannot load model: junk",)),
-    Program(dies_after_s=3),
-    Program(ignores_sigterm=True),
-    Program(stops_after_s=5),
-    Program(broken="it lists no model"),
+TAKING: Final = Program(memory_bytes=140 * 2**20)  # nearly all of what a small model is estimated to need
+PROGRAMS: Final = tuple(
+    replace(program, memory_bytes=TAKING.memory_bytes)
+    for program in (
+        Program(ready_after_s=5),
+        Program(ready_after_s=None),
+        Program(ready_after_s=None, dies_after_s=0.05, exit_code=137),
+        Program(ready_after_s=None, dies_after_s=0.2, last_words=("cannot load model: junk",)),
+        Program(dies_after_s=3),
+        Program(ignores_sigterm=True),
+        Program(stops_after_s=5),
+        Program(broken="it lists no model"),
+    )
 )
 
 
@@ -53,5 +58,5 @@ class ChaosEngine(AmnesiacEngine, StalledEngine, FlakyEngine):
         self._before.clear()
         self._after.clear()
         self._planned.clear()
-        self.program = Program()
+        self.program = TAKING
         self.busy_ports.clear()

@@ -11,7 +11,7 @@ from hal0.slots.record import SlotRecord, load
 from hal0.slots.state import TRANSITIONS
 from hal0.vocab import FailureClass, Phase, Role, Want
 from tests.fakes.world import Disk, Running, World
-from tests.unit.slots.chaos_engine import ChaosEngine
+from tests.unit.slots.chaos_engine import TAKING, ChaosEngine
 
 SLOTS: Final = ("primary", "embed")
 
@@ -31,6 +31,7 @@ class Promises:
         self.phases: dict[str, Phase] = {}  # last written by this process
         self.engine.witness = self._asked
         self.engine.starting = self._starting
+        self.engine.program = TAKING
 
     def record(self, slot: str) -> SlotRecord | None:
         data = self.disk.files.get(self.world.folder / "slots" / slot / "state.json")
@@ -72,6 +73,10 @@ class Promises:
         others = [c for c in self.engine.of_slot(slot) if c.running and c.spec.name not in leaving]
         if others:
             self.wrong.append(f"{spec.name} starts beside {[c.spec.name for c in others]}")
+        taken = sum(c.program.memory_bytes for c in self.engine.running) + self.engine.program.memory_bytes
+        if taken > self.world.ram_bytes:
+            beside = [c.spec.name for c in self.engine.running]
+            self.wrong.append(f"{spec.name} starts beside {beside}: {taken} of {self.world.ram_bytes} bytes are taken")
 
     def at_rest(self) -> bool:
         assert self.hal0 is not None
