@@ -11,7 +11,7 @@ from typing import Final
 from hal0.engine.base import LABEL_PREFIX, ContainerInfo, ContainerStatus
 from hal0.slots.failure import waits_for_engine
 from hal0.slots.happenings import Life
-from hal0.slots.record import Container, Desired, Failure, SlotRecord, Swap
+from hal0.slots.record import Container, Desired, Failure, SlotRecord, Swap, SwapStep
 from hal0.slots.state import NEVER, NO_ATTEMPTS, Facts
 from hal0.vocab import By, FailureClass, Phase, Role, Want
 
@@ -81,9 +81,13 @@ def adopt(record: SlotRecord | None, found: Sequence[Found], configured: Configu
 
     desired = _desired(record, running, configured, now)
     swap = record.swap if record else None
+    if record is not None and swap is not None and swap.overlaps:
+        if (life := _side_by_side(record, swap, desired, found, now)) is not None:
+            return life
+        swap = replace(swap, step=SwapStep.FORWARD) if swap.step is not SwapStep.UNDOING else None
     if swap is not None:
         # Continued once (a failure rolls it back), and a rollback goes on as a rollback.
-        desired = replace(desired, model=swap.to_model if swap.step == "forward" else swap.from_model)
+        desired = replace(desired, model=swap.to_model if swap.step is SwapStep.FORWARD else swap.from_model)
     keep = _keep(record, running, swap)
     dead = ended[-1] if keep is None and ended and _is_a_loss(record) else None
     body = keep or dead
@@ -101,6 +105,42 @@ def adopt(record: SlotRecord | None, found: Sequence[Found], configured: Configu
     return _place(record, desired, facts, keep, now)
 
 
+def _side_by_side(record: SlotRecord, swap: Swap, desired: Desired, found: Sequence[Found], now: float) -> Life | None:
+    """An overlap goes on where it stood: the old container answers, and the new one does not yet. None: not so."""
+    known, roles = {c.name: c for c in record.containers}, {c.name: c.role for c in record.containers}
+    old = next((f for f in found if roles.get(f.info.name) is Role.CURRENT and f.runs and f.answers), None)
+    new = next((f for f in found if roles.get(f.info.name) is Role.NEXT), None)
+    if old is None or (new is not None and new.answers):
+        return None
+    runs = new is not None and new.runs and swap.step is not SwapStep.UNDOING
+    ended = new is not None and new.info.status is ContainerStatus.EXITED
+    body = new if runs or ended else None
+    step = SwapStep.WARMING if runs else SwapStep.UNDOING if ended else SwapStep.PULLING
+    undone = swap.step is SwapStep.UNDOING and not ended
+    facts = Facts(
+        generation=max([record.generation, *(f.generation for f in found)]),
+        current=old.container(Role.CURRENT, known),
+        next=body.container(Role.NEXT, known) if body else None,
+        next_launched=runs,
+        next_fault=_away(now) if ended else None,
+        leaving=tuple(f.container(Role.LEAVING, known) for f in found if f not in (old, body)),
+        swap=None if undone else replace(swap, step=step),
+        fallback=record.fallback,
+        fetched=runs,
+        launched=True,
+        ready=True,
+        attempts=record.attempts,
+        deadline=NEVER,
+    )
+    model = swap.from_model if ended or undone else swap.to_model
+    return Life(desired=replace(desired, model=model), phase=Phase.READY, facts=facts)
+
+
+def _away(now: float) -> Failure:
+    """Provisional: the burial reads why."""
+    return Failure(FailureClass.TRANSIENT, "slot.exited", "it ended while hal0 was away", now, settled=False)
+
+
 def _is_a_loss(record: SlotRecord | None) -> bool:
     """Nobody asked for the end of the container that is found dead; while unloading, hal0 had."""
     return record is None or record.phase is not Phase.UNLOADING
@@ -111,9 +151,7 @@ def _place(record: SlotRecord | None, desired: Desired, facts: Facts, keep: Foun
     if keep is not None:
         return _beside(keep, desired, facts, wanted=wanted)
     if facts.current is not None:
-        # It ended while nobody looked: the burial reads why.
-        fault = Failure(FailureClass.TRANSIENT, "slot.exited", "it ended while hal0 was away", now, settled=False)
-        return Life(desired=desired, phase=Phase.ERROR, facts=replace(facts, fault=fault))
+        return Life(desired=desired, phase=Phase.ERROR, facts=replace(facts, fault=_away(now)))
     if wanted and record is not None and record.phase is Phase.ERROR and record.swap is None:
         return _resting(record, desired, facts)
     return Life(desired=desired, phase=Phase.OFFLINE, facts=facts)

@@ -18,11 +18,11 @@ class Berths:
 
     def hold(self, life: Life) -> None:
         """Take the ports of containers that exist already; where two claim one, it is the current one's."""
-        for container in (*life.facts.leaving, life.facts.current):
-            if container is not None and container.port is not None:
+        for container in reversed(life.facts.containers):
+            if container.port is not None:
                 self._leases.adopt(container.port, container.name)
 
-    def reserve(self, life: Life, config: SlotConfig) -> Container:
+    def reserve(self, life: Life, config: SlotConfig, role: Role = Role.CURRENT) -> Container:
         """The next generation, with a name and a port of its own. Raises slot.port_taken or slot.no_free_port."""
         model = life.desired.model
         assert model is not None, "decide() launches only what has a model"
@@ -31,7 +31,7 @@ class Berths:
         port = None
         if self._place.network is None:
             port = self._leases.lease(self._slot, name, explicit=config.port or None, avoid=self._clashed)
-        return Container(Role.CURRENT, name, generation, model, port=port)
+        return Container(role, name, generation, model, port=port)
 
     def clashed(self, container: Container | None) -> None:
         """Its port was taken by somebody else between lease and start."""
@@ -43,9 +43,9 @@ class Berths:
 
     def give_back(self, before: Life, after: Life) -> None:
         """Release what belonged to containers that are gone now; a slot that goes on keeps the port it had."""
-        goes_on = _goes_on(after)
+        goes_on, bereft = _goes_on(after), after.facts.current is None and after.facts.next is None
         for name in _names(before) - _names(after):
-            if goes_on and before.facts.current is not None and before.facts.current.name == name:
+            if goes_on and bereft and before.facts.current is not None and before.facts.current.name == name:
                 self._leases.keep(name, self._slot)
             else:
                 self._leases.release(name)
@@ -60,5 +60,4 @@ def _goes_on(life: Life) -> bool:
 
 
 def _names(life: Life) -> frozenset[str]:
-    facts = life.facts
-    return frozenset(c.name for c in (facts.current, *facts.leaving) if c is not None)
+    return frozenset(container.name for container in life.facts.containers)

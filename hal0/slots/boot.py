@@ -69,6 +69,9 @@ def on_the_records_word(record: SlotRecord | None, config: Configured, *, serves
     """A slot's place before podman has spoken: ready when its engine answers, else waiting in error."""
     current = _recorded(record)
     if record is not None and serves:
+        swap = (
+            record.swap if record.swap is not None and record.swap.overlaps else None
+        )  # else nothing would be routable
         facts = Facts(
             generation=record.generation,
             current=current,
@@ -76,6 +79,7 @@ def on_the_records_word(record: SlotRecord | None, config: Configured, *, serves
             launched=True,
             ready=True,
             fetched=True,
+            swap=swap,
             deadline=NEVER,
         )
         return Life(desired=record.desired, phase=Phase.READY, facts=facts)

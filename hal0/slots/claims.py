@@ -29,14 +29,14 @@ def need_of(it: Shown, model: str, facts: ModelFacts, machine: Machine) -> Need:
     return need if config.memory_limit is None else within(need, config.memory_limit)
 
 
-def wanted_of(it: Shown, machine: Machine) -> Need | None:
+def wanted_of(it: Shown, facts: FactsOf, machine: Machine) -> Need | None:
     """What its present wish takes; None without a model."""
-    model = it.live_model
-    return None if model is None else need_of(it, model, it.model, machine)
+    model = it.life.desired.model
+    return None if model is None else need_of(it, model, facts(model), machine)
 
 
 def holdings_of(it: Shown, facts: FactsOf, machine: Machine, promised: Need | None = None) -> Iterator[Holding]:
-    """Everything the slot holds: what its load or its container has, and what podman does not remove.
+    """Everything the slot holds: what its load or its container has, a next one beside it, and what is leaving.
 
     `promised` counts while the slot asks for room; from then on it is what the slot knows itself.
     """
@@ -49,14 +49,19 @@ def holdings_of(it: Shown, facts: FactsOf, machine: Machine, promised: Need | No
     elif current is not None and (standing := _standing(it)) is not None:
         need = known.admitted or need_of(it, current.model, facts(current.model), machine)
         yield _measured(_holding(it, need, standing), known.memory_bytes)
+    if known.next is not None:
+        need = known.next_admitted or need_of(it, known.next.model, facts(known.next.model), machine)
+        yield _holding(it, need, Standing.LOADING)
+    elif it.life.overlaps and (kept := known.next_admitted or promised) is not None:
+        yield _holding(it, kept, Standing.RESERVED)
     for container in known.leaving:  # also one that was only created: its start may still be on the way to podman
         need = need_of(it, container.model, facts(container.model), machine)
         yield _holding(it, need, Standing.STUCK if container.name in known.stuck else Standing.LEAVING)
 
 
 def may_leave(it: Shown) -> bool:
-    """It could be unloaded now to make room for another: never pinned, never serving."""
-    ready = it.life.phase is Phase.READY and it.life.desired.want is Want.LOADED
+    """It could be unloaded now to make room for another: never pinned, never serving, never amid a swap."""
+    ready = it.life.phase is Phase.READY and it.life.desired.want is Want.LOADED and it.life.facts.swap is None
     return ready and not it.config.pinned and not it.unsaved and it.in_flight == 0
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from hal0.errors import Hal0Error
 from hal0.slots import failure as failures
 from hal0.slots import verbs
-from hal0.slots.happenings import Life
+from hal0.slots.happenings import Crowded, Happening, Life
 from hal0.slots.jobs import Job, Jobs
-from hal0.slots.record import Desired, Failure
+from hal0.slots.record import Desired, Failure, Swap, SwapStep
 from hal0.slots.verbs import Asked, Goal
 from hal0.vocab import Phase, SlotName
 from hal0.wire.jobs import JobState
@@ -45,13 +45,28 @@ class Errands:
             end = verbs.superseded_by(goal, desired)
             if end is None:
                 kept.append((job, goal))
+            elif goal.rolled_back is not None:  # it had failed before that
+                self._jobs.finish(job, JobState.FAILED, error=failures.error_of(goal.rolled_back, self._slot))
             else:
                 self._jobs.finish(job, end, note="a later wish replaced this one")
         self._pending = kept
 
-    def rolled_back(self, why: Failure | None) -> None:
-        """The new model failed and the old one is coming back: their jobs fail when it is there."""
-        self._pending = [(job, replace(goal, rolled_back=why)) for job, goal in self._pending]
+    def _rolled_back(self, model: str, why: Failure | None, note: str) -> None:
+        """The new model failed: the jobs that wanted it fail when the old one serves (again)."""
+        self._change(model, lambda goal: replace(goal, rolled_back=why, note=note))
+
+    def swapping(self, before: Swap, life: Life, happening: Happening) -> None:
+        """The change of model took a turn that its jobs have to tell."""
+        facts = life.facts
+        if isinstance(happening, Crowded):
+            self._change(before.to_model, lambda goal: replace(goal, note=f"without overlap: {happening.why}"))
+        elif facts.swap is not None and facts.swap.step is SwapStep.ROLLBACK:
+            self._rolled_back(before.to_model, facts.next_fault or facts.fault, f"{before.from_model} serves again")
+        elif before.overlaps and facts.next_fault is not None:
+            self._rolled_back(before.to_model, facts.next_fault, f"{before.from_model} never stopped serving")
+
+    def _change(self, model: str, change: Callable[[Goal], Goal]) -> None:
+        self._pending = [(job, change(goal) if goal.model == model else goal) for job, goal in self._pending]
 
     def settled(self, life: Life, now: float, text: str, note: str | None = None) -> None:
         """End what has arrived (with `note`) or failed; report progress of the rest."""
@@ -66,8 +81,7 @@ class Errands:
                 continue
             state, why = ended
             error = failures.error_of(why, self._slot) if why is not None else None
-            back = f"{life.desired.model} serves again" if goal.rolled_back is not None else note
-            self._jobs.finish(job, state, error=error, note=back)
+            self._jobs.finish(job, state, error=error, note=goal.note or note)
         self._pending = kept
 
     def cancelled(self) -> None:

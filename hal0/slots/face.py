@@ -55,7 +55,7 @@ class Face:
         if seen == self._announced:
             return
         facts = it.life.facts
-        routed = (it.life.desired, it.life.phase, facts.current, facts.launched, facts.fault, id(it.config))
+        routed = (it.life.desired, it.life.phase, facts.current, facts.launched, facts.fault, facts.swap, id(it.config))
         news, self._announced, self._routed = routed != self._routed, seen, routed
         self.outdated()
         self._changed.notify()

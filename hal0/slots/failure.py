@@ -6,7 +6,7 @@ from typing import Final
 from hal0.engine.errors import HostRefused
 from hal0.errors import Hal0Error
 from hal0.providers.base import Exit, Verdict
-from hal0.slots.record import Container, Failure
+from hal0.slots.record import Container, Failure, SwapStep
 from hal0.vocab import FailureClass, Phase
 
 # Nothing about these changes by waiting; everything else is tried again on the restart curve.
@@ -92,7 +92,7 @@ def vanished(now: float) -> Failure:
     return Failure(FailureClass.TRANSIENT, "slot.exited", text, now, curable=False)
 
 
-def of_deadline(phase: Phase, limit_s: float, now: float) -> Failure:
+def of_deadline(phase: Phase | SwapStep, limit_s: float, now: float) -> Failure:
     text = f"cannot finish {phase}: it took longer than {limit_s:.0f} s"
     return Failure(FailureClass.TRANSIENT, "slot.deadline", text, now)
 

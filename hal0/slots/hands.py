@@ -32,8 +32,8 @@ class Hands:
     async def stop(self) -> None:
         """Cancel the effect under way and wait for its end; what it still says is stale."""
         task, self._task = self._task, None
-        self.step += 1
         if task is not None:
+            self.step += 1
             await cancelled(task)
 
     async def _run(self, order: Order, step: int) -> None:

@@ -20,6 +20,11 @@ class Life:
     phase: Phase
     facts: Facts
 
+    @property
+    def overlaps(self) -> bool:
+        """The current container serves, and what is done is done for a next one beside it."""
+        return self.phase is Phase.READY and self.facts.swap is not None and self.facts.swap.overlaps
+
 
 @dataclass(frozen=True, slots=True)
 class Wished:
@@ -178,6 +183,25 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """Something happened to the next container, or on the way to it, while the current one serves."""
+
+    what: "Happening"
+
+
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """There is no room for a second container: the current one has to leave first. `why` is for people."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """The next container has taken the current one's place."""
+
+
+@dataclass(frozen=True, slots=True)
 class StayedHealthy:
     """It has been ready for long enough: earlier failures are history."""
 
@@ -204,5 +228,8 @@ Happening: TypeAlias = (
     | Stayed
     | Judged
     | Measured
+    | Beside
+    | Crowded
+    | Turned
     | StayedHealthy
 )

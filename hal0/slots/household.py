@@ -31,7 +31,7 @@ class Household:
 
     def need(self, slot: SlotName, machine: Machine) -> Need | None:
         found = self._slots.get(slot)
-        return None if found is None else claims.wanted_of(found.shown(), machine)
+        return None if found is None else claims.wanted_of(found.shown(), self._facts, machine)
 
     def holdings(self, machine: Machine, promised: Mapping[SlotName, Need]) -> Iterable[Holding]:
         for name, slot in self._slots.items():

@@ -10,7 +10,7 @@ from hal0.slots.happenings import Life
 from hal0.slots.record import SCHEMA, Failure, SlotRecord
 from hal0.slots.state import NEVER
 from hal0.slots.store import SlotStore
-from hal0.slots.view import Shown, failure_of
+from hal0.slots.view import Shown, failure_of, failure_view
 from hal0.wire.slots import FailureView
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class Keeper:
         self.due = NEVER
         self.last_failure = _read(last_failure)
         self._noted: tuple[Failure | None, float | None] = None, None
+        self._model: str | None = None  # what override.env was told last
 
     async def save(self, shown: Shown) -> bool:
         """Write the record; False when it could not be (it is retried, and shown as unsaved)."""
@@ -53,10 +54,11 @@ class Keeper:
 
     async def note_failure(self, shown: Shown) -> None:
         """Keep why it failed, when its evidence is in and when what comes next is known; a success forgets nothing."""
-        failure = shown.life.facts.fault or shown.life.facts.failure
-        view = failure_of(shown)
-        if failure is None or view is None or not failure.settled:
+        facts = shown.life.facts
+        failure = facts.fault or facts.next_fault or facts.failure
+        if failure is None or not failure.settled:
             return
+        view = failure_of(shown) or failure_view(failure, 1, None)
         noted = failure, view.next_attempt_at
         if noted == self._noted or (failure == self._noted[0] and view.next_attempt_at is None):
             return
@@ -69,6 +71,9 @@ class Keeper:
 
     async def note_model(self, slot: str, model: str) -> None:
         """The live model decides from now on, not the configuration's seed."""
+        if model == self._model:
+            return
+        self._model = model
         try:
             await self._store.write_override(slot, model)
         except Hal0Error as err:
@@ -87,14 +92,21 @@ def _lasting(life: Life) -> tuple[object, ...]:
     """What a boot decides by; progress and last use may be written later."""
     facts = life.facts
     failure = facts.fault or facts.failure
-    containers = (facts.current, facts.leaving)
-    return life.desired, life.phase, facts.generation, containers, facts.swap, facts.attempts, facts.fallback, failure
+    return (
+        life.desired,
+        life.phase,
+        facts.generation,
+        facts.containers,
+        facts.swap,
+        facts.attempts,
+        facts.fallback,
+        failure,
+    )
 
 
 def record_of(shown: Shown) -> SlotRecord:
     """What the disk is told of this moment."""
     life, facts, book = shown.life, shown.life.facts, shown.book
-    current = (facts.current,) if facts.current is not None else ()
     return SlotRecord(
         schema=SCHEMA,
         name=shown.name,
@@ -106,7 +118,7 @@ def record_of(shown: Shown) -> SlotRecord:
         provider=shown.provider.name,
         device=shown.device,
         generation=facts.generation,
-        containers=current + facts.leaving,
+        containers=facts.containers,
         swap=facts.swap,
         progress=facts.progress,
         failure=facts.fault or facts.failure,

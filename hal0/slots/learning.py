@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from hal0.slots import happenings as h
+from hal0.slots import overlap
 from hal0.slots.failure import waits_for_engine, waits_for_room
-from hal0.slots.record import Container, Failure, Progress
+from hal0.slots.record import Container, Failure, Progress, Swap, SwapStep
 from hal0.slots.state import NEVER, NO_ATTEMPTS, Facts, next_attempt
 from hal0.vocab import Phase
 
@@ -26,6 +27,8 @@ def fold(life: h.Life, happening: h.Happening, now: float) -> h.Life:
             return _failed(life, failure, now, jitter)
         case h.Died(failure):
             return _died(life, failure)
+        case h.Beside(what):
+            return overlap.learn(life, what)
         case h.Buried(failure, jitter, stuck):
             gone = replace(life, facts=replace(_without_current(facts, stuck), again_at=0.0))
             return _failed(gone, failure, now, jitter)
@@ -78,7 +81,11 @@ def _learn(facts: Facts, happening: h.Happening, now: float) -> Facts:  # noqa: 
             return replace(facts, memory_bytes=memory_bytes)
         case h.StayedHealthy():
             return replace(facts, attempts=NO_ATTEMPTS)
-        case h.Wished() | h.Failed() | h.Died() | h.Buried():
+        case h.Crowded():
+            return overlap.crowded(facts)
+        case h.Turned():
+            return overlap.turned(facts)
+        case h.Wished() | h.Failed() | h.Died() | h.Buried() | h.Beside():
             raise AssertionError("folded by its own function")
         case _:
             assert_never(happening)
@@ -93,22 +100,28 @@ def _wished(life: h.Life, wish: h.Wished) -> h.Life:
     facts = replace(
         facts,
         swap=wish.swap,
-        restart=facts.restart or (wish.restart and facts.current is not None),
+        restart=facts.restart or (wish.restart and facts.current is not None and not _overlaps(wish.swap)),
         fetched=facts.fetched and not changed and not wish.again,
         drain_s=wish.drain_s,
     )
     if changed and life.phase is Phase.PULLING:
         facts = replace(facts, busy=None)  # what is being fetched is not wanted any more
-    return replace(life, desired=wish.desired, facts=facts)
+    return overlap.wished(life, replace(life, desired=wish.desired, facts=facts), restart=wish.restart)
+
+
+def _overlaps(swap: Swap | None) -> bool:
+    return swap is not None and swap.overlaps
 
 
 def _failed(life: h.Life, failure: Failure, now: float, jitter: float) -> h.Life:
     """One more failed attempt. A failed change of model goes back to the old model, once."""
     facts = replace(life.facts, fault=failure, failure=failure, busy=None)
     swap = facts.swap
-    if swap is not None and swap.step == "forward" and swap.from_model is not None:
+    if _overlaps(swap):  # the old one, by itself: the new one takes its place
+        return replace(life, facts=replace(facts, retry_at=now))
+    if swap is not None and swap.step is SwapStep.FORWARD and swap.from_model is not None:
         back = replace(life.desired, model=swap.from_model)
-        facts = replace(facts, swap=replace(swap, step="rollback"), retry_at=now, fetched=True)
+        facts = replace(facts, swap=replace(swap, step=SwapStep.ROLLBACK), retry_at=now, fetched=True)
         return h.Life(desired=back, phase=life.phase, facts=facts)
     attempts = next_attempt(facts.attempts, failure, now, jitter)
     retry_at = attempts.next_at if attempts.next_at is not None else NEVER
@@ -117,13 +130,8 @@ def _failed(life: h.Life, failure: Failure, now: float, jitter: float) -> h.Life
 
 def _without_current(facts: Facts, stuck: Container | None) -> Facts:
     """The effect that ended it is over; what podman would not remove is quarantined."""
-    facts = facts if stuck is None else quarantined(facts, stuck)
+    facts = facts if stuck is None else overlap.quarantined(facts, stuck)
     return replace(facts, current=None, busy=None, stale=None, drain_s=None, memory_bytes=None)
-
-
-def quarantined(facts: Facts, stuck: Container) -> Facts:
-    """Podman would not remove it; it is tried again while the slot goes on."""
-    return replace(facts, leaving=(*facts.leaving, stuck), stuck=facts.stuck | {stuck.name})
 
 
 def _died(life: h.Life, failure: Failure) -> h.Life:
@@ -148,8 +156,7 @@ def _at_once(facts: Facts, now: float) -> Facts:
 
 
 def _strayed(facts: Facts, stray: Container) -> Facts:
-    known = [c.name for c in (facts.current, *facts.leaving) if c is not None]
-    if stray.name in known:  # seen before the slot learned that it is its own
+    if stray.name in [c.name for c in facts.containers]:  # seen before the slot learned that it is its own
         return facts
     return replace(facts, leaving=(*facts.leaving, stray), generation=max(facts.generation, stray.generation))
 
@@ -163,17 +170,20 @@ def enter(life: h.Life, phase: Phase, deadline: float) -> h.Life:
     match phase:
         case Phase.PULLING:
             facts = replace(facts, fault=None, admitted=None, restart=False, launched=False, ready=False)
+            facts = overlap.taken_over(facts)
         case Phase.STARTING:
             facts = replace(facts, fault=None, admitted=None, restart=False, launched=False, ready=False)
-            facts = replace(facts, drained=False, port_tries=0)
+            facts = overlap.taken_over(replace(facts, drained=False, port_tries=0))
         case Phase.READY:
-            facts = replace(facts, fault=None, failure=None, swap=None, starts_failed=0)
+            facts = replace(facts, fault=None, failure=None, swap=None, next_fault=None, starts_failed=0)
         case Phase.UNLOADING:
-            facts = replace(facts, ready=False, drained=False, again_at=0.0)
+            facts = replace(overlap.left_behind(facts), ready=False, drained=False, again_at=0.0)
         case Phase.OFFLINE:
             facts = replace(facts, fault=None, failure=None, swap=None, admitted=None)
             facts = replace(facts, restart=False, fetched=False, attempts=NO_ATTEMPTS)
-        case Phase.WARMING | Phase.ERROR:
+        case Phase.ERROR:
+            facts = overlap.left_behind(facts)
+        case Phase.WARMING:
             pass
         case _:
             assert_never(phase)

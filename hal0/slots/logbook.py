@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from hal0.slots.record import HISTORY, Load, SlotRecord
+from hal0.slots.record import HISTORY, Load, SlotRecord, SwapStep
 from hal0.vocab import Phase
 
 
@@ -30,6 +30,20 @@ class Logbook:
                 return replace(self._loaded(now, model), since=now, ready_at=now, last_used=now, warmed=True)
             case _:
                 return replace(book, load_started=None, ready_at=None)
+
+    def stepped(self, step: SwapStep, now: float) -> "Logbook":
+        """The book when the next container begins to start or to warm, beside the one that serves."""
+        match step:
+            case SwapStep.STARTING:
+                return replace(self, load_started=now)
+            case SwapStep.WARMING:
+                return replace(self, warm_started=now)
+            case _:
+                return replace(self, load_started=None)
+
+    def turned(self, now: float, model: str | None) -> "Logbook":
+        """The book when the next container has become the slot's own; that counts as use."""
+        return replace(self._loaded(now, model), ready_at=now, last_used=now)
 
     def _loaded(self, now: float, model: str | None) -> "Logbook":
         if model is None or self.load_started is None or self.warm_started is None:

@@ -16,7 +16,7 @@ from hal0.slots.record import Container, Failure, Progress
 from hal0.slots.serving import InFlight
 from hal0.slots.state import Effect
 from hal0.slots.steward import Steward
-from hal0.slots.warmup import PULL_STALL_S, START_S, jitter
+from hal0.slots.warmup import PULL_STALL_S, START_S, jitter, stop_s
 from hal0.vocab import Role
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ class Order:
     subject: Subject
     model: str
     container: Container | None
+    beside: Container | None  # what serves meanwhile, when the order is about the next container
     fault: Failure | None
     drain_s: float
     warmed: bool
@@ -44,10 +45,48 @@ class Order:
         return self.container
 
 
+def order_of(effect: Effect, subject: Subject, life: h.Life, requests: InFlight, *, warmed: bool) -> Order:
+    """What is to be done now; `warmed`: the current container has been ready."""
+    facts, beside = life.facts, life.overlaps
+    fault = facts.next_fault if beside else facts.fault
+    return Order(
+        effect=effect,
+        subject=subject,
+        model=life.desired.model or "",
+        container=facts.next if beside else facts.current,
+        beside=facts.current if beside else None,
+        fault=fault,
+        drain_s=_drain_s(subject, life),
+        warmed=warmed and not beside,
+        used_bytes=None if beside else facts.memory_bytes,
+        stop_s=stop_s(fault),
+        requests=requests,
+    )
+
+
+def _drain_s(subject: Subject, life: h.Life) -> float:
+    """How long requests may finish: not at all in a container that is at fault."""
+    facts = life.facts
+    if facts.fault is not None and not failures.streams_go_on(facts.fault):
+        return 0.0
+    return subject.config.drain_s if facts.drain_s is None else facts.drain_s
+
+
 async def carry_out(
     effects: Effects, steward: Steward, order: Order, clock: Clock, report: Callable[[h.Happening], None]
 ) -> h.Happening:
     """Carry out one effect and say how it ended; what goes wrong is an answer too. `report` gets progress."""
+    if order.beside is None:
+        return await _carry_out(effects, steward, order, clock, report)
+    ended = await _carry_out(effects, steward, order, clock, lambda happening: report(h.Beside(happening)))
+    if isinstance(ended, h.Failed) and order.effect is Effect.ADMIT:
+        return h.Crowded(ended.failure.message)
+    return h.Beside(ended)
+
+
+async def _carry_out(
+    effects: Effects, steward: Steward, order: Order, clock: Clock, report: Callable[[h.Happening], None]
+) -> h.Happening:
     try:
         return await _work(effects, steward, order, clock, report)
     except Hal0Error as err:
@@ -81,6 +120,8 @@ async def _work(
             return await _retire(effects, order, report)
         case Effect.BURY:
             return await _bury(effects, order, clock)
+        case Effect.TURN:
+            raise AssertionError("the actor turns by itself")
         case _:
             assert_never(order.effect)
 
@@ -97,14 +138,14 @@ async def _admit(steward: Steward, order: Order, clock: Clock, report: Callable[
     def waits(text: str) -> None:
         report(h.Advanced(Progress("waiting", None, text), clock.now() + START_S))
 
-    need = await steward.make_room(order.subject.slot, waits)
+    need = await steward.make_room(order.subject.slot, waits, beside=order.beside is not None)
     return h.Admitted(need or NOTHING, clock.now() + START_S)
 
 
 async def _launch(effects: Effects, order: Order) -> h.Happening:
     container = order.the_container()
     try:
-        started, secret = await effects.launch(order.subject, container)
+        started, secret = await effects.launch(order.subject, container, order.beside)
     except Clash as err:
         log.warning("slot %s: %s; taking the next port and generation", order.subject.slot, err)
         return h.Clashed(replace(container, role=Role.LEAVING, port=None) if err.stuck else None)

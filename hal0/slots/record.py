@@ -4,6 +4,7 @@ All values are frozen; the actor holds the same values in memory that are on dis
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -45,13 +46,30 @@ class Container:
     pid_start: int | None = None
 
 
+class SwapStep(StrEnum):
+    """Where a change of model stands: old out and new in, or (from `pulling` on) the new one beside the old."""
+
+    FORWARD = "forward"
+    ROLLBACK = "rollback"
+    PULLING = "pulling"
+    WAITING = "waiting"  # for room beside the old container
+    STARTING = "starting"
+    WARMING = "warming"
+    UNDOING = "undoing"  # the new one failed: why is read, then it is removed
+
+
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """A change of model under way. Steps: `forward` to the new model, or `rollback` to the old one."""
+    """A change of model under way."""
 
     from_model: str | None
     to_model: str
-    step: str = "forward"
+    step: SwapStep = SwapStep.FORWARD
+
+    @property
+    def overlaps(self) -> bool:
+        """The old container serves meanwhile."""
+        return self.step not in (SwapStep.FORWARD, SwapStep.ROLLBACK)
 
 
 @dataclass(frozen=True, slots=True)

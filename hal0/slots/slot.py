@@ -14,18 +14,16 @@ from dataclasses import replace
 from typing import Final, TypeAlias, TypeVar
 
 from hal0.config.slots import SlotConfig
-from hal0.engine.base import ContainerInfo, ContainerStatus
+from hal0.engine.base import ContainerInfo
 from hal0.errors import Hal0Error
 from hal0.providers.base import Provider, Trial
 from hal0.slots import failure as failures
 from hal0.slots import fallback, learning, logbook, timers, verbs, warmup
 from hal0.slots import happenings as h
-from hal0.slots.adopt import Found
 from hal0.slots.berths import Berths
 from hal0.slots.departures import Departures
 from hal0.slots.effects import Subject
 from hal0.slots.errands import Errands
-from hal0.slots.eyes import Eyes
 from hal0.slots.face import Face
 from hal0.slots.handle import SlotSnapshot
 from hal0.slots.hands import Hands
@@ -33,15 +31,16 @@ from hal0.slots.jobs import Job
 from hal0.slots.keeper import Keeper
 from hal0.slots.loading import Expected
 from hal0.slots.mailbox import Call, Mailbox, Message
-from hal0.slots.orders import Order
+from hal0.slots.orders import order_of
 from hal0.slots.plan import context_of, resolve_device
-from hal0.slots.record import Container, Failure, SlotRecord
+from hal0.slots.record import Container, Failure, SlotRecord, Swap, SwapStep
 from hal0.slots.serving import Request
+from hal0.slots.sight import Sight
 from hal0.slots.state import NEVER, TRANSITIONS, Decision, Effect, decide
 from hal0.slots.store import Remembered
 from hal0.slots.tools import Owner, Tools
 from hal0.slots.verbs import Asked
-from hal0.slots.view import ModelFacts, Shown, address_of, endpoint_of, message, view_of
+from hal0.slots.view import Shown, address_of, endpoint_of, message, model_of, view_of
 from hal0.slots.watchers import Watched
 from hal0.vocab import Phase, Role, SlotName, Want
 from hal0.wire.slots import FailureView, SlotView
@@ -78,11 +77,11 @@ class Slot:
         self._hands = Hands(tools.effects, tools.steward, tools.clock, self._report)
         self._errands = Errands(name, tools.jobs)
         self._face = Face(self.shown, owner, used=self._used, flipped=lambda: self._mailbox.put(Call(_look)))
-        self._eyes = Eyes(name, tools.watchers, self._seen, lambda: self._face.in_flight.count == 0)
+        self._sight = Sight(name, tools.watchers, self._mailbox, self._face.in_flight)
         self._berths = Berths(name, tools.ports, tools.place)
         self._book = logbook.opened(past.record, life.phase, tools.clock.now())
         self._keeper = Keeper(tools.store, life, past.failure)
-        self._departures = Departures(tools.effects, self._face.in_flight, self._eyes, self.post)
+        self._departures = Departures(tools.effects, self._face.in_flight, self._sight.current, self.post)
         self._looked_at = 0.0
         # Why nobody reads the mailbox: before adoption, and after the end.
         self._absent: Hal0Error | None = Hal0Error(
@@ -111,7 +110,9 @@ class Slot:
 
     @property
     def in_flight(self) -> int:
-        return self._face.in_flight.count
+        """What a container still answers that has been replaced takes no place in the present one."""
+        current = self._life.facts.current
+        return 0 if current is None else self._face.in_flight.within(current.name)
 
     @property
     def last_failure(self) -> FailureView | None:
@@ -119,7 +120,7 @@ class Slot:
         return self._keeper.last_failure
 
     def snapshot(self) -> SlotSnapshot:
-        return self._face.snapshot(self._model_facts())
+        return self._face.snapshot(self._owner.model_facts(model_of(self._life)))
 
     def view(self) -> SlotView:
         return view_of(self.shown())
@@ -143,20 +144,12 @@ class Slot:
     def suspect(self) -> None:
         current = self._life.facts.current
         if self._absent is None and current is not None and self._life.facts.launched:
-            self._eyes.confirm(current)
+            self._sight.current.confirm(current)
 
     def observe(self, infos: Sequence[ContainerInfo]) -> None:
-        """All containers of this slot, as podman lists them: is ours still running, is one there that is not ours?"""
-        if self._absent is not None:
-            return
-        current = self._life.facts.current
-        running = [info.name for info in infos if info.status is ContainerStatus.RUNNING]
-        if current is not None and current.name not in running:
-            self.suspect()
-        known = [c.name for c in (current, *self._life.facts.leaving) if c is not None]
-        for info in infos:
-            if info.name not in known:
-                self.post(h.Strayed(Found(info, answers=False).container(Role.LEAVING, {})))
+        """All containers of this slot, as podman lists them just now."""
+        if self._absent is None:
+            self._sight.compare(infos, self._life)
 
     def post(self, happening: h.Happening) -> None:
         self._mailbox.put(Message(happening))
@@ -210,6 +203,7 @@ class Slot:
         self._life, self._absent = life, None
         self._book = logbook.opened(record, life.phase, now)
         self._life = replace(life, facts=replace(life.facts, deadline=self._deadline(life.phase, now)))
+        self._follow_swap(None)
         self._berths.give_back(before, self._life)
         self._keeper.saved = self._life
         self._departures.hurry()
@@ -223,7 +217,6 @@ class Slot:
         error = Hal0Error("server.stopping", f"cannot change slot {self.name}: hal0 is stopping")
         try:
             await self._save()
-            await self._note_model()
             await self._settle()
             while True:
                 mail = await self._mailbox.next(self._wake_at())
@@ -243,9 +236,9 @@ class Slot:
 
     def _receive(self, mail: Message) -> None:
         life = self._life
-        current = life.facts.current
+        whose = life.facts.next if isinstance(mail.happening, h.Beside) else life.facts.current
         stale_step = mail.step is not None and mail.step != self._hands.step
-        stale_eyes = mail.container is not None and (current is None or current.name != mail.container)
+        stale_eyes = mail.container is not None and (whose is None or whose.name != mail.container)
         stale_phase = mail.phase is not None and mail.phase is not life.phase
         if not (stale_step or stale_eyes or stale_phase):
             self._fold(mail.happening)
@@ -254,10 +247,14 @@ class Slot:
         """Learn; give back ports of containers that are gone; tell jobs that lost their goal."""
         before = self._life
         match happening:
-            case h.Launched(container, secret):
+            case h.Launched(container, secret) | h.Beside(h.Launched(container, secret)):
                 self._secrets[container.generation] = secret
             case h.Clashed():
                 self._berths.clashed(before.facts.current)
+            case h.Beside(h.Clashed()):
+                self._berths.clashed(before.facts.next)
+            case h.Turned():
+                self._book = self._book.turned(self._tools.clock.now(), before.desired.model)
             case h.Strayed() | h.EngineBack():
                 self._departures.hurry()
             case _:
@@ -269,15 +266,27 @@ class Slot:
         self._berths.give_back(before, self._life)
         if isinstance(happening, h.Wished):
             self._errands.wished(self._life.desired)
-        swap = self._life.facts.swap
-        if swap is not None and swap.step == "rollback" and before.facts.swap != swap:
-            self._errands.rolled_back(self._life.facts.fault)
+        if before.facts.swap is not None and before.facts.swap != self._life.facts.swap:
+            self._errands.swapping(before.facts.swap, self._life, happening)
+        self._follow_swap(before.facts.swap)
         self._face.outdated()
+
+    def _follow_swap(self, before: Swap | None) -> None:
+        """Each step beside the present container has its own deadline, and its place in the book."""
+        swap, now = self._life.facts.swap, self._tools.clock.now()
+        if swap is None or not swap.overlaps or (before is not None and before.step is swap.step):
+            return
+        size = self._owner.model_facts(swap.to_model).size_bytes
+        deadline = timers.step_deadline(swap.step, now, self._config, size, self._book)
+        self._life = replace(self._life, facts=replace(self._life.facts, deadline=deadline))
+        self._book = self._book.stepped(swap.step, now)
 
     async def _settle(self) -> None:
         """Decide and carry out until there is nothing more to decide now."""
         for _ in range(_MAX_STEPS):
             await self._expire()
+            if self._life.facts.busy is None:
+                await self._hands.stop()  # what may still be under way is not wanted any more
             life = self._life
             decision = decide(life.desired, life.phase, life.facts, self._tools.clock.now())
             if decision.phase is not life.phase:
@@ -290,10 +299,11 @@ class Slot:
             log.error("slot %s does not settle by a mistake of hal0's: %s", self.name, self._life)
         if self._keeper.behind(self._life):
             await self._save()
+        await self._note_model()
         if not self._keeper.unsaved:  # what is stopped is leaving on disk as well
             self._departures.tend(self._life.facts.leaving, self._tools.clock.now(), self._config.drain_s)
         await self._keeper.note_failure(self.shown())
-        self._watch()
+        self._sight.watch(self._life, self._watched)
         told = fallback.words(self._config, self._life.facts.fallback)
         note = f"started by {told}" if told is not None and self._life.phase is Phase.READY else None
         self._errands.settled(self._life, self._tools.clock.now(), message(self.shown()), note)
@@ -315,12 +325,14 @@ class Slot:
         await self._hands.stop()
         log.info("slot %s: %s -> %s (%s)", self.name, old.phase, phase, message(self.shown()))
         self._face.announce()
-        await self._note_model()
         if decision.effect is not None:
             self._start(decision.effect)
 
     async def _begin(self, effect: Effect) -> None:
         """An effect within the present phase."""
+        if effect is Effect.TURN:
+            self._fold(h.Turned())  # requests go there from here on; the old one is stopped when that is on disk
+            return
         if effect is Effect.LAUNCH:
             if not self._reserve():
                 return
@@ -337,6 +349,8 @@ class Slot:
             saved, current = self._keeper.saved, old.facts.current
             arrived = old.phase is Phase.READY and current is not None and current.model == saved.desired.model
             swap = None if arrived else saved.facts.swap  # the disk may not know yet that the swap is done
+            if swap is not None and swap.overlaps:  # the wish has ended what was under way
+                swap = replace(swap, step=SwapStep.PULLING)
             facts = replace(old.facts, restart=False, swap=swap, again_at=self._keeper.due)
             self._life, self._book = replace(old, desired=saved.desired, facts=facts), book
             return True
@@ -344,70 +358,48 @@ class Slot:
 
     def _refuse_launch(self) -> None:
         before = self._life
-        self._life = replace(before, facts=replace(before.facts, current=None))
+        facts = replace(before.facts, next=None) if self._life.overlaps else replace(before.facts, current=None)
+        self._life = replace(before, facts=facts)
         self._berths.give_back(before, self._life)
         self._fail(Hal0Error("state.write_failed", "cannot start the container: the slot's record cannot be written"))
 
     def _fail(self, error: Hal0Error) -> None:
-        self._fold(h.Failed(failures.of_error(error, self._tools.clock.now()), warmup.jitter()))
+        failed = h.Failed(failures.of_error(error, self._tools.clock.now()), warmup.jitter())
+        self._fold(h.Beside(failed) if self._life.overlaps else failed)
 
     def _reserve(self) -> bool:
         """Take the next generation, a name and a port for the launch; they go on disk before anything is created."""
+        beside = self._life.overlaps
         try:
-            container = self._berths.reserve(self._life, self._config)
+            container = self._berths.reserve(self._life, self._config, Role.NEXT if beside else Role.CURRENT)
         except Hal0Error as err:
-            self._fail(err)
+            if beside:  # without a second port the present container has to leave first
+                self._fold(h.Crowded(err.message))
+            else:
+                self._fail(err)
             return False
-        self._fold(h.Reserved(container))
+        self._fold(h.Beside(h.Reserved(container)) if beside else h.Reserved(container))
         return True
 
     def _start(self, effect: Effect) -> None:
-        facts = replace(self._life.facts, busy=effect)
-        self._life = replace(self._life, facts=facts)
-        order = Order(
-            effect=effect,
-            subject=Subject(self.name, self._config, self._provider),
-            model=self._life.desired.model or "",
-            container=facts.current,
-            fault=facts.fault,
-            drain_s=self._drain_s(),
-            warmed=self._book.warmed,
-            used_bytes=facts.memory_bytes,
-            stop_s=warmup.stop_s(facts.fault),
-            requests=self._face.in_flight,
-        )
-        self._hands.start(order)
-
-    def _drain_s(self) -> float:
-        """How long requests may finish: not at all in a container that is at fault."""
-        facts = self._life.facts
-        if facts.fault is not None and not failures.streams_go_on(facts.fault):
-            return 0.0
-        return self._config.drain_s if facts.drain_s is None else facts.drain_s
-
-    def _watch(self) -> None:
-        life, current = self._life, self._life.facts.current
-        watches = life.phase in (Phase.WARMING, Phase.READY) and life.facts.launched
-        self._eyes.look_at(self._watched(current) if watches and current is not None else None, life.phase)
+        self._life = replace(self._life, facts=replace(self._life.facts, busy=effect))
+        subject = Subject(self.name, self._config, self._provider)
+        self._hands.start(order_of(effect, subject, self._life, self._face.in_flight, warmed=self._book.warmed))
 
     def _watched(self, container: Container) -> Watched:
-        model, book = self._model_facts(), self._book
+        model, book = self._owner.model_facts(container.model), self._book
         trial = Trial(container.model, model.capabilities, self._config.extra_args)
+        usual_s, began = warmup.expected_s(book.history, container.model), book.load_started or book.since
         return Watched(
             container,
             self._provider,
             address_of(container, self._provider, self._secrets),
-            Expected(
-                model.size_bytes, warmup.expected_s(book.history, container.model), book.load_started or book.since
-            ),
+            Expected(model.size_bytes, usual_s, began),
             trial if self._config.verify_on_load else None,
         )
 
     def _report(self, happening: h.Happening, step: int) -> None:
         self._mailbox.put(Message(happening, step=step))
-
-    def _seen(self, container: Container, phase: Phase | None, happening: h.Happening) -> None:
-        self._mailbox.put(Message(happening, container=container.name, phase=phase))
 
     # -- timers -----------------------------------------------------------------------------------------------------
 
@@ -418,7 +410,8 @@ class Slot:
         return min(own, self._keeper.due, departs)
 
     def _deadline(self, phase: Phase, now: float) -> float:
-        return timers.deadline(phase, now, self._config, self._model_facts().size_bytes, self._book)
+        size = self._owner.model_facts(self._life.desired.model).size_bytes
+        return timers.deadline(phase, now, self._config, size, self._book)
 
     async def _expire(self) -> None:
         """Learn what time alone has brought."""
@@ -456,6 +449,7 @@ class Slot:
 
     def _ask(self, asked: Asked) -> Job:
         """Carry a verb into the facts; the job to follow is the running one when it is the same wish."""
+        asked = replace(asked, mode=self._config.swap)
         wished, goal = verbs.wish(asked, self._life, self._tools.clock.now())
         if wished is not None:
             self._fold(wished)
@@ -474,12 +468,9 @@ class Slot:
         self._book = replace(self._book, last_used=now)
         self._keeper.used(now)
 
-    def _model_facts(self) -> ModelFacts:
-        return self._owner.model_facts(self._life.desired.model)
-
     def shown(self) -> Shown:
         """Everything that is known of it at this moment."""
-        now, model = self._tools.clock.now(), self._model_facts()
+        now, model = self._tools.clock.now(), self._owner.model_facts(model_of(self._life))
         return Shown(
             name=self.name,
             config=self._config,
@@ -500,7 +491,7 @@ class Slot:
         """End all own tasks; the container goes on."""
         self._face.close()
         await self._hands.stop()
-        await self._eyes.close()
+        await self._sight.close()
         if self._keeper.due != NEVER:
             await self._save()
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from hal0.slots.need import Need
-from hal0.slots.record import Attempts, Container, Desired, Failure, Fallback, Progress, Swap
+from hal0.slots.record import Attempts, Container, Desired, Failure, Fallback, Progress, Swap, SwapStep
 from hal0.vocab import FailureClass, Phase, SlotState, Want
 
 TRANSITIONS: Final[Mapping[Phase, frozenset[Phase]]] = {
@@ -37,6 +37,7 @@ class Effect(StrEnum):
     DRAIN = "drain"  # let requests finish, then end them
     RETIRE = "retire"  # stop and remove the current container
     BURY = "bury"  # the current container is dead: read why, then remove it
+    TURN = "turn"  # traffic moves to the next container; done at once, there is nothing to wait for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +47,18 @@ class Facts:
     `fault` is set while the attempt under way has failed; the next attempt clears it. `failure` is what is shown
     until the slot is ready again. `retry_at` is when an error ends by itself (NEVER: when somebody changes something);
     `again_at` is when an effect that failed on the engine, or a stop that could not be recorded, may be tried again.
+    `next` warms beside the current container in a swap by overlap, and `next_fault` is why that failed; then fetch,
+    launch, retire and bury are of the next one, and the deadline is its step's.
     """
 
     generation: int = 0
     current: Container | None = None
     leaving: tuple[Container, ...] = ()
+    next: Container | None = None
+    next_launched: bool = False
+    next_ready: bool = False
+    next_fault: Failure | None = None
+    next_admitted: Need | None = None  # as `admitted`, of the next one
     stuck: frozenset[str] = frozenset()  # names of the leaving ones that podman would not remove when asked last
     swap: Swap | None = None
     fault: Failure | None = None
@@ -73,6 +81,11 @@ class Facts:
     drain_s: float | None = None  # the operator's own drain time for this once
     deadline: float = NEVER  # when the phase must have ended
     progress: Progress | None = None
+
+    @property
+    def containers(self) -> tuple[Container, ...]:
+        """All that are known, whatever they are to the slot."""
+        return tuple(c for c in (self.current, self.next) if c is not None) + self.leaving
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +165,37 @@ def _starting(desired: Desired, facts: Facts, now: float) -> Decision:
 def _running(phase: Phase, desired: Desired, facts: Facts, now: float) -> Decision:
     if facts.fault is not None:
         return Decision(Phase.UNLOADING if facts.launched else Phase.ERROR)
+    if phase is Phase.READY and facts.swap is not None and facts.swap.overlaps:
+        return Decision(phase, _beside(facts, facts.swap.step))
     if now >= facts.again_at and superseded(desired, facts):
         return Decision(Phase.UNLOADING)
     if phase is Phase.WARMING and facts.ready:
         return Decision(Phase.READY)
     return Decision(phase)
+
+
+def _beside(facts: Facts, step: SwapStep) -> Effect | None:
+    """Of a swap by overlap: what brings the next container on, or away. There are never three of one slot."""
+    if facts.busy is not None:
+        return None
+    match step:
+        case SwapStep.PULLING:
+            return Effect.FETCH
+        case SwapStep.WAITING:
+            if _going(facts):
+                return None
+            return Effect.ADMIT if facts.next_admitted is None else Effect.LAUNCH
+        case SwapStep.UNDOING:
+            # What is not known to be dead is stopped; with its last words if it has some.
+            read = facts.next_fault is not None and not facts.next_fault.settled
+            return Effect.BURY if read else Effect.RETIRE
+        case _:
+            return Effect.TURN if facts.next_ready else None
+
+
+def _going(facts: Facts) -> bool:
+    """A leaving container is about to be gone: podman has not refused."""
+    return any(container.name not in facts.stuck for container in facts.leaving)
 
 
 def _unloading(desired: Desired, facts: Facts, now: float) -> Decision:
@@ -166,9 +205,16 @@ def _unloading(desired: Desired, facts: Facts, now: float) -> Decision:
         needs_drain = facts.launched and not facts.drained
         return Decision(Phase.UNLOADING, Effect.DRAIN if needs_drain else Effect.RETIRE)
     if not wanted(desired):
-        return Decision(Phase.OFFLINE)
+        return Decision(Phase.UNLOADING if _going(facts) else Phase.OFFLINE)
     if facts.fault is not None:
         return Decision(Phase.ERROR)
+    return _upwards(facts)
+
+
+def _upwards(facts: Facts) -> Decision:
+    """The way up again from where nothing runs, or nothing but the container that came beside the lost one."""
+    if facts.next is not None:
+        return Decision(Phase.STARTING)
     if facts.fetched:
         return Decision(Phase.STARTING, Effect.ADMIT)
     return Decision(Phase.PULLING, Effect.FETCH)
@@ -185,9 +231,7 @@ def _error(desired: Desired, facts: Facts, now: float) -> Decision:
         return Decision(Phase.OFFLINE)
     if facts.fault is not None and now < facts.retry_at:
         return Decision(Phase.ERROR)
-    if facts.fetched:
-        return Decision(Phase.STARTING, Effect.ADMIT)
-    return Decision(Phase.PULLING, Effect.FETCH)
+    return _upwards(facts)
 
 
 def shown(phase: Phase, *, in_flight: int, quiet_s: float, idle_timeout_s: float) -> SlotState:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol, TypeAlias, assert_never
 
+from hal0.errors import Hal0Error
 from hal0.hardware.cpu import Cpu
 from hal0.hardware.memory import Memory
 from hal0.hardware.pools import MemoryPool, pools
@@ -124,6 +125,9 @@ class Steward:
             verdict = admit(slot, need, self._ledger(), self._clock.now(), beside=beside)
             if isinstance(verdict, Refuse):
                 raise verdict.error
+            if beside and not isinstance(verdict, Fits):
+                text = f"cannot run two containers of slot {slot} at once: there is no memory for both"
+                raise Hal0Error("slot.memory_budget", text)
             self._promised[slot] = need
             match verdict:
                 case Fits():

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from hal0.config.slots import SlotConfig
 from hal0.errors import Hal0Error
 from hal0.slots import failure as failures
 from hal0.slots import warmup
-from hal0.slots.happenings import Failed, Happening, Life, StayedHealthy, Wished
+from hal0.slots.happenings import Beside, Crowded, Failed, Happening, Life, StayedHealthy, Wished
 from hal0.slots.logbook import Logbook
+from hal0.slots.record import SwapStep
 from hal0.slots.state import HEALTHY_RESETS_S, NEVER, PORT_TRIES, Facts
 from hal0.vocab import By, Phase, Want
 
@@ -33,11 +34,28 @@ def deadline(phase: Phase, now: float, config: SlotConfig, size_bytes: int, book
             assert_never(phase)
 
 
+# What the steps of a swap by overlap have in common with phases: how long they may take.
+_LIKE: Final = {
+    SwapStep.PULLING: Phase.PULLING,
+    SwapStep.STARTING: Phase.STARTING,
+    SwapStep.WARMING: Phase.WARMING,
+    SwapStep.UNDOING: Phase.ERROR,  # a burial
+}
+
+
+def step_deadline(step: SwapStep, now: float, config: SlotConfig, size_bytes: int, book: Logbook) -> float:
+    """As `deadline`, of a step beside the present container; room may take its time, everything else has an end."""
+    return deadline(_LIKE[step], now, config, size_bytes, book) if step in _LIKE else NEVER
+
+
 def wake_at(phase: Phase, facts: Facts, book: Logbook, config: SlotConfig, *, quiet: bool, looked_at: float) -> float:
     """When to decide again even if nothing happens; `looked_at` is when that was done last."""
     due = [facts.deadline]
     if facts.busy is None and phase in (Phase.ERROR, Phase.UNLOADING):
-        due.append(facts.retry_at if facts.current is None else facts.again_at)
+        if facts.current is not None:
+            due.append(facts.again_at)
+        elif phase is Phase.ERROR:
+            due.append(facts.retry_at)
     if facts.again_at > looked_at and phase in (Phase.STARTING, Phase.WARMING, Phase.READY):
         due.append(facts.again_at)
     if phase is Phase.READY:
@@ -61,10 +79,21 @@ def come_due(life: Life, book: Logbook, config: SlotConfig, now: float, *, quiet
         yield Failed(failures.of_error(error, now), warmup.jitter())
     if phase is not Phase.READY:
         return
+    if facts.swap is not None and facts.swap.overlaps:
+        yield from _due_beside(facts, facts.swap.step, book, config, now)
     if facts.attempts.count and book.ready_at is not None and now >= book.ready_at + HEALTHY_RESETS_S:
         yield StayedHealthy()
-    if quiet and life.desired.want is Want.LOADED and unused(config, book, now):
+    if quiet and facts.swap is None and life.desired.want is Want.LOADED and unused(config, book, now):
         yield Wished(replace(life.desired, want=Want.UNLOADED, by=By.IDLE, at=now), again=False)
+
+
+def _due_beside(facts: Facts, step: SwapStep, book: Logbook, config: SlotConfig, now: float) -> Iterator[Happening]:
+    if now >= facts.deadline:
+        began = {SwapStep.STARTING: book.load_started, SwapStep.WARMING: book.warm_started}.get(step)
+        limit_s = warmup.PULL_STALL_S if began is None else now - began
+        yield Beside(Failed(failures.of_deadline(step, limit_s, now), warmup.jitter()))
+    elif step is SwapStep.WAITING and (error := too_many_clashes(facts, config)) is not None:
+        yield Crowded(error.message)
 
 
 def too_many_clashes(facts: Facts, config: SlotConfig) -> Hal0Error | None:

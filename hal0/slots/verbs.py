@@ -6,9 +6,9 @@ from typing import Final
 from hal0.errors import Hal0Error
 from hal0.slots.happenings import Life, Wished
 from hal0.slots.logbook import Logbook
-from hal0.slots.record import Desired, Failure, Swap
+from hal0.slots.record import Desired, Failure, Swap, SwapStep
 from hal0.slots.state import superseded
-from hal0.vocab import By, Phase, Want
+from hal0.vocab import By, Phase, SwapMode, Want
 from hal0.wire.jobs import JobKind, JobState
 
 _LOADING: Final = frozenset({Phase.PULLING, Phase.STARTING, Phase.WARMING})
@@ -22,6 +22,7 @@ class Asked:
     model: str | None = None
     by: By = By.OPERATOR
     drain_s: float | None = None
+    mode: SwapMode = SwapMode.REPLACE  # how the slot changes its model
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Goal:
     model: str | None
     generation: int = 0
     rolled_back: Failure | None = None  # the change of model failed: why
+    note: str | None = None  # what the job says beside its end
 
 
 def wish(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
@@ -108,7 +110,10 @@ def _restart(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]
     if model is None:
         raise Hal0Error("slot.no_model", "cannot restart: the slot has no model; pick one with a swap")
     goal = Goal(Phase.READY, model, life.facts.generation + 1)
-    return Wished(Desired(Want.LOADED, model, asked.by, now), life.facts.swap, restart=True), goal
+    swap = life.facts.swap
+    if swap is not None and swap.overlaps:  # the one that comes begins anew; the one that serves goes anyway
+        swap = replace(swap, step=SwapStep.PULLING) if model == swap.to_model else None
+    return Wished(Desired(Want.LOADED, model, asked.by, now), swap, restart=True), goal
 
 
 def _swap(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
@@ -119,7 +124,12 @@ def _swap(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
     if _has_or_gets(life, model):
         return None, goal
     desired = Desired(Want.LOADED, model, asked.by, now)
-    proved = _proved_model(life)
+    proved, facts = _proved_model(life), life.facts
+    if life.phase is Phase.READY and facts.launched and facts.fault is None and not facts.restart:
+        if model == proved:  # it never stopped serving
+            return Wished(desired), goal
+        if asked.mode is SwapMode.OVERLAP and life.desired.want is Want.LOADED:
+            return Wished(desired, Swap(proved, model, SwapStep.PULLING)), goal
     swap = Swap(proved, model) if life.phase in (Phase.READY, Phase.UNLOADING) or life.phase in _LOADING else None
     return Wished(desired, swap), goal
 

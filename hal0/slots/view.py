@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from hal0.config.slots import SlotConfig
 from hal0.lib.clock import iso
@@ -12,7 +13,7 @@ from hal0.slots.handle import Serves, SlotFailure, SlotSnapshot
 from hal0.slots.happenings import Life
 from hal0.slots.logbook import Logbook
 from hal0.slots.need import NO_WEIGHTS, Weights
-from hal0.slots.record import Container, Failure
+from hal0.slots.record import Container, Failure, SwapStep
 from hal0.slots.state import NEVER, shown
 from hal0.slots.warmup import expected_s
 from hal0.vocab import BUILTIN_SLOTS, Capability, Device, Phase, SlotName, SlotState, Want
@@ -66,8 +67,16 @@ class Shown:
 
     @property
     def live_model(self) -> str | None:
-        """The model it has, or will have when what is under way is done."""
-        return self.life.desired.model
+        """The model that answers for it now; when none does, the one that will."""
+        return model_of(self.life)
+
+
+def model_of(life: Life) -> str | None:
+    """The model that a request for the slot meets: while another one comes beside it, still the present one."""
+    facts = life.facts
+    if life.overlaps and facts.current is not None:
+        return facts.current.model
+    return life.desired.model
 
 
 def address_of(container: Container, provider: Provider, secrets: Mapping[int, str]) -> Endpoint:
@@ -83,7 +92,7 @@ def endpoint_of(life: Life, provider: Provider, secrets: Mapping[int, str]) -> E
         return None
     if life.desired.want is Want.UNLOADED:  # from the wish on: nobody comes in between it and the drain
         return None
-    return address_of(current, provider, secrets) if current.model == life.desired.model else None
+    return address_of(current, provider, secrets) if current.model == model_of(life) else None
 
 
 def serves(it: Shown) -> tuple[Serves, ...]:
@@ -136,7 +145,7 @@ FIRST_BYTE_S = 600.0
 
 def view_of(it: Shown) -> SlotView:
     life, config, facts = it.life, it.config, it.life.facts
-    expected = expected_s(it.book.history, it.live_model)
+    expected = expected_s(it.book.history, life.desired.model)
     elapsed = it.now - it.book.load_started if it.book.load_started is not None else None
     return SlotView(
         name=it.name,
@@ -155,7 +164,7 @@ def view_of(it: Shown) -> SlotView:
         capabilities=sorted(it.provider.capabilities),
         port=facts.current.port if facts.current else None,
         url=it.endpoint.base_url if it.endpoint else None,
-        containers=[_container(c) for c in ((facts.current,) if facts.current else ()) + facts.leaving],
+        containers=[_container(c) for c in facts.containers],
         context_size=it.context_size,
         memory_bytes=facts.memory_bytes,
         pinned=config.pinned,
@@ -194,6 +203,9 @@ def message(it: Shown) -> str:
         if not facts.fault.settled or facts.retry_at == NEVER:
             return facts.fault.message
         return f"{facts.fault.message}; next attempt at {iso(facts.retry_at)}"
+    if life.overlaps and facts.swap is not None:
+        text = facts.progress.message if facts.progress else _BESIDE[facts.swap.step]
+        return f"serving {it.live_model} while {facts.swap.to_model} comes: {text}"
     if facts.progress is not None:
         return facts.progress.message
     if life.phase is Phase.READY:
@@ -206,6 +218,15 @@ def message(it: Shown) -> str:
     }.get(life.phase, str(life.phase))
 
 
+_BESIDE: Final = {
+    SwapStep.PULLING: "looking for image and model",
+    SwapStep.WAITING: "waiting for room beside the present container",
+    SwapStep.STARTING: "starting the container",
+    SwapStep.WARMING: "loading the model",
+    SwapStep.UNDOING: "it failed; removing its container",
+}
+
+
 def notes(it: Shown) -> list[str]:
     """What an operator should know and is no error."""
     found = []
@@ -214,6 +235,8 @@ def notes(it: Shown) -> list[str]:
         found.append(f"the configuration's seed is {seed}, the live model is {live}: `hal0ctl slot swap` changes it")
     if fallback is not None and (told := words(it.config, fallback)) is not None:
         found.append(f"started by {told}: {fallback.why}; `hal0ctl slot restart {it.name}` tries its own configuration")
+    if (failed := it.life.facts.next_fault) is not None:
+        found.append(f"the last swap failed: {failed.message}")
     return found
 
 

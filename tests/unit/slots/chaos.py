@@ -67,6 +67,8 @@ class Chaos(Promises):
         self.world.ram_bytes = self.dice.choice(MACHINES)
         self.trace: list[str] = []
         self.configuring = asyncio.Lock()
+        self.swaps = {slot: {"swap": self.dice.choice(("replace", "overlap"))} for slot in SLOTS}
+        self.world.slots = {"primary": {"model": "one", **self.swaps["primary"]}}
         self.kept: dict[str, str] = {}  # slot -> the container that served when the process before was killed
 
     def note(self, text: str) -> None:
@@ -225,14 +227,16 @@ class Chaos(Promises):
 
     async def configure(self, hal0: Running) -> None:
         """A slot comes, goes, or changes; one configuration at a time, as the daemon applies them."""
-        tables: dict[str, Any] = {"primary": {"model": "one", "unload_after_s": self.dice.choice((0, 0, 30))}}
+        primary = {"model": "one", "unload_after_s": self.dice.choice((0, 0, 30)), **self.swaps["primary"]}
+        tables: dict[str, Any] = {"primary": primary}
         tables |= {"embed": self.embed()} if self.dice.random() < 0.6 else {}
         async with self.configuring:
             self.note(f"configure {tables}")
             await hal0.supervisor.apply(hal0.world.config(**tables))
 
     def embed(self) -> dict[str, Any]:
-        return {**EMBED, "drain_s": self.dice.choice((60, 120)), "pinned": self.dice.random() < 0.2}
+        own = {"drain_s": self.dice.choice((60, 120)), "pinned": self.dice.random() < 0.2}
+        return {**EMBED, **own, **self.swaps["embed"]}
 
     def stray(self, slot: str) -> ContainerSpec:
         """A create that landed after everybody had forgotten it."""
@@ -272,6 +276,8 @@ class Chaos(Promises):
         for slot in hal0.supervisor.all():
             life, record = slot.life, self.record(slot.name)
             current = life.facts.current
+            if life.facts.swap is not None or (record is not None and record.swap is not None):
+                continue  # the next process may finish it
             if life.phase is Phase.READY and current and record and record.phase is Phase.READY:
                 found = self.engine._find(current.name)
                 if found and found.running and record.desired == life.desired:
@@ -279,7 +285,7 @@ class Chaos(Promises):
         return steady
 
     async def live(self, steps: int) -> None:
-        async with self.world.hal0(embed=EMBED) as self.hal0:
+        async with self.world.hal0(embed={**EMBED, **self.swaps["embed"]}) as self.hal0:
             await self.check_kept(self.hal0)
             for _ in range(steps):
                 await self.step(self.hal0)
@@ -304,7 +310,7 @@ class Chaos(Promises):
 
     async def last_life(self) -> None:
         """Steps, then peace: everything must come to rest where it is wanted."""
-        async with self.world.hal0(embed=EMBED) as self.hal0:
+        async with self.world.hal0(embed={**EMBED, **self.swaps["embed"]}) as self.hal0:
             await self.check_kept(self.hal0)
             for _ in range(self.dice.randint(5, 60)):
                 await self.step(self.hal0)

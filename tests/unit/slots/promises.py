@@ -67,10 +67,15 @@ class Promises:
     def _starting(self, spec: ContainerSpec) -> None:
         slot = next(s for s in SLOTS if f"-{s}-" in spec.name)
         record = self.record(slot)
-        leaving = [c.name for c in record.containers if c.role is Role.LEAVING] if record else []
+        known = record.containers if record else ()
+        expected = [c.name for c in known if c.role is Role.LEAVING]
         if self.hal0 and (mine := self.hal0.supervisor.get(slot)) is not None:
-            leaving += [c.name for c in mine.life.facts.leaving]
-        others = [c for c in self.engine.of_slot(slot) if c.running and c.spec.name not in leaving]
+            expected += [c.name for c in mine.life.facts.leaving]
+        if spec.name in expected:
+            return  # asked for by a process that was killed then; it goes again before another one comes
+        if spec.name in [c.name for c in known if c.role is Role.NEXT]:  # a swap by overlap
+            expected += [c.name for c in known if c.role is Role.CURRENT]
+        others = [c for c in self.engine.of_slot(slot) if c.running and c.spec.name not in expected]
         if others:
             self.wrong.append(f"{spec.name} starts beside {[c.spec.name for c in others]}")
         taken = sum(c.program.memory_bytes for c in self.engine.running) + self.engine.program.memory_bytes
@@ -83,6 +88,7 @@ class Promises:
         slots = [slot.life for slot in self.hal0.supervisor.all() if slot.name in SLOTS]
         return (
             all(life.facts.busy is None and not life.facts.leaving and is_where_it_should_be(life) for life in slots)
+            and all(life.facts.next is None and life.facts.swap is None for life in slots)
             and not any(slot.view().unsaved for slot in self.hal0.supervisor.all())
             and not self.tasks
             and all(job.ended for job in self.jobs)
@@ -103,11 +109,10 @@ class Promises:
             if record is None:
                 self.wrong.append(f"{name}: no record")
                 continue
-            current = (facts.current,) if facts.current else ()
             pairs = [
                 (record.desired, life.desired),
                 (record.phase, life.phase),
-                (record.containers, current + facts.leaving),
+                (record.containers, facts.containers),
                 (record.generation, facts.generation),
                 (record.swap, facts.swap),
                 (record.attempts, facts.attempts),

@@ -7,7 +7,7 @@ import pytest
 from hal0.engine.base import ContainerInfo, ContainerStatus
 from hal0.slots.adopt import LABEL_GENERATION, LABEL_MODEL, Configured, Found, adopt
 from hal0.slots.happenings import Life
-from hal0.slots.record import Attempts, Load, SlotRecord, Swap
+from hal0.slots.record import Attempts, Load, SlotRecord, Swap, SwapStep
 from hal0.slots.state import NEVER, Decision, Effect, decide
 from hal0.vocab import By, Phase, Role, Want
 from tests.unit.slots.lives import (
@@ -141,11 +141,11 @@ def test_a_swap_with_both_running_keeps_the_one_that_answers() -> None:
 
 def test_a_rollback_goes_on_as_a_rollback() -> None:
     """Also when the new model's failure was permanent: it is not the old one's."""
-    past = record(Phase.ERROR, loaded("one"), swap=Swap("one", "two", "rollback"), failure=PERMANENT)
+    past = record(Phase.ERROR, loaded("one"), swap=Swap("one", "two", SwapStep.ROLLBACK), failure=PERMANENT)
     life = place(past)
     assert life.desired.model == "one"
     assert next_step(life) == Decision(Phase.PULLING, Effect.FETCH)
-    back = place(record(Phase.WARMING, loaded(), swap=Swap("one", "two", "rollback")), found(answers=True))
+    back = place(record(Phase.WARMING, loaded(), swap=Swap("one", "two", SwapStep.ROLLBACK)), found(answers=True))
     assert back.phase is Phase.READY
     assert back.facts.swap is None
 
@@ -226,7 +226,7 @@ def test_an_error_that_nobody_wants_any_more_is_offline() -> None:
 @pytest.mark.parametrize("phase", list(Phase))
 @pytest.mark.parametrize("status", [None, *ContainerStatus])
 @pytest.mark.parametrize("answers", [False, True])
-@pytest.mark.parametrize("swap", [None, Swap("one", "two"), Swap("one", "two", "rollback")])
+@pytest.mark.parametrize("swap", [None, Swap("one", "two"), Swap("one", "two", SwapStep.ROLLBACK)])
 @pytest.mark.parametrize("desired", [loaded(), loaded("two"), unloaded()])
 def test_no_combination_stands_still_where_it_is_not_wanted(
     phase: Phase, status: ContainerStatus | None, answers: bool, swap: Swap | None, desired: Any

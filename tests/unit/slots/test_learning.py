@@ -4,7 +4,7 @@ import pytest
 
 from hal0.slots import happenings as h
 from hal0.slots.learning import ENGINE_RETRY_S, enter, fold
-from hal0.slots.record import Attempts, Progress, Swap
+from hal0.slots.record import Attempts, Progress, Swap, SwapStep
 from hal0.slots.state import NEVER, Effect
 from hal0.vocab import Phase, Role
 from tests.unit.slots.lives import ENGINE, NOW, PERMANENT, TRANSIENT, container, life, loaded, ready, unloaded
@@ -38,7 +38,7 @@ def test_a_failed_change_of_model_goes_back_once(phase: Phase) -> None:
     before = life(phase, loaded("two"), swap=Swap("one", "two"))
     back = fold(before, h.Failed(PERMANENT, 1.0), NOW)
     assert back.desired.model == "one"
-    assert back.facts.swap == Swap("one", "two", "rollback")
+    assert back.facts.swap == Swap("one", "two", SwapStep.ROLLBACK)
     assert back.facts.retry_at == NOW
     assert back.facts.attempts.count == 0
     again = fold(back, h.Failed(PERMANENT, 1.0), NOW)
