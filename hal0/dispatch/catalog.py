@@ -1,5 +1,6 @@
 """GET /v1/models out of the routing table: what the slots serve, what is on disk besides, what upstreams list."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from hal0.dispatch.surface import ANSWERS
@@ -8,10 +9,12 @@ from hal0.slots.handle import Serves, SlotSnapshot
 from hal0.upstreams.listing import Listed
 from hal0.upstreams.snapshot import UpstreamSnapshot
 from hal0.vocab import Capability
-from hal0.wire.openai import ModelsView, ModelView
+from hal0.wire.openai import ModelView
 
 OWNER: Final = "hal0"
 DEMO_OWNER: Final = "hal0-demo"
+# `wire.openai.ModelsView`, around its entries.
+_HEAD, _TAIL = b'{"object":"list","data":[', b"]}"
 
 _MODALITIES: Final = {
     Capability.CHAT: ("text",),
@@ -25,44 +28,58 @@ _MODALITIES: Final = {
 }
 
 
-def models(table: Table, *, here: bool = False) -> ModelsView:
-    """Every model once: a slot that has it up wins over one that would load it, and both over an upstream.
-
-    `here` leaves the upstreams out: two hal0 that list each other's models must not list their own again.
-    """
+def models(table: Table) -> list[ModelView]:
+    """Every model that is here once: a slot that has it up wins over one that would load it."""
     views: dict[str, ModelView] = {}
     for slot in sorted(table.slots.values(), key=lambda slot: (not slot.routable, not is_loaded(slot), slot.name)):
         for serves in slot.serves:
             views.setdefault(serves.model, _served(slot, serves, table.entries.get(serves.model)))
     for entry in table.entries.values():
         views.setdefault(entry.id, _on_disk(entry))
-    for upstream in () if here else sorted(table.upstreams.values(), key=lambda it: (-it.priority, it.name)):
-        for model in upstream.models or ():
-            views.setdefault(model.id, _elsewhere(upstream, model))
-    return ModelsView(data=list(views.values()))
-
-
-class ModelList:
-    """The list as bytes, rendered once per table: upstreams may list thousands, and clients ask all the time."""
-
-    def __init__(self) -> None:
-        self._of: Table | None = None
-        self._bytes: dict[bool, bytes] = {}
-
-    def json_bytes(self, table: Table, *, here: bool) -> bytes:
-        if table is not self._of:
-            self._of = table
-            self._bytes.clear()
-        if here not in self._bytes:
-            self._bytes[here] = models(table, here=here).json_bytes()
-        return self._bytes[here]
+    return list(views.values())
 
 
 def find(table: Table, name: str) -> ModelView | None:
     """The model of this id, or what the slot of this name or alias serves."""
-    by_id = {view.id: view for view in models(table).data}
+    by_id = {view.id: view for view in models(table)}
     slot = table.slots[table.addresses[name]] if name in table.addresses else None
-    return by_id.get(slot.serves[0].model if slot and slot.serves else name)
+    view = by_id.get(slot.serves[0].model if slot and slot.serves else name)
+    if view is not None or name not in table.listed:
+        return view
+    upstream = table.upstreams[max(table.listed[name], key=lambda hop: hop.priority).upstream]
+    return next(_elsewhere(upstream, model) for model in upstream.models or () if model.id == name)
+
+
+class ModelList:
+    """The list as bytes. Upstreams may list thousands, and clients ask all the time: each upstream's part is rendered
+    once while it says the same, the whole once per table."""
+
+    def __init__(self) -> None:
+        self._of: Table | None = None
+        self._whole: dict[bool, bytes] = {}
+        self._parts: dict[str, tuple[UpstreamSnapshot, Mapping[str, bytes]]] = {}
+
+    def json_bytes(self, table: Table, *, here: bool) -> bytes:
+        """What is here, then what upstreams list besides, by priority.
+
+        `here` leaves the upstreams out: two hal0 that list each other's models must not list their own again.
+        """
+        if table is not self._of:
+            self._of = table
+            self._whole.clear()
+        if here not in self._whole:
+            found = {view.id: view.json_bytes() for view in models(table)}
+            for upstream in () if here else sorted(table.upstreams.values(), key=lambda it: (-it.priority, it.name)):
+                found = found | {name: text for name, text in self._part(upstream).items() if name not in found}
+            self._whole[here] = _HEAD + b",".join(found.values()) + _TAIL
+        return self._whole[here]
+
+    def _part(self, upstream: UpstreamSnapshot) -> Mapping[str, bytes]:
+        rendered = self._parts.get(upstream.name)
+        if rendered is None or rendered[0] is not upstream:
+            part = {model.id: _elsewhere(upstream, model).json_bytes() for model in upstream.models or ()}
+            rendered = self._parts[upstream.name] = (upstream, part)
+        return rendered[1]
 
 
 def _served(slot: SlotSnapshot, serves: Serves, entry: Entry | None) -> ModelView:

@@ -228,9 +228,8 @@ class Dispatcher:
         return outcome
 
     def _resolved(self, row: PathRow, model: str | None, fetched: Collection[str] = ()) -> Outcome:
-        ask = Ask(row, model, None if model is None else self._registry.fold(model))
-        strict = self._config.strict_models
-        return resolve(ask, self._tables.current(), self._in_flight, strict=strict, fetched=fetched)
+        ask = Ask(row, model, None if model is None else self._registry.fold(model), fetched)
+        return resolve(ask, self._tables.current(), self._in_flight, strict=self._config.strict_models)
 
     def _in_flight(self, slot: SlotName) -> int:
         handle = self._slots.get(slot)

@@ -34,11 +34,15 @@ _COMPARED: Final = 256
 
 
 class Ask(NamedTuple):
-    """What is known of a request: its path, the model as asked, and the id that this spelling means."""
+    """What is known of a request: its path, the model as asked, and the id that this spelling means.
+
+    `fetched`: the upstreams whose lists were asked for on its behalf.
+    """
 
     path: PathRow
     asked: str | None
     model: str | None
+    fetched: Collection[str] = ()
 
 
 @dataclass(frozen=True)  # no slots: it is written with every decision, see DecisionRecord
@@ -95,24 +99,24 @@ class _Offer:
     hops: tuple[Hop, ...] = ()
 
 
-_RuleFn = Callable[[Ask, Table, Collection[str]], _Offer]
+_RuleFn = Callable[[Ask, Table], _Offer]
 
 
-def _address(ask: Ask, table: Table, _fetched: Collection[str]) -> _Offer:
+def _address(ask: Ask, table: Table) -> _Offer:
     slot = table.addresses.get(ask.asked or "")
     if slot is None:
         return _Offer((), "no model is named" if ask.asked is None else f"no slot is called {ask.asked!r}")
     return _Offer((slot,), f"{ask.asked!r} means the slot {slot!r}")
 
 
-def _preemption(ask: Ask, table: Table, _fetched: Collection[str]) -> _Offer:
+def _preemption(ask: Ask, table: Table) -> _Offer:
     slots = table.loaded.get(ask.model or "", ())
     if slots:
         return _Offer(slots, f"{ask.model!r} is loaded in {_listed(slots)}", by_model=True)
     return _Offer((), _unnamed(ask) or f"no loaded slot serves {ask.model!r}")
 
 
-def _registry(ask: Ask, table: Table, _fetched: Collection[str]) -> _Offer:
+def _registry(ask: Ask, table: Table) -> _Offer:
     slots = table.bound.get(ask.model or "", ())
     if slots:
         return _Offer(slots, f"{ask.model!r} is the model of {_listed(slots)}", by_model=True)
@@ -121,31 +125,31 @@ def _registry(ask: Ask, table: Table, _fetched: Collection[str]) -> _Offer:
     return _Offer((), _unnamed(ask) or f"{ask.model!r} is not on disk")
 
 
-def _passthrough(ask: Ask, table: Table, fetched: Collection[str]) -> _Offer:
+def _passthrough(ask: Ask, table: Table) -> _Offer:
     """By the lists that were there when the request came; upstreams' ids are their own words, and not folded."""
     if not table.upstreams:
         return _Offer((), _unnamed(ask) or "skipped: no upstreams are configured")
-    hops = tuple(hop for hop in table.listed.get(ask.asked or "", ()) if hop.upstream not in fetched)
+    hops = tuple(hop for hop in table.listed.get(ask.asked or "", ()) if hop.upstream not in ask.fetched)
     if hops:
         return _Offer((), f"{ask.asked!r} is listed by {_named(hops)}", hops=hops)
     return _Offer((), _unnamed(ask) or f"no upstream is known to list {ask.asked!r}")
 
 
-def _prefetch(ask: Ask, table: Table, fetched: Collection[str]) -> _Offer:
+def _prefetch(ask: Ask, table: Table) -> _Offer:
     """By the lists that were fetched for this request."""
     if ask.asked is None or not table.upstreams:
-        return _passthrough(ask, table, fetched)
-    hops = tuple(hop for hop in table.listed.get(ask.asked, ()) if hop.upstream in fetched)
+        return _passthrough(ask, table)
+    hops = tuple(hop for hop in table.listed.get(ask.asked, ()) if hop.upstream in ask.fetched)
     if hops:
         return _Offer((), f"asked for their models now: {ask.asked!r} is listed by {_named(hops)}", hops=hops)
-    if fetched:
-        return _Offer((), f"asked for their models now: {_listed(sorted(fetched))} without {ask.asked!r}")
+    if ask.fetched:
+        return _Offer((), f"asked for their models now: {_listed(sorted(ask.fetched))} without {ask.asked!r}")
     if table.cold:
         return _Offer((), f"nobody knows what {_listed(table.cold)} would list")
     return _Offer((), "skipped: every upstream's list is known, or could not be had")
 
 
-def _capability(ask: Ask, table: Table, _fetched: Collection[str]) -> _Offer:
+def _capability(ask: Ask, table: Table) -> _Offer:
     needed = ask.path.capability
     for name in _SLOTS_FOR.get(needed, (PRIMARY,)):
         if name in table.slots:
@@ -163,26 +167,19 @@ _RULES: Final[tuple[tuple[Rule, _RuleFn], ...]] = (
 )
 
 
-def resolve(ask: Ask, table: Table, busy: Busy, *, strict: bool, fetched: Collection[str] = ()) -> Outcome:
-    """Try the rules in order; `strict` ends before the last one, which guesses.
-
-    `fetched` names the upstreams whose lists were asked for on behalf of this request.
-    """
+def resolve(ask: Ask, table: Table, busy: Busy, *, strict: bool) -> Outcome:
+    """Try the rules in order; `strict` ends before the last one, which guesses."""
     tried: list[Tried] = []
     for rule, attempt in _RULES:
         if rule is Rule.CAPABILITY and strict:
             tried.append(Tried(rule, hit=False, fact="skipped: dispatch.strict_models is on"))
             break
-        offer = attempt(ask, table, fetched)
-        hit = bool(offer.slots or offer.hops)
-        tried.append(Tried(rule, hit=hit, fact=offer.fact))
-        if hit:
-            facts = tuple(tried)
-            return (
-                _pass(ask, table, rule, offer.hops, facts)
-                if offer.hops
-                else _choose(ask, table, busy, rule, offer, facts)
-            )
+        offer = attempt(ask, table)
+        tried.append(Tried(rule, hit=bool(offer.slots or offer.hops), fact=offer.fact))
+        if tried[-1].hit:
+            if offer.hops:
+                return _pass(ask, table, rule, offer.hops, tuple(tried))
+            return _choose(ask, table, busy, rule, offer, tuple(tried))
     return Refusal(_no_route(ask, table), tuple(tried))
 
 
@@ -234,8 +231,7 @@ def _speaks(hop: Hop, ask: Ask, table: Table) -> bool:
         return True
     if upstream.kind in _SPOKEN and ask.path.path not in _SPOKEN[upstream.kind]:
         return False
-    said = upstream.capabilities(hop.model)
-    return not said or any(answers(capability, ask.path.capability) for capability in said)
+    return not hop.able or any(answers(capability, ask.path.capability) for capability in hop.able)
 
 
 def _model_for(slot: SlotSnapshot, needed: Capability, wanted: str | None) -> str | None:
@@ -257,9 +253,8 @@ def _mismatch(ask: Ask, slot: SlotSnapshot) -> Hal0Error:
 
 
 def _not_spoken(ask: Ask, hop: Hop, table: Table) -> Hal0Error:
-    upstream = table.upstreams[hop.upstream]
-    spoken = _SPOKEN.get(upstream.kind)
-    can = sorted(spoken) if spoken else sorted(upstream.capabilities(hop.model))
+    spoken = _SPOKEN.get(table.upstreams[hop.upstream].kind)
+    can = sorted(spoken or hop.able)
     return Hal0Error(
         "dispatch.capability_mismatch",
         f"cannot answer {ask.path.path} with {hop.model!r} of upstream {hop.upstream!r}: it does {', '.join(can)}",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -84,7 +85,7 @@ def build(
         bound=_by_model(by_name.values(), standing),
         entries={entry.id: entry for entry in entries},
         upstreams={upstream.name: upstream for upstream in upstreams},
-        listed=_listed(upstreams),
+        listed=_listed(tuple(upstreams)),
         cold=tuple(upstream.name for upstream in upstreams if upstream.models is None),
         fronts=standing,
     )
@@ -111,12 +112,14 @@ def _by_model(slots: Iterable[SlotSnapshot], fronts: Mapping[SlotName, Hop]) -> 
     return {model: tuple(names) for model, names in found.items()}
 
 
-def _listed(upstreams: Iterable[UpstreamSnapshot]) -> dict[str, tuple[Hop, ...]]:
+@lru_cache(maxsize=1)
+def _listed(upstreams: tuple[UpstreamSnapshot, ...]) -> Mapping[str, tuple[Hop, ...]]:
+    """Slots change far more often than the thousands of models that upstreams may list."""
     found: dict[str, list[Hop]] = {}
     for upstream in upstreams:
         for model in upstream.models or ():
-            found.setdefault(model.id, []).append(upstream.hop(model.theirs))
-    return {model: tuple(hops) for model, hops in found.items()}
+            found.setdefault(model.id, []).append(upstream.hop(model))
+    return MappingProxyType({model: tuple(hops) for model, hops in found.items()})
 
 
 class TableSource:

@@ -10,19 +10,24 @@ from hal0.vocab import Capability
 
 
 class Hop(NamedTuple):
-    """A place where a request may go: an upstream, and the model's name there."""
+    """A place where a request may go: an upstream, and the model's name there.
+
+    `able` is what the upstream says of the model; empty: nothing.
+    """
 
     upstream: str
     model: str
     priority: int = 50
     weight: int = 1
+    able: frozenset[Capability] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class UpstreamSnapshot:
-    """An upstream that is switched on. `models` is None while nobody has asked it for them and nothing failed.
+    """An upstream that is switched on; the same object until something changes.
 
-    `up`: no reason is known why a request should fail there.
+    `models` is None while nobody has asked it for them and nothing failed. `up`: no reason is known why a request
+    should fail there.
     """
 
     name: str
@@ -32,12 +37,8 @@ class UpstreamSnapshot:
     models: tuple[Listed, ...] | None
     up: bool = True
 
-    def hop(self, model: str) -> Hop:
-        return Hop(self.name, model, self.priority, self.weight)
-
-    def capabilities(self, theirs: str) -> frozenset[Capability]:
-        """What a model can do as far as the upstream has said; empty: nobody knows."""
-        return next((model.capabilities for model in self.models or () if model.theirs == theirs), frozenset())
+    def hop(self, model: Listed) -> Hop:
+        return Hop(self.name, model.theirs, self.priority, self.weight, model.capabilities)
 
 
 class KnownUpstreams(Protocol):

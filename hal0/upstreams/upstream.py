@@ -26,7 +26,10 @@ _NO_LIST: Final = (404, 405, 501)
 
 
 class Upstream:
-    """Owned by `Upstreams`, which replaces it when its configuration changes. Times are the clock's."""
+    """Owned by `Upstreams`, which replaces it when its configuration changes. Times are the clock's.
+
+    `changed` hears of what routing rests on, `seen` of what only people look at.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Upstream:
         *,
         catalog_s: float,
         changed: Callable[["Upstream"], None],
+        seen: Callable[["Upstream"], None],
     ) -> None:
         self.name = name
         self.config = config
@@ -55,6 +59,7 @@ class Upstream:
         self._clock = clock
         self._catalog_s = catalog_s
         self._changed = changed
+        self._seen = seen
         self._pauses: Iterator[float] = backoff_s(*_AGAIN_S)
         self._snapshot: UpstreamSnapshot | None = None
 
@@ -87,6 +92,7 @@ class Upstream:
         A model that was served a minute ago is not to be answered by another one because a list did not come.
         """
         started = asyncio.get_running_loop().time()
+        before = self.models, self.up
         self.status = None
         self.due_at = self._clock.now() + self._catalog_s  # whatever happens: never in a circle
         try:
@@ -102,7 +108,10 @@ class Upstream:
             self.listed_at = self._clock.now()
             self.due_at = self.listed_at + self._catalog_s * _RENEW
             self._pauses = backoff_s(*_AGAIN_S)
-        self._tell()
+        if (self.models, self.up) == before:
+            self._seen(self)  # nothing that routing rests on
+        else:
+            self._tell()
 
     async def _list(self) -> tuple[Listed, ...]:
         self.status, answer = await self.link.models()

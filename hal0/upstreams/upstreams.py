@@ -94,11 +94,16 @@ class Upstreams:
 
     def _made(self, name: str, config: UpstreamConfig) -> Upstream:
         link = self._link(name, config)
-        return Upstream(name, config, link, self._clock, catalog_s=self._catalog_s, changed=self._changed)
+        return Upstream(
+            name, config, link, self._clock, catalog_s=self._catalog_s, changed=self._changed, seen=self._seen
+        )
 
     def _changed(self, upstream: Upstream) -> None:
+        self.version += 1
+        self._seen(upstream)
+
+    def _seen(self, upstream: Upstream) -> None:
         if self._known.get(upstream.name) is upstream:  # not one that was replaced meanwhile
-            self.version += 1
             self._publish(upstream)
 
     def _publish(self, upstream: Upstream) -> None:

@@ -11,7 +11,8 @@ from hal0.dispatch.surface import PathRow
 from hal0.dispatch.table import Table, build
 from hal0.upstreams.snapshot import Hop
 from hal0.vocab import Capability, ProviderName, Rule
-from tests.fakes.slots import FakeEntry, snapshot
+from hal0.wire.openai import ModelsView, ModelView
+from tests.fakes.slots import FakeEntry
 from tests.fakes.upstreams import upstream
 from tests.unit.dispatch.test_resolve import FLEET, ROWS, slot
 
@@ -43,7 +44,7 @@ def outcome(
     fetched: tuple[str, ...] = (),
     strict: bool = False,
 ) -> Outcome:
-    return resolve(Ask(row, model, model and model.lower()), table, lambda _slot: 0, strict=strict, fetched=fetched)
+    return resolve(Ask(row, model, model and model.lower(), fetched), table, lambda _slot: 0, strict=strict)
 
 
 @pytest.mark.parametrize(
@@ -173,20 +174,34 @@ def test_every_request_has_exactly_one_outcome_and_always_the_same(
             assert first.error.code == second.error.code
 
 
+def listed(table: Table, *, here: bool = False, rendered: ModelList | None = None) -> list[ModelView]:
+    return ModelsView.model_validate_json((rendered or ModelList()).json_bytes(table, here=here)).data
+
+
 def test_the_model_list_ends_with_what_is_elsewhere() -> None:
-    ids = [view.id for view in models(TABLE).data]
+    ids = [view.id for view in listed(TABLE)]
     assert len(ids) == len(set(ids))
     assert ids.index("shelf") < ids.index("or/openai/gpt-4o")
-    assert [view.owned_by for view in models(TABLE).data if view.id == "big"] == ["hal0"]
+    assert [view.owned_by for view in listed(TABLE) if view.id == "big"] == ["hal0"]
+    assert listed(TABLE, here=True) == models(TABLE) == [view for view in listed(TABLE) if view.upstream is None]
+
+
+def test_a_single_one_is_found_as_it_is_listed() -> None:
+    for view in listed(TABLE):
+        assert find(TABLE, view.id) == view or view.id == "primary"  # what a slot's name means is another matter
     found = find(TABLE, "or/openai/gpt-4o")
     assert found is not None
     assert (found.owned_by, found.upstream, found.status) == ("openrouter", "openrouter", "available")
-    assert all(view.upstream is None for view in models(TABLE, here=True).data)
+    assert find(TABLE, "nobody") is None
 
 
-def test_the_rendered_list_is_that_of_the_table() -> None:
+def test_the_list_is_rendered_once_and_never_old() -> None:
     rendered = ModelList()
-    assert rendered.json_bytes(TABLE, here=False) is rendered.json_bytes(TABLE, here=False)
-    assert rendered.json_bytes(TABLE, here=True) == models(TABLE, here=True).json_bytes()
-    other = build([snapshot("primary")])
-    assert rendered.json_bytes(other, here=False) == models(other).json_bytes()
+    whole = rendered.json_bytes(TABLE, here=False)
+    assert rendered.json_bytes(TABLE, here=False) is whole
+    again = build(FLEET, [FakeEntry("shelf")], FAR)
+    assert rendered.json_bytes(again, here=False) == whole
+    other = build(FLEET, [], (upstream("openrouter", "new", prefix="or/"), *FAR[1:]))
+    ids = {view.id for view in listed(other, rendered=rendered)}
+    assert "or/new" in ids
+    assert "or/openai/gpt-4o" not in ids

@@ -98,6 +98,19 @@ async def test_lists_are_renewed_before_they_are_old() -> None:
 
 
 @virtual_time
+async def test_a_list_that_says_the_same_changes_nothing_that_routing_rests_on() -> None:
+    house = House(far={})
+    await house.upstreams.refresh("far")
+    version, before = house.upstreams.version, list(house.upstreams.snapshots())
+    await house.upstreams.refresh("far")
+    assert house.upstreams.version == version
+    assert next(iter(house.upstreams.snapshots())) is before[0]
+    house.links["far"].models_there.append("new")
+    await house.upstreams.refresh("far")
+    assert house.upstreams.version > version
+
+
+@virtual_time
 async def test_a_list_that_does_not_come_is_asked_for_less_and_less_and_the_old_one_stays() -> None:
     house = House(far={})
     async with kept_fresh(house):
