@@ -52,7 +52,7 @@ class Upstream:
         self.status: int | None = None  # of the last answer with a list
         self.latency_ms: float | None = None
         self.problem: Hal0Error | None = None  # why the last list did not come
-        self.rejected = False  # the last word on the key was no
+        self._refused = False  # the last request found its key rejected
         self.requests = 0
         self.failures = 0
         self.in_flight = 0
@@ -67,6 +67,11 @@ class Upstream:
     def cold(self) -> bool:
         """Nobody knows its models, and nobody has found out in vain."""
         return self.config.enabled and self.models is None and self.problem is None
+
+    @property
+    def rejected(self) -> bool:
+        """The last word on the key was no. A list that comes is no such word: some are public."""
+        return self._refused or (self.problem is not None and self.status in _REJECTED)
 
     @property
     def up(self) -> bool:
@@ -104,7 +109,7 @@ class Upstream:
             self._no_list(error)
         else:
             self.latency_ms = (asyncio.get_running_loop().time() - started) * 1000
-            self.problem, self.rejected = None, False
+            self.problem = None
             self.listed_at = self._clock.now()
             self.due_at = self.listed_at + self._catalog_s * _RENEW
             self._pauses = backoff_s(*_AGAIN_S)
@@ -121,7 +126,6 @@ class Upstream:
         if self.status in _NO_LIST and self.config.models:
             return declared(self.config)
         if self.status in _REJECTED:
-            self.rejected = True
             raise broken(self.name, f"it rejected the key ({self.status})")
         raise broken(self.name, f"it answered {self.status} where its model list was expected")
 
@@ -156,10 +160,10 @@ class Upstream:
             self._tell()
 
     def said(self, status: int) -> None:
-        """The status that answered a request: whether it takes the key, which a public model list does not tell."""
-        rejected = status == _REJECTED[0]
-        if rejected != self.rejected and (rejected or status < 400):
-            self.rejected = rejected
+        """The status that answered a request tells whether the key is taken."""
+        refused = status == _REJECTED[0]
+        if refused != self._refused and (refused or status < 400):
+            self._refused = refused
             self._tell()
 
     def _tell(self) -> None:

@@ -262,6 +262,8 @@ async def test_a_key_that_requests_find_rejected_is_shown() -> None:
     assert house.state() is UpstreamState.KEY_REJECTED
     house.answer("far", 429)
     assert house.state() is UpstreamState.KEY_REJECTED
+    await house.upstreams.refresh("far")  # a list that anybody may read says nothing of keys
+    assert house.state() is UpstreamState.KEY_REJECTED
     house.answer("far", 200)
     assert house.state() is UpstreamState.ONLINE
 
