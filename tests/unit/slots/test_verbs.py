@@ -1,5 +1,6 @@
 """Every verb in every phase: what it changes, what its job waits for, and how that job ends."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,10 +9,10 @@ from hal0.errors import Hal0Error
 from hal0.slots import verbs
 from hal0.slots.happenings import Life, Wished
 from hal0.slots.learning import fold
-from hal0.slots.record import Swap
+from hal0.slots.record import Swap, SwapStep
 from hal0.slots.state import NEVER
 from hal0.slots.verbs import Asked, Goal
-from hal0.vocab import By, Phase, Want
+from hal0.vocab import By, Phase, Role, SwapMode, Want
 from hal0.wire.jobs import JobKind, JobState
 from tests.unit.slots.lives import NOW, PERMANENT, TRANSIENT, container, life, loaded, ready, unloaded
 
@@ -65,6 +66,53 @@ def test_every_verb_in_every_phase(kind: JobKind, model: str | None, phase: Phas
 def test_the_table_is_complete() -> None:
     for kind, model in ((LOAD, None), (LOAD, "two"), (UNLOAD, None), (RESTART, None), (SWAP, "one"), (SWAP, "two")):
         assert {phase for k, m, phase in EXPECTED if (k, m) == (kind, model)} == set(Phase)
+
+
+def overlapping(step: SwapStep = SwapStep.WARMING, wanted: str = "two") -> Life:
+    coming = container(2, "two", Role.NEXT)
+    return replace(ready(swap=Swap("one", "two", step), next=coming, generation=2), desired=loaded(wanted))
+
+
+# While `two` comes beside `one`, and while it is undone again: as EXPECTED; the last is the new swap, None: none.
+AMID: dict[tuple[JobKind, str | None, SwapStep], Any] = {
+    (LOAD, None, SwapStep.WARMING): None,
+    (LOAD, "two", SwapStep.WARMING): None,
+    (LOAD, "one", SwapStep.WARMING): (Want.LOADED, "one", False, None),
+    (LOAD, "bad", SwapStep.WARMING): (Want.LOADED, "bad", False, Swap("one", "bad", SwapStep.PULLING)),
+    (UNLOAD, None, SwapStep.WARMING): (Want.UNLOADED, "one", False, None),
+    (RESTART, None, SwapStep.WARMING): (Want.LOADED, "two", True, Swap("one", "two", SwapStep.PULLING)),
+    (SWAP, "two", SwapStep.WARMING): None,
+    (SWAP, "one", SwapStep.WARMING): (Want.LOADED, "one", False, None),
+    (SWAP, "bad", SwapStep.WARMING): (Want.LOADED, "bad", False, Swap("one", "bad", SwapStep.PULLING)),
+    (LOAD, None, SwapStep.UNDOING): None,
+    (LOAD, "one", SwapStep.UNDOING): None,
+    (LOAD, "two", SwapStep.UNDOING): (Want.LOADED, "two", False, Swap("one", "two", SwapStep.PULLING)),
+    (UNLOAD, None, SwapStep.UNDOING): (Want.UNLOADED, "one", False, None),
+    (RESTART, None, SwapStep.UNDOING): (Want.LOADED, "one", True, None),
+    (SWAP, "two", SwapStep.UNDOING): (Want.LOADED, "two", False, Swap("one", "two", SwapStep.PULLING)),
+    (SWAP, "one", SwapStep.UNDOING): None,
+}
+
+
+@pytest.mark.parametrize(("kind", "model", "step"), AMID)
+def test_every_verb_amid_an_overlap(kind: JobKind, model: str | None, step: SwapStep) -> None:
+    before = overlapping(step, "one" if step is SwapStep.UNDOING else "two")
+    wished, _ = verbs.wish(Asked(kind, model, mode=SwapMode.OVERLAP), before, NOW)
+    expected = AMID[kind, model, step]
+    if expected is None:
+        assert wished is None
+        return
+    assert wished is not None
+    assert (wished.desired.want, wished.desired.model, wished.restart, wished.swap) == expected
+    after = fold(before, wished, NOW).facts
+    assert (after.next, [c.name for c in after.leaving]) == (None, ["hal0-0badcafe-primary-2"]), "what came leaves"
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_only_what_serves_is_swapped_by_overlap(phase: Phase) -> None:
+    wished, _ = verbs.wish(Asked(SWAP, "two", mode=SwapMode.OVERLAP), LIVES[phase], NOW)
+    assert wished is not None
+    assert (wished.swap is not None and wished.swap.overlaps) == (phase is Phase.READY)
 
 
 @pytest.mark.parametrize("phase", list(Phase))
