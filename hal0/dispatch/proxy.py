@@ -8,11 +8,11 @@ from aiohttp import web
 
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
+from hal0.dispatch.edits import cuts_for
 from hal0.dispatch.headers import RawHeaders, request_head
 from hal0.dispatch.mark import Mark
-from hal0.dispatch.members import Members, NotJson
 from hal0.dispatch.pool import Pool
-from hal0.dispatch.rewrite import Splice, growth, splices
+from hal0.dispatch.rewrite import Splice, growth
 from hal0.dispatch.trace import Trace
 from hal0.dispatch.upstream_http import Connection, Head, Stale
 from hal0.errors import Hal0Error
@@ -105,7 +105,8 @@ class Relay:
 
     async def _ask(self) -> Head:
         """Send the request and wait for the head; once more when a reused connection turned out to be dead."""
-        cuts = await self._cuts() if self._out.forward.edits else ()
+        edits = self._out.forward.edits
+        cuts = await cuts_for(self._out.body, edits) if edits else ()
         connection = self._pool.take(self._address)
         if connection is not None:
             try:
@@ -135,17 +136,6 @@ class Relay:
             await connection.send(head, out.body.pieces(cuts), out.first_byte_s)
         self._trace.sent_at = self._clock()
         return await connection.head()
-
-    async def _cuts(self) -> tuple[Splice, ...]:
-        edits = self._out.forward.edits or {}
-        members = Members(frozenset(edits), decode=False)
-        try:
-            async for piece in self._out.body.pieces():
-                members.feed(piece)
-            members.finish()
-        except NotJson as error:
-            raise Hal0Error("request.invalid_json", f"cannot read the body as a JSON object: {error}") from None
-        return splices(members, edits)
 
     # Towards the client.
 
