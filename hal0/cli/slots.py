@@ -77,6 +77,7 @@ def details(slot: Json) -> str:
         ("engine", f"{slot['provider']} on {slot['device']}"),
         ("address", slot["url"]),
         ("context", units.context(slot["context_size"])),
+        ("memory", _memory(slot.get("memory"))),
         ("requests", f"{slot['in_flight']} in flight, {slot['queued']} queued"),
         ("desired", f"{desired['want']} by {desired['by']}, {units.ago(desired['at'], time.time())}"),
         ("next", until(slot) if until(slot) != "-" else None),
@@ -88,6 +89,18 @@ def details(slot: Json) -> str:
     ]
     text = "\n".join(f"{key:<10} {units.plain(value)}".rstrip() for key, value in lines if value)
     return text + (_failure(slot["failure"]) if slot["failure"] else "")
+
+
+def _memory(memory: Json | None) -> str | None:
+    if memory is None:
+        return None
+    terms = ", ".join(f"{term['name']} {_gb(term['bytes'])}" for term in memory["terms"])
+    taken = "not measured" if memory["actual_bytes"] is None else f"{_gb(memory['actual_bytes'])} taken"
+    return f"{_gb(memory['need_bytes'])} of {memory['pool']} promised ({terms}); {taken}"
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
 
 
 def _container(container: Json) -> str:

@@ -7,7 +7,7 @@ from typing import TypeAlias, assert_never
 from hal0.hardware.pools import RAM, pool_for
 from hal0.hardware.snapshot import Machine
 from hal0.slots.ledger import Holding, Standing
-from hal0.slots.need import Need, estimate, within
+from hal0.slots.need import Need, Used, estimate, within
 from hal0.slots.plan import context_of
 from hal0.slots.state import Effect
 from hal0.slots.view import ModelFacts, Shown
@@ -25,8 +25,38 @@ def need_of(it: Shown, model: str, facts: ModelFacts, machine: Machine) -> Need:
         pool=pool_for(it.device, config.gpu_index, machine),
         context=context_of(config, facts.context_length),
         extra_args=config.extra_args,
+        spec=_spec(it, model),
+        history=it.book.memory,
     )
     return need if config.memory_limit is None else within(need, config.memory_limit)
+
+
+def used_of(it: Shown, facts: ModelFacts, machine: Machine) -> Used | None:
+    """What the load that is ready has taken, beside what was predicted; None where it cannot be told.
+
+    The weights of a GPU are in no container's figures. Of a file that was in memory before, the kernel charges nothing
+    to the container: it counts whole all the same.
+    """
+    current, ready_at, taken = it.life.facts.current, it.book.ready_at, it.life.facts.memory_bytes
+    if it.life.phase is not Phase.READY or current is None or ready_at is None or taken is None:
+        return None
+    need = need_of(it, current.model, facts, machine)
+    if need.pool != RAM:
+        return None
+    return Used(
+        spec=_spec(it, current.model),
+        predicted_bytes=need.predicted_bytes,
+        actual_bytes=max(taken, facts.weights.size_bytes),
+        host_bytes=0,
+        at=ready_at,
+    )
+
+
+def _spec(it: Shown, model: str) -> str:
+    """What makes a load's memory what it is."""
+    config = it.config
+    words = (model, it.provider.name, it.device, config.gpu_index, config.context_size, *config.extra_args)
+    return " ".join(str(word) for word in words)
 
 
 def wanted_of(it: Shown, facts: FactsOf, machine: Machine) -> Need | None:

@@ -1,12 +1,15 @@
 """One slot's files: its record is written before anything is announced, and written again until it could be."""
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from pydantic import ValidationError
 
 from hal0.errors import Hal0Error
 from hal0.slots.happenings import Life
+from hal0.slots.logbook import Logbook
+from hal0.slots.need import Used
 from hal0.slots.record import SCHEMA, Failure, SlotRecord
 from hal0.slots.state import NEVER
 from hal0.slots.store import SlotStore
@@ -51,6 +54,13 @@ class Keeper:
         """The slot was used: worth writing down, but not at once."""
         if self.due == NEVER:
             self.due = now + _USE_EVERY_S
+
+    def took(self, shown: Shown, used: Callable[[Shown], Used | None]) -> Logbook:
+        """The book with what the slot's load has taken of memory by now; worth writing down, but not at once."""
+        book = shown.book.took(used(shown))
+        if book is not shown.book:
+            self.used(shown.now)
+        return book
 
     async def note_failure(self, shown: Shown) -> None:
         """Keep why it failed, when its evidence is in and when what comes next is known; a success forgets nothing."""
@@ -126,5 +136,6 @@ def record_of(shown: Shown) -> SlotRecord:
         load_history=book.history,
         last_used=book.last_used,
         updated_at=shown.now,
+        memory_history=book.memory,
         fallback=facts.fallback,
     )

@@ -1,9 +1,13 @@
 """When things happened in one slot's life: since when it is where it is, its loads, its last use."""
 
 from dataclasses import dataclass, replace
+from typing import Final
 
+from hal0.slots.need import Used
 from hal0.slots.record import HISTORY, Load, SlotRecord, SwapStep
 from hal0.vocab import Phase
+
+_MEASURED: Final = 5  # loads whose memory is remembered: the most of a few is careful, a year old peak is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,7 @@ class Logbook:
     warm_started: float | None = None
     ready_at: float | None = None
     warmed: bool = False
+    memory: tuple[Used, ...] = ()
 
     def entered(self, phase: Phase, now: float, model: str | None) -> "Logbook":
         """The book after entering `phase`; `model` is the current container's."""
@@ -51,6 +56,16 @@ class Logbook:
         load = Load(model, now, self.warm_started - self.load_started, now - self.warm_started)
         return replace(self, history=(*self.history, load)[-HISTORY:], load_started=None)
 
+    def took(self, used: Used | None) -> "Logbook":
+        """What the load that is ready took of memory, as far as is known; None: nobody can tell."""
+        if used is None:
+            return self
+        before = next((one for one in self.memory if one.at == used.at), None)
+        if before is not None and used.actual_bytes <= before.actual_bytes:
+            return self
+        others = (one for one in self.memory if one.at != used.at)
+        return replace(self, memory=(*others, used)[-_MEASURED:])
+
 
 def opened(record: SlotRecord | None, phase: Phase, now: float) -> Logbook:
     """The book at boot, from what the record remembers."""
@@ -60,6 +75,7 @@ def opened(record: SlotRecord | None, phase: Phase, now: float) -> Logbook:
     return Logbook(
         record.since if record.phase is phase else now,
         history=record.load_history,
+        memory=record.memory_history,
         last_used=record.last_used,
         ready_at=now if ready else None,
         warmed=ready,

@@ -125,7 +125,8 @@ def estimate(
     """What a load will take; `context` in tokens, for all requests together.
 
     The number of parallel requests costs nothing by itself: they share one cache of `context` tokens (the provider
-    starts the engine with a unified cache). The newest of `history` with the same `spec` is believed before any figure.
+    starts the engine with a unified cache). The most that `history` knows of the same `spec` is believed before any
+    figure.
     """
     cache = int((weights.cache_bytes_per_token or 0) * context * cache_scale(extra_args))
     batch = context if weights.encoder else min(_BATCH, context)
@@ -137,13 +138,13 @@ def estimate(
     )
     host = (Term("engine", _ENGINE), Term("earlier prompts", 0 if weights.encoder else min(_PROMPTS, cache)))
     predicted = _sum(device) + (_sum(host) if pool == RAM else 0)
-    last = max((used for used in history if used.spec == spec and used.actual_bytes > 0), key=_at, default=None)
-    if last is not None:
+    most = max((used for used in history if used.spec == spec and used.actual_bytes > 0), key=_most, default=None)
+    if most is not None:
         return Need(
             pool=pool,
-            bytes=last.actual_bytes,
-            host_bytes=0 if pool == RAM else last.host_bytes,
-            terms=(Term("what it used last time", last.actual_bytes + (0 if pool == RAM else last.host_bytes)),),
+            bytes=most.actual_bytes,
+            host_bytes=0 if pool == RAM else most.host_bytes,
+            terms=(Term("the most that it used so far", most.actual_bytes + (0 if pool == RAM else most.host_bytes)),),
             predicted_bytes=predicted,
         )
     return Need(
@@ -180,5 +181,5 @@ def _sum(terms: Iterable[Term]) -> int:
     return sum(term.bytes for term in terms)
 
 
-def _at(used: Used) -> float:
-    return used.at
+def _most(used: Used) -> int:
+    return used.actual_bytes

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, TypeAdapter, ValidationError
 
 from hal0.lib import jsonio
+from hal0.slots.need import Used
 from hal0.vocab import By, Device, FailureClass, Phase, ProgressSource, ProviderName, Role, SlotName, SlotState, Want
 
 SCHEMA: Final = 1
@@ -155,6 +156,7 @@ class SlotRecord:
     load_history: tuple[Load, ...]
     last_used: float | None
     updated_at: float
+    memory_history: tuple[Used, ...] = ()
     fallback: Fallback | None = None
 
 

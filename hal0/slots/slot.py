@@ -1,9 +1,7 @@
 """The actor behind one slot: one task, one mailbox, the only writer of the slot's state.
 
-Everything that happens arrives as a message; `learning.fold` learns from it, `state.decide` chooses, and this module
-carries it out: check the transition, write the record, announce it, start the effect. Handlers wait for nothing but
-the record write. Slow work runs in one effect task at a time and ends in exactly one message, tagged with the step it
-belongs to, so that a late answer of a cancelled step is dropped.
+What happens arrives as a message; `learning.fold` learns from it, `state.decide` chooses, and this module carries it
+out. Handlers wait for nothing but the record write; slow work is one effect at a time that ends in exactly one message.
 """
 # Long because an actor's invariants (who writes, in which order) hold only where they can be read at once.
 
@@ -264,6 +262,8 @@ class Slot:
         if isinstance(happening, h.Failed | h.Buried):
             self._life = fallback.after(before, self._life, self._config, self._book, now)
         self._berths.give_back(before, self._life)
+        if isinstance(happening, h.Measured):
+            self._book = self._keeper.took(self.shown(), self._tools.steward.used)
         if isinstance(happening, h.Wished):
             self._errands.wished(self._life.desired)
         if before.facts.swap is not None and before.facts.swap != self._life.facts.swap:

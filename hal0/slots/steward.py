@@ -20,8 +20,10 @@ from hal0.lib.aio import Signal
 from hal0.lib.clock import Clock
 from hal0.slots.arbiter import npu_refusal
 from hal0.slots.budget import RECOVERY_S, Evict, Fits, Refuse, Wait, admit, fits_together, memory_back
+from hal0.slots.claims import used_of
 from hal0.slots.ledger import Holding, Ledger, Standing, offered
-from hal0.slots.need import Need
+from hal0.slots.need import Need, Used
+from hal0.slots.view import Shown
 from hal0.vocab import SlotName
 
 Measure: TypeAlias = Callable[[], Awaitable[Machine]]
@@ -75,6 +77,10 @@ class Steward:
     def changed(self) -> None:
         """A slot has changed: who waits for memory asks again."""
         self._changed.notify()
+
+    def used(self, it: Shown) -> Used | None:
+        """What the slot's present load has taken, as far as can be told."""
+        return used_of(it, it.model, self._machine)
 
     async def look(self) -> None:
         """Measure now; what is asked without looking rests on it until the next time."""

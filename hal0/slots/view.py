@@ -22,10 +22,12 @@ from hal0.wire.slots import (
     DesiredView,
     FailureView,
     FallbackView,
+    MemoryView,
     ProgressView,
     ServesView,
     SlotView,
     SwapView,
+    TermView,
 )
 
 
@@ -167,6 +169,7 @@ def view_of(it: Shown) -> SlotView:
         containers=[_container(c) for c in facts.containers],
         context_size=it.context_size,
         memory_bytes=facts.memory_bytes,
+        memory=_memory(it),
         pinned=config.pinned,
         priority=config.priority,
         in_flight=it.in_flight,
@@ -246,6 +249,20 @@ def _fallback(it: Shown) -> FallbackView | None:
     if active is None or told is None:
         return None
     return FallbackView(number=active.number, of=len(it.config.fallbacks), text=told, why=active.why, at=active.at)
+
+
+def _memory(it: Shown) -> MemoryView | None:
+    need = it.life.facts.admitted
+    if need is None:
+        return None
+    taken = next((used for used in it.book.memory if used.at == it.book.ready_at), None)
+    return MemoryView(
+        need_bytes=need.total_bytes,
+        pool=str(need.pool),
+        terms=[TermView(name=term.name, bytes=term.bytes) for term in need.terms],
+        predicted_bytes=need.predicted_bytes,
+        actual_bytes=taken.actual_bytes if taken else None,
+    )
 
 
 def _progress(it: Shown) -> ProgressView | None:

@@ -88,6 +88,24 @@ class SwapView(View):
     step: str
 
 
+class TermView(View):
+    name: str
+    bytes: int
+
+
+class MemoryView(View):
+    """What was promised to the load, as the sum of `terms`; and what the model's figures said beside what it took.
+
+    `actual_bytes` is the most that this load has taken so far; None where that cannot be told.
+    """
+
+    need_bytes: int
+    pool: str
+    terms: list[TermView]
+    predicted_bytes: int
+    actual_bytes: int | None
+
+
 class SlotView(View):
     """The whole of a slot; what `/api/slots`, the events and the dashboard show."""
 
@@ -110,6 +128,7 @@ class SlotView(View):
     containers: list[ContainerView]
     context_size: int | None
     memory_bytes: int | None = None  # of the current container, when it was measured last
+    memory: MemoryView | None = None  # of the load under way or the current container; None without either
     pinned: bool
     priority: int
     in_flight: int

@@ -11,7 +11,7 @@ from hal0.vocab import By, FailureClass, Phase, SlotName, Want
 from hal0.wire.jobs import JobState
 from tests.fakes.program import Program
 from tests.fakes.world import Running, World
-from tests.unit.slots.rough import REFUSED, RoughEngine
+from tests.unit.slots.rough import REFUSED, RoughEngine, on_disk
 from tests.vloop import until, virtual_time
 
 MIB = 2**20
@@ -227,3 +227,32 @@ async def test_a_request_gets_room_as_an_operator_does(world: World) -> None:
         await hal0.reaches(Phase.READY)
         assert embed(hal0).life.desired.want is Want.UNLOADED
         assert not hal0.supervisor.fits_together(frozenset({SlotName("primary"), SlotName("embed")}))
+
+
+@virtual_time
+async def test_what_a_load_took_is_remembered_and_believed_the_next_time(world: World, engine: RoughEngine) -> None:
+    engine.program = Program(memory_bytes=40 * MIB)
+    async with world.hal0() as hal0:
+        await hal0.load()
+        await asyncio.sleep(30)  # it is measured now and then
+        shown = hal0.primary.view().memory
+        assert shown is not None
+        assert shown.actual_bytes == 40 * MIB < shown.predicted_bytes == shown.need_bytes
+        assert sum(term.bytes for term in shown.terms) == shown.need_bytes
+        [used] = on_disk(world).memory_history
+        assert (used.actual_bytes, used.predicted_bytes) == (40 * MIB, shown.predicted_bytes)
+    async with world.hal0() as hal0:  # what a restart remembers decides as well
+        await hal0.done(await hal0.supervisor.restart("primary"))
+        again = hal0.primary.view().memory
+        assert again is not None
+        assert (again.need_bytes, again.predicted_bytes) == (40 * MIB, shown.predicted_bytes)
+
+
+@virtual_time
+async def test_a_sample_of_a_load_that_is_not_ready_teaches_nothing(world: World, engine: RoughEngine) -> None:
+    engine.plan(Program(ready_after_s=60, memory_bytes=MIB))
+    async with world.hal0() as hal0:
+        await hal0.supervisor.load("primary")
+        await asyncio.sleep(50)
+        assert hal0.primary.life.facts.memory_bytes == MIB
+        assert hal0.primary.shown().book.memory == ()

@@ -48,11 +48,11 @@ def used(spec: str, actual: int, at: float, host: int = 7) -> Used:
     return Used(spec=spec, predicted_bytes=1, actual_bytes=actual, host_bytes=host, at=at)
 
 
-def test_the_newest_load_of_the_same_spec_is_believed() -> None:
-    history = [used("same", 5, at=2), used("same", 4, at=1), used("other", 9, at=3)]
+def test_the_most_that_a_load_of_the_same_spec_took_is_believed() -> None:
+    history = [used("same", 5, at=1), used("same", 4, at=2), used("other", 9, at=3)]
     need = estimate(QWEN, pool=GTT, context=8192, spec="same", history=history)
     assert (need.bytes, need.host_bytes, need.total_bytes) == (5, 7, 12)
-    assert [(term.name, term.bytes) for term in need.terms] == [("what it used last time", 12)]
+    assert [(term.name, term.bytes) for term in need.terms] == [("the most that it used so far", 12)]
     assert need.predicted_bytes == estimate(QWEN, pool=GTT, context=8192).bytes
 
 

@@ -233,6 +233,7 @@ async def test_every_phase_of_a_crash_is_announced(world: World, engine: RoughEn
 async def test_nothing_new_is_not_announced(world: World) -> None:
     async with world.hal0() as hal0:
         await hal0.load()
+        await asyncio.sleep(15)  # what it takes of memory is news, once
         version, seq = hal0.supervisor.version, hal0.supervisor._bus.last_seq
         await asyncio.sleep(60)
         assert (hal0.supervisor.version, hal0.supervisor._bus.last_seq) == (version, seq)
