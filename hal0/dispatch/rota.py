@@ -5,6 +5,7 @@ task, and nothing is asked for a request whose slot is ready.
 """
 
 import asyncio
+import functools
 import logging
 import math
 from collections.abc import Mapping
@@ -23,7 +24,9 @@ from hal0.vocab import SlotName
 
 log = logging.getLogger(__name__)
 
-_CALM_S: Final = 0.005  # under traffic something changes all the time: looks are this far apart
+# Under traffic something changes all the time: looks are this far apart, and take a twentieth of the time at most.
+_CALM_S: Final = 0.025
+_LOOK_SHARE: Final = 20.0
 
 
 class Rota:
@@ -79,7 +82,8 @@ class Rota:
         handles = {handle.name: handle for handle in self._slots.all()}
         seats = {slot: self._seat(handle, now) for slot, handle in handles.items()}
         under_way = self._turn if self._switching is not None else None
-        made = plan(_switched(seats, under_way), None if under_way else self._turn, self._rules, now)
+        rules = replace(self._rules, fits=functools.cache(self._rules.fits))  # the same question comes many times
+        made = plan(_switched(seats, under_way), None if under_way else self._turn, rules, now)
         for slot in made.loads:
             self._wishes.pop(slot, None)
             handles[slot].request_load()
@@ -141,6 +145,7 @@ class Rota:
     async def _watch(self) -> None:
         """Look again whenever something has changed, or time alone has, until nobody waits for a turn any more."""
         watches: dict[SlotName, asyncio.Task[None]] = {}
+        loop, calm_s = asyncio.get_running_loop(), _CALM_S
         try:
             while self._begins:
                 for handle in self._slots.all():
@@ -153,9 +158,11 @@ class Rota:
                         await self._changed.wait()
                 except TimeoutError:
                     pass
-                await asyncio.sleep(_CALM_S)
+                await asyncio.sleep(calm_s)
                 self._changed.clear()
+                began = loop.time()
                 self._look()
+                calm_s = max(_CALM_S, (loop.time() - began) * _LOOK_SHARE)
         except Exception:  # the task's outermost line: the next request that asks begins anew
             log.exception("turns are not followed any more by a mistake of hal0's")
             self._turn, self._begins = None, {}

@@ -59,10 +59,10 @@ def loads(daemon: Daemon) -> int:
     return sum(json.loads(record.read_text())["generation"] for record in records if record.exists())
 
 
-def turns(daemon: Daemon) -> list[float]:
-    """How long every request of the log waited for its slot's turn, in seconds."""
-    lines = [json.loads(line) for line in daemon.log.read_text().splitlines() if '"turn_ms"' in line]
-    return [line["request"]["turn_ms"] / 1000 for line in lines]
+def waits(daemon: Daemon) -> list[tuple[float, float]]:
+    """How long every request of the log was held, and of that for its slot's turn, in seconds."""
+    lines = [json.loads(line)["request"] for line in daemon.log.read_text().splitlines() if '"turn_ms"' in line]
+    return [(line["held_ms"] / 1000, line["turn_ms"] / 1000) for line in lines]
 
 
 def wrong(answers: list[Answer]) -> list[Answer]:
@@ -101,8 +101,8 @@ async def test_sustained_streams_on_one_never_starve_the_other(
     assert status["in_flight"] == 0
     rare = [answer for answer in answers if answer.slot == "other"]
     assert rare
-    assert max(answer.took_s for answer in answers) <= MAX_WAIT_S
     await asyncio.sleep(0.5)  # the log is written a quarter of a second later
-    waited = turns(daemon)
+    waited = waits(daemon)
     assert len(waited) > len(answers)
-    assert 0 < max(waited) <= MAX_WAIT_S
+    assert max(held for held, _ in waited) <= MAX_WAIT_S
+    assert max(turn for _, turn in waited) > 1.0
