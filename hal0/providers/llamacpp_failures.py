@@ -84,6 +84,7 @@ _RULES: Final = (
         r"the supplied chat template is not supported|failed to initialize chat template",
         "cannot start: the chat template cannot be used",
     ),
+    _rule(r"failed to exec pid1: (.+)", "cannot start: the image's program cannot be run: {0}"),  # the init's word
     _rule(r"error while loading shared libraries: (.+?):", "cannot start: the image lacks the library {0}"),
     _rule(r"(?:GGML_ASSERT|GGML_ABORT)\((.+)\) failed", "cannot go on: the engine found itself wrong: {0}", _TRANSIENT),
     _rule(r"error loading model: (.+)", "cannot load the model: {0}"),

@@ -4,12 +4,12 @@ import asyncio
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from hal0.lib.jsonio import dumps, loads
@@ -111,13 +111,19 @@ class ScriptedPodman:
         try:
             request = await _read_request(reader)
             self.requests.append(request)
-            replies = self._script.get((request.method, request.path), [])
-            reply = (replies.pop(0) if len(replies) > 1 else replies[0]) if replies else refused(404, "no such path")
-            await _send(writer, reply)
+            await self._answer(request, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client left
         finally:
             writer.close()
+
+    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        replies = self._script.get((request.method, request.path), [])
+        reply = (replies.pop(0) if len(replies) > 1 else replies[0]) if replies else refused(404, "no such path")
+        await send(writer, reply)
+
+
+P = TypeVar("P", bound=ScriptedPodman)
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Request:
@@ -136,7 +142,17 @@ async def _read_request(reader: asyncio.StreamReader) -> Request:
     return Request(method, url.path, parse_qs(url.query), body)
 
 
-async def _send(writer: asyncio.StreamWriter, reply: Reply) -> None:
+async def send(writer: asyncio.StreamWriter, reply: Reply) -> None:
+    await send_begin(writer, reply)
+    if reply.end is End.CLEAN:
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+    elif reply.end is End.OPEN:
+        await asyncio.Event().wait()
+
+
+async def send_begin(writer: asyncio.StreamWriter, reply: Reply) -> None:
+    """Head and parts; what follows is up to the caller."""
     if reply.status is None:
         await asyncio.Event().wait()
     await asyncio.sleep(reply.delay_s)
@@ -146,18 +162,20 @@ async def _send(writer: asyncio.StreamWriter, reply: Reply) -> None:
     for part in reply.parts:
         writer.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
     await writer.drain()
-    if reply.end is End.CLEAN:
-        writer.write(b"0\r\n\r\n")
-        await writer.drain()
-    elif reply.end is End.OPEN:
-        await asyncio.Event().wait()
 
 
 @asynccontextmanager
 async def scripted_podman() -> AsyncIterator[ScriptedPodman]:
     """One that listens, in a directory short enough for a socket."""
+    async with scripted(ScriptedPodman) as podman:
+        yield podman
+
+
+@asynccontextmanager
+async def scripted(kind: Callable[[Path], P]) -> AsyncIterator[P]:
+    """One of this kind that listens, in a directory short enough for a socket."""
     directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="h0-"))
-    podman = ScriptedPodman(directory / "p.sock")
+    podman = kind(directory / "p.sock")
     await podman.open()
     try:
         yield podman

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hal0.config.root import RootConfig
-from hal0.engine.base import ImageProgress
+from hal0.engine.base import Engine, ImageProgress
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus
 from hal0.hardware.cpu import Cpu
@@ -168,6 +168,7 @@ class World:
     disk: Disk | None = None  # None: real files below `folder`
     ram_bytes: int = 64 * 2**30
     memory_limit: int | None = None
+    adapter: Engine | None = None  # what hal0 is given instead of `engine` itself: another way to the same containers
     polite: bool = False  # leave as SIGTERM does: what is due is still written
 
     def __post_init__(self) -> None:
@@ -192,21 +193,22 @@ class World:
         store = MortalStore(slots_dir) if self.disk is None else DiskStore(slots_dir, self.disk)
         supervisor: Supervisor
         bus = Bus(lambda: supervisor.snapshot_events())  # noqa: PLW0108  bound later
+        engine = self.adapter or self.engine
         provider = FakeHealth(self.engine)
         providers: dict[ProviderName, Provider] = dict.fromkeys(ProviderName, provider)
         place = Place(INSTANCE)
         jobs = Jobs(self.folder / "jobs.json", bus, clock)
         tools = Tools(
-            effects=Effects(self.engine, self.images, self.models, store, place),
+            effects=Effects(engine, self.images, self.models, store, place),
             store=store,
             ports=PortLeases(self.ports),
             steward=Steward(self.measure, clock),
             jobs=jobs,
-            watchers=Watchers(self.engine, None, clock),  # type: ignore[arg-type]
+            watchers=Watchers(engine, None, clock),  # type: ignore[arg-type]
             clock=clock,
             place=place,
         )
-        supervisor = Supervisor(config, self.engine, self.models, providers, tools, bus)  # type: ignore[arg-type]
+        supervisor = Supervisor(config, engine, self.models, providers, tools, bus)  # type: ignore[arg-type]
         try:
             await supervisor.start()
             yield Running(self, supervisor, tools, provider)

@@ -97,6 +97,9 @@ LOADING_FAILURES = {
 }
 
 ARGUMENT_FAILURES = {
+    "ERROR (catatonit:6): failed to exec pid1: No such file or directory\n": (
+        "cannot start: the image's program cannot be run: No such file or directory"
+    ),
     "error: invalid argument: --no-such-flag\n": (
         "cannot start: this image does not know the argument --no-such-flag; see extra_args"
     ),
