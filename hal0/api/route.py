@@ -1,6 +1,6 @@
 """One row of the route table: everything that is true of a path, in one value."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +47,13 @@ def register(app: web.Application, routes: Iterable[Route]) -> None:
 def routes_of(app: web.Application) -> tuple[Route, ...]:
     """The table of an application, in its order."""
     return tuple(app[_ROUTES].values())
+
+
+def exact_routes(app: web.Application, method: str) -> Iterator[tuple[str, web.AbstractRoute, Handler]]:
+    """The routes of one method whose path has no variable part."""
+    for registered, route in app.get(_ROUTES, {}).items():
+        if route.method == method and "{" not in route.path and isinstance(registered, web.AbstractRoute):
+            yield route.path, registered, route.handler
 
 
 def route_of(request: web.Request) -> Route | None:

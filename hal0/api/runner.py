@@ -14,6 +14,7 @@ from typing import Final
 
 from aiohttp import web
 
+from hal0.api.straight import straight
 from hal0.lib.atomic import private_dir
 
 # Room for a burst of connects while one slow turn of the loop passes.
@@ -26,6 +27,7 @@ class HttpRunner:
     """Serves one application on any number of sockets until `stop`."""
 
     def __init__(self, app: web.Application, *, grace_s: float) -> None:
+        self._app = app
         self._runner = web.AppRunner(
             app,
             handler_cancellation=True,
@@ -40,6 +42,9 @@ class HttpRunner:
     async def start(self) -> None:
         """Build the application: its cleanup contexts open now."""
         await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        server.request_handler = straight(self._app, server.request_handler)
 
     async def listen_tcp(self, host: str, port: int) -> int:
         """Serve on one address; answers the port (`port` 0 takes any). Raises OSError when it is taken."""
