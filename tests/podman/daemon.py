@@ -185,6 +185,16 @@ class Operator:
             assert time.monotonic() < deadline, f"{slot} is {view['state']}, not {state}: {view['message']}"
             await asyncio.sleep(0.02)
 
+    async def reaches_generation(self, number: int, slot: str = "primary", *, within_s: float = 30.0) -> Any:
+        """Ready again, in the container of this generation."""
+        deadline = time.monotonic() + within_s
+        while True:
+            view = await self.slot(slot)
+            if view["state"] == "ready" and view["containers"][0]["generation"] == number:
+                return view
+            assert time.monotonic() < deadline, f"{slot} is {view['state']} with {view['containers']}"
+            await asyncio.sleep(0.02)
+
 
 @contextmanager
 def installed(daemon: Daemon) -> Iterator[Daemon]:
