@@ -16,6 +16,8 @@ from hal0.lib import jsonio
 _MEMBERS: Final = ("model", "stream", "encoding_format")
 # Up to here one parser call is quicker than scanning (about a millisecond); beyond, the loop must not be held.
 _PARSE_LIMIT_BYTES: Final = 256 * 1024
+# Below aiohttp's own low-water mark (64 KiB) reading is never paused, so nothing waits for being resumed.
+_AT_HAND_BYTES: Final = 32 * 1024
 # One step of the scanner, some milliseconds at worst; between steps others have their turn.
 _SLICE_BYTES: Final = 16 * 1024
 # A client that goes silent inside its own body has left without saying so.
@@ -42,8 +44,8 @@ def refuse_early(headers: Mapping[str, str], limit: int) -> None:
 
 async def read_json(content: StreamReader, spool: Spool, limit: int) -> tuple[Body, Peek]:
     """The whole body, at most `limit` bytes, and its peek. Raises request.* errors; the caller closes the body."""
-    if content.is_eof() and content.exception() is None and content.total_bytes <= _PARSE_LIMIT_BYTES:
-        data = content.read_nowait()  # everything is here already, as with most requests
+    if content.is_eof() and content.exception() is None and content.total_bytes <= _AT_HAND_BYTES:
+        data = _at_hand(content)
         return Body(data), _parsed(data)
     pieces: list[bytes] = []
     size = 0
@@ -55,6 +57,18 @@ async def read_json(content: StreamReader, spool: Spool, limit: int) -> tuple[Bo
         size += len(piece)
         pieces.append(piece)
     return await _Large(spool, limit).read(content, b"".join(pieces))
+
+
+def _at_hand(content: StreamReader) -> bytes:
+    """The whole of a small body that came with its head, as with most requests.
+
+    It is looked at rather than taken: every taking has aiohttp run its parser once more over nothing and resume a
+    transport that was never paused, which costs a small request a twelfth of its time.
+    """
+    if not content.total_bytes:
+        return b""
+    pieces = content._buffer  # noqa: SLF001  nothing public looks without taking
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 async def _next_piece(content: StreamReader) -> bytes:
