@@ -15,6 +15,7 @@ from aiohttp import ClientSession, TCPConnector, web
 
 from hal0 import __version__
 from hal0 import paths as places
+from hal0.access.parts import open_access
 from hal0.access.place import keyless_off, read_rootless_network
 from hal0.api.build import build_app
 from hal0.config.engine import EngineConfig
@@ -83,16 +84,14 @@ class Ground:
 @asynccontextmanager
 async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -> AsyncIterator[web.Application]:
     """The application, ready to be served: podman found, slots adopted. Leaving stops hal0, not its containers."""
-    paths = home.paths
-    clock = SteadyClock(asyncio.get_running_loop())
+    paths, clock = home.paths, SteadyClock(asyncio.get_running_loop())
     async with AsyncExitStack() as stack:
         ground = await _ground(stack, home, live.root.engine, environ, clock)
         registry = await asyncio.to_thread(_registry, paths, live.root.models)
         images = await _images(stack, ground.engine, paths, clock)
         sources: list[Snapshot] = []
         bus = Bus(lambda: [event for source in sources for event in source()])
-        jobs = Jobs(paths.jobs_file, bus, clock)
-        await asyncio.to_thread(jobs.load)
+        jobs = await _jobs(paths, bus, clock)
         store = SlotStore(paths.slots_dir)
         stack.push_async_callback(store.aclose)
         tools = Tools(
@@ -108,6 +107,7 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
         supervisor = Supervisor(live.root, ground.engine, registry, PROVIDERS, tools, bus)
         upstreams = await _upstreams(stack, live, environ, clock, bus, instance=home.instance)
         sources += [supervisor.snapshot_events, jobs.snapshot_events, upstreams.snapshot_events]
+        access = await stack.enter_async_context(open_access(paths, clock))
         dispatcher = Dispatcher(
             supervisor, registry, upstreams, Decisions(), clock, live.root.dispatch, paths.spool_dir
         )
@@ -135,6 +135,7 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
             registry=registry,
             jobs=jobs,
             bus=bus,
+            access=access,
             images=images,
             service=lambda: ground.service.status,
             checks=ground.checks,
@@ -190,6 +191,12 @@ async def _ground(
         keyless_off=closed,
         own_cgroup=not beside,
     )
+
+
+async def _jobs(paths: places.Paths, bus: Bus, clock: Clock) -> Jobs:
+    jobs = Jobs(paths.jobs_file, bus, clock)
+    await asyncio.to_thread(jobs.load)
+    return jobs
 
 
 async def _images(stack: AsyncExitStack, engine: PodmanEngine, paths: places.Paths, clock: Clock) -> ImageService:

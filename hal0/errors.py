@@ -40,11 +40,13 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "request.encoding": _row(415, "Compressed bodies are not accepted", "Send the body without Content-Encoding."),
         "request.client_gone": _row(499, "The client left", "Nothing to do."),
         # access
-        "auth.required": _row(401, "A key is needed", "On the machine itself use hal0ctl, or call from loopback."),
+        "auth.required": _row(401, "A key is needed", "On the machine that runs hal0: hal0ctl key create NAME"),
         "auth.forbidden": _row(403, "The key may not do this", "Use a key with the scope that the message names."),
         "access.origin_not_allowed": _row(403, "This web page may not call hal0", "Add it to access.cors_origins."),
-        "access.host_not_allowed": _row(421, "Unknown host name", "Add it to access.hosts, or use a key."),
-        "auth.rate_limited": _row(429, "Too many failed sign-ins", "Wait a minute.", retry=True),
+        "access.host_not_allowed": _row(
+            421, "Unknown host name", "Use a key (hal0ctl key create NAME), or add it to access.hosts."
+        ),
+        "auth.rate_limited": _row(429, "Too often", "Wait; Retry-After says how long.", retry=True),
         # things that are not there
         "slot.not_found": _row(404, "No such slot", "hal0ctl slot list"),
         "model.not_found": _row(404, "No such model", "GET /v1/models lists what is there."),

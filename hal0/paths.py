@@ -42,6 +42,14 @@ class Paths:
         return self.state_dir / "jobs.json"
 
     @property
+    def keys_file(self) -> Path:
+        return self.state_dir / "keys.json"
+
+    @property
+    def admin_key_file(self) -> Path:
+        return self.state_dir / "admin.key"
+
+    @property
     def registry_file(self) -> Path:
         return self.state_dir / "registry.toml"
 

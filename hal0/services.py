@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
+from hal0.access.parts import AccessParts
 from hal0.config.root import RootConfig
 from hal0.dispatch.dispatcher import Dispatcher
 from hal0.engine.base import ImageInfo, OnImageProgress
@@ -74,6 +75,7 @@ class Services:
     registry: Registry
     jobs: Jobs
     bus: Bus
+    access: AccessParts
     images: Images
     service: Callable[[], ServiceStatus]
     checks: Callable[[], Sequence[Check]]

@@ -150,3 +150,11 @@ class Access(StrEnum):
     INFERENCE = "inference"  # local peers, or a key with this scope
     READ = "read"
     ADMIN = "admin"
+
+
+class Scope(StrEnum):
+    """What a key allows; `admin` includes the others."""
+
+    INFERENCE = "inference"
+    READ = "read"
+    ADMIN = "admin"

@@ -1,80 +1,177 @@
 """Gathers what is known of a caller and lets the access rule decide, before a byte of the body is read."""
 
 import asyncio
+import hmac
 import os
 import socket
 from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import ip_network
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
-from hal0.access.guard import Caller, decide, forwarding_header, is_loopback
+from hal0.access.addresses import client_behind, forwarding_header, is_loopback, within
+from hal0.access.guard import BadKey, ByKey, BySession, Caller, Proof, decide
+from hal0.access.keys import csrf_of, id_of
 from hal0.access.owners import Owners
-from hal0.api.middleware import Principal
+from hal0.access.pages import page_allowed
+from hal0.access.parts import AccessParts
+from hal0.access.principal import Principal
 from hal0.config.access import AccessConfig
+from hal0.errors import Hal0Error
+from hal0.lib.clock import Clock
 from hal0.vocab import Access
 
-_LOCAL: Final = Principal()
-_OPERATOR: Final = Principal(operator=True)
+SESSION_COOKIE: Final = web.AppKey("session_cookie", str)  # its name: two hal0s on one machine must not share one
+CSRF_HEADER: Final = "X-Hal0-CSRF"
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_NO_COOKIES: Final = "/mcp"  # agents have keys; a browser's cookie is no agent's
+_BEARER: Final = "bearer"
+_ANSWER_S: Final = 0.5
+# Long enough for a client to read what was sent; one that does not read is not waited for.
+_FLUSH_S: Final = 2.0
 
 
 class _Asked(NamedTuple):
     """All that may differ between two requests of one connection, as far as access goes."""
 
     access: Access
+    unsafe: bool
+    page_allowed: bool
     hosts: tuple[str, ...]
     origin: str | None
     forwarded: str | None
-    keyless_off: str | None
+    forwarded_for: tuple[str, ...]
+    forwarded_host: str | None
+    authorization: str | None
+    api_key: str | None
+    cookie: str | None
+    csrf: str | None
+    version: int
+    config: AccessConfig
 
 
 class Door:
     """The access check of one application; call it with a request and its route's class."""
 
-    def __init__(self, config: Callable[[], AccessConfig], *, keyless_off: str | None, owners: Owners) -> None:
-        """`keyless_off` is why this machine's loopback proves nothing, None where it does."""
+    def __init__(
+        self,
+        config: Callable[[], AccessConfig],
+        parts: AccessParts,
+        clock: Clock,
+        *,
+        cookie: str,
+        keyless_off: str | None,
+        owners: Owners,
+    ) -> None:
+        """`keyless_off` is why this machine's loopback proves nothing, None where it does; `cookie` the session's."""
         self._config = config
+        self._parts = parts
+        self._clock = clock
+        self._cookie = cookie
         self._keyless_off = keyless_off
         self._owners = owners
         self._own_uid = os.geteuid()
+        name = socket.gethostname().lower()
+        self._own_names = frozenset({name, f"{name}.local"})
         # What was let through last on a connection: asked again, the answer is the same, and costs far less.
         self._passed: WeakKeyDictionary[asyncio.Transport, tuple[_Asked, Principal]] = WeakKeyDictionary()
+        parts.store.on_ended(self._end)
 
     async def __call__(self, request: web.Request, access: Access) -> Principal:
-        """Raises auth.required, or request.invalid for what has no one meaning."""
-        transport, headers = request.transport, request.headers
-        hosts = tuple(headers.getall("Host", ()))
-        asked = _Asked(access, hosts, headers.get("Origin"), forwarding_header(headers), self._off())
-        if transport is not None:
-            passed = self._passed.get(transport)
-            if passed is not None and passed[0] == asked:
-                return passed[1]
-        caller = await self._caller(request, asked)
-        refusal = decide(access, caller)
-        if refusal is not None:
-            raise refusal
-        principal = _OPERATOR if caller.operator else _LOCAL
-        if transport is not None:
-            self._passed[transport] = (asked, principal)
+        """Raises auth.* and access.* errors, or request.invalid for what has no one meaning."""
+        transport, asked = request.transport, self._asked(request, access)
+        passed = self._passed.get(transport) if transport is not None else None
+        if passed is not None and passed[0] == asked:
+            principal = passed[1]
+        else:
+            principal = await self._look(request, asked)
+            if transport is not None:
+                self._passed[transport] = (asked, principal)
+        if access is not Access.OPEN:
+            self._use(principal)
         return principal
 
-    async def _caller(self, request: web.Request, asked: "_Asked") -> Caller:
-        if _is_unix(request):
-            return Caller(operator=True, hosts=asked.hosts)
-        peer = request.remote
-        return Caller(
-            peer=peer,
-            hosts=asked.hosts,
-            origin=asked.origin,
-            forwarded=asked.forwarded,
-            peer_uid=await self._peer_uid(request) if asked.access is Access.INFERENCE and is_loopback(peer) else None,
-            own_uid=self._own_uid,
-            keyless_off=asked.keyless_off,
+    def _asked(self, request: web.Request, access: Access) -> _Asked:
+        headers, config = request.headers, self._config()
+        get = headers.get
+        origin, path = get("Origin"), request.path
+        proxies = bool(config.trusted_proxies)
+        return _Asked(
+            access,
+            request.method not in _SAFE,
+            page_allowed(origin, path, config.cors_origins),
+            tuple(headers.getall("Host", ())),
+            origin,
+            forwarding_header(headers),
+            tuple(headers.getall("X-Forwarded-For", ())) if proxies else (),
+            get("X-Forwarded-Host") if proxies else None,
+            get("Authorization"),
+            get("X-Api-Key"),
+            None if path.startswith(_NO_COOKIES) else get("Cookie"),
+            get(CSRF_HEADER),
+            self._parts.store.version,
+            config,
         )
 
-    def _off(self) -> str | None:
-        config = self._config()
+    async def _look(self, request: web.Request, asked: _Asked) -> Principal:
+        caller = await self._caller(request, asked)
+        verdict = decide(asked.access, caller, None if caller.operator else self._proof(request, asked))
+        if isinstance(verdict, Principal):
+            return verdict
+        if verdict.code == "auth.required" and (asked.authorization or asked.api_key):
+            wait_s = self._parts.tries.failed(caller.peer, self._clock.now())
+            if wait_s:
+                message = "cannot let this through: too many keys from this address were not valid"
+                raise Hal0Error("auth.rate_limited", message, retry_after_s=wait_s)
+        raise verdict
+
+    def _use(self, principal: Principal) -> None:
+        if principal.key_id is not None:
+            self._parts.keyring.use(principal.key_id)
+        elif principal.session_id is not None:
+            self._parts.sessions.use(principal.session_id)
+
+    async def _caller(self, request: web.Request, asked: _Asked) -> Caller:
+        if _is_unix(request):
+            return Caller(operator=True, hosts=asked.hosts)
+        config, peer, forwarded, hosts = asked.config, request.remote, asked.forwarded, asked.hosts
+        trusted = _networks(config.trusted_proxies)
+        proxied = within(peer, trusted)
+        if proxied:
+            peer, forwarded = client_behind(asked.forwarded_for, trusted), None
+            hosts = (asked.forwarded_host,) if asked.forwarded_host and len(hosts) == 1 else hosts
+        direct = asked.access is Access.INFERENCE and not proxied and is_loopback(peer)
+        return Caller(
+            peer=peer,
+            hosts=hosts,
+            origin=asked.origin,
+            forwarded=forwarded,
+            proxied=proxied,
+            peer_uid=await self._peer_uid(request) if direct else None,
+            own_uid=self._own_uid,
+            keyless_off=self._off(config),
+            open_lan=config.open_lan and self._keyless_off is None,
+            names=self._own_names | {name.lower() for name in config.hosts},
+            page_allowed=asked.page_allowed,
+            unsafe=asked.unsafe,
+        )
+
+    def _proof(self, request: web.Request, asked: _Asked) -> Proof:
+        """A text that has not the form of a key counts as none: most clients cannot do without some text there."""
+        text = _key_in(asked.authorization, asked.api_key)
+        if text is not None:
+            key = self._parts.keyring.recognise(text)
+            return BadKey() if key is None else ByKey(key.principal())
+        cookie = request.cookies.get(self._cookie) if asked.cookie else None
+        session = self._parts.sessions.recognise(cookie) if cookie else None
+        if cookie is None or session is None:
+            return None
+        return BySession(session.principal(), csrf=_same(csrf_of(cookie), asked.csrf))
+
+    def _off(self, config: AccessConfig) -> str | None:
         if not config.trust_loopback:
             return "access.trust_loopback is false"
         if config.hosts:
@@ -87,6 +184,37 @@ class Door:
             return None
         peer, own = (transport.get_extra_info(end)[:2] for end in ("peername", "sockname"))
         return await self._owners.of_peer(transport, peer, own)
+
+    def _end(self, proof_id: str) -> None:
+        """What a key or a session has open ends: its connections close, and with them whatever they were for.
+
+        Not at once: the answer to whoever revoked it may be on one of them.
+        """
+        loop = asyncio.get_running_loop()
+        for transport, passed in list(self._passed.items()):
+            if passed[1].holds(proof_id):
+                loop.call_later(_ANSWER_S, self._close, transport, passed)
+
+    def _close(self, transport: asyncio.Transport, passed: "tuple[_Asked, Principal]") -> None:
+        if self._passed.get(transport) is passed:  # else the connection serves somebody else by now
+            transport.close()
+            asyncio.get_running_loop().call_later(_FLUSH_S, transport.abort)
+
+
+def _same(wanted: str, given: str | None) -> bool:
+    return given is not None and hmac.compare_digest(wanted.encode(), given.encode("utf-8", "surrogateescape"))
+
+
+def _key_in(authorization: str | None, api_key: str | None) -> str | None:
+    """The first text with the form of a key, from either header: some clients fill both, one of them with nonsense."""
+    scheme, _, bearer = (authorization or "").partition(" ")
+    texts = (bearer if scheme.lower() == _BEARER else None, api_key)
+    return next((text.strip() for text in texts if text and id_of(text.strip())), None)
+
+
+@lru_cache(maxsize=8)
+def _networks(texts: tuple[str, ...]) -> tuple[object, ...]:
+    return tuple(ip_network(text) for text in texts)
 
 
 def _is_unix(request: web.Request) -> bool:

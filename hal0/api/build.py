@@ -6,7 +6,8 @@ from aiohttp import web
 
 from hal0.access.owners import Owners
 from hal0.api import sse
-from hal0.api.access import Door
+from hal0.api.access import SESSION_COOKIE, Door
+from hal0.api.cors import CORS, Cors
 from hal0.api.imagework import IMAGE_WORK, ImageWork
 from hal0.api.middleware import edge
 from hal0.api.openai import DISPATCHER, MODEL_LIST
@@ -18,9 +19,20 @@ from hal0.services import SERVICES, Services
 
 def build_app(services: Services, *, heartbeat_s: float = sse.HEARTBEAT_S) -> web.Application:
     """The whole HTTP surface. The services stay the caller's: they are to be closed after the server has stopped."""
-    door = Door(lambda: services.config().access, keyless_off=services.keyless_off, owners=Owners())
-    app = web.Application(middlewares=[edge(door)])
+    cookie = f"hal0_{services.about.instance}"
+    door = Door(
+        lambda: services.config().access,
+        services.access,
+        services.clock,
+        cookie=cookie,
+        keyless_off=services.keyless_off,
+        owners=Owners(),
+    )
+    cors = Cors(lambda: services.config().access)
+    app = web.Application(middlewares=[edge(door, cors)])
     app[SERVICES] = services
+    app[SESSION_COOKIE] = cookie
+    app[CORS] = cors
     app[DISPATCHER] = services.dispatcher
     app[MODEL_LIST] = ModelList()
     app[IMAGE_WORK] = ImageWork(services.images, services.jobs, services.bus)

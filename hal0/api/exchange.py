@@ -28,8 +28,7 @@ def answer(view: View, status: int = 200) -> web.Response:
 
 async def body_as(request: web.Request, kind: type[V]) -> V:
     """The JSON body as a view; an empty body is an empty object. Raises request.* naming the field at fault."""
-    refuse_early(request.headers, _BODY_LIMIT_BYTES)
-    raw = await _read(request)
+    raw = await small_body(request)
     try:
         document = jsonio.loads(raw) if raw.strip() else {}
     except jsonio.JSONDecodeError as err:
@@ -40,7 +39,9 @@ async def body_as(request: web.Request, kind: type[V]) -> V:
         raise _invalid(err, kind) from err
 
 
-async def _read(request: web.Request) -> bytes:
+async def small_body(request: web.Request) -> bytes:
+    """The whole body. Raises request.* for one that is large, compressed or does not come."""
+    refuse_early(request.headers, _BODY_LIMIT_BYTES)
     data = bytearray()
     try:
         async with asyncio.timeout(_BODY_S):

@@ -4,12 +4,13 @@ import itertools
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from hal0.access.principal import Principal
+from hal0.api.cors import Cors
 from hal0.api.errors import error_response, from_http
 from hal0.api.route import Handler, Route, route_of
 from hal0.errors import Hal0Error
@@ -22,22 +23,19 @@ _COUNT: Final = itertools.count()
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who asks. `key_id` is None for a caller without a key; `operator`: everything is allowed."""
-
-    key_id: str | None = None
-    operator: bool = False
-
-
 REQUEST_ID_KEY: Final = web.RequestKey("request_id", str)
 PRINCIPAL_KEY: Final = web.RequestKey("principal", Principal)
+# For every answer of hal0's own; pages that need more say so themselves.
+_SECURITY: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+}
 
 # Says who asks, or raises auth.* and access.* errors. Called once per request, before its body is read.
 AccessCheck = Callable[[web.Request, Access], Awaitable[Principal]]
 
 
-def edge(check: AccessCheck) -> Middleware:
+def edge(check: AccessCheck, cors: Cors) -> Middleware:
     """The one middleware. A path that is not in the table is checked as `Access.OPEN` before it is 404 or 405."""
 
     @web.middleware
@@ -47,7 +45,7 @@ def edge(check: AccessCheck) -> Middleware:
             route = route_of(request)
             request[PRINCIPAL_KEY] = await check(request, route.access if route else Access.OPEN)
             _go_on(request, route)
-            response = await handler(request)
+            response = cors.preflight(request) or await handler(request)
         except web.HTTPException as error:
             response = error_response(from_http(error, request.method, request.path), request.path, request_id)
             if isinstance(error, web.HTTPMethodNotAllowed):
@@ -65,6 +63,8 @@ def edge(check: AccessCheck) -> Middleware:
             response = error_response(mistake, request.path, request_id)
         if not response.prepared:
             response.headers.setdefault("X-Request-ID", request_id)
+            for name, value in (*_SECURITY.items(), *cors.headers(request).items()):
+                response.headers.setdefault(name, value)
         return response
 
     return pass_edge

@@ -4,6 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
+from hal0.api.cors import CORS
 from hal0.api.middleware import PRINCIPAL_KEY, REQUEST_ID_KEY
 from hal0.api.route import Handler, Route
 from hal0.dispatch.catalog import ModelList, find
@@ -21,7 +22,11 @@ MODEL_LIST: Final = web.AppKey("model_list", ModelList)
 def _dispatched(row: PathRow) -> Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
         return await request.app[DISPATCHER].handle(
-            request, row, request_id=request[REQUEST_ID_KEY], key_id=request[PRINCIPAL_KEY].key_id
+            request,
+            row,
+            request_id=request[REQUEST_ID_KEY],
+            principal=request[PRINCIPAL_KEY],
+            headers=request.app[CORS].headers(request),
         )
 
     return handler

@@ -2,12 +2,22 @@
 
 from typing import Final
 
-from hal0.api import events, images, jobs, models, openai, openapi, page, slots, system, upstreams
+from hal0.api import events, images, jobs, keys, models, openai, openapi, page, session, slots, system, upstreams
 from hal0.api.route import Handler, Route
 from hal0.vocab import Access
 from hal0.wire.base import NothingView, View
 from hal0.wire.events import EventView
 from hal0.wire.jobs import JobsView, JobView
+from hal0.wire.keys import (
+    CreateKeyRequest,
+    KeysView,
+    KeyView,
+    LinkView,
+    MadeKeyView,
+    RotateKeyRequest,
+    SessionView,
+    SignInRequest,
+)
 from hal0.wire.models import DemoView, EntriesView
 from hal0.wire.slots import (
     CreateRequest,
@@ -84,7 +94,16 @@ ROUTES: Final = (
     Route("DELETE", _UPSTREAM, upstreams.delete, Access.ADMIN, "Delete an upstream.", response=UpstreamGoneView),
     _do(f"{_UPSTREAM}/refresh", upstreams.refresh, "Ask for its models now.", NothingView, UpstreamView),
     _do(f"{_UPSTREAM}/test", upstreams.test, "Find out whether it answers.", NothingView, UpstreamTestView),
+    _show("/api/keys", keys.list_keys, "List the keys, without their secrets.", KeysView),
+    _do("/api/keys", keys.create, "Make a key.", CreateKeyRequest, MadeKeyView),
+    _do("/api/keys/{id}/rotate", keys.rotate, "Give a key a new secret.", RotateKeyRequest, MadeKeyView),
+    Route("DELETE", "/api/keys/{id}", keys.revoke, Access.ADMIN, "Revoke a key.", response=KeyView),
+    _show("/api/session", session.show, "Say who asks.", SessionView),
+    Route("POST", "/api/session", session.sign_in, Access.OPEN, "Sign in.", SignInRequest, SessionView),
+    Route("DELETE", "/api/session", session.sign_out, Access.ADMIN, "Sign out.", response=NothingView),
+    _do("/api/session/link", session.make_link, "Make a sign-in link.", NothingView, LinkView),
     Route("GET", "/api/openapi.json", openapi.show, Access.READ, "This API, described."),
     Route("GET", "/", page.show, Access.OPEN, "A page that names the paths."),
+    Route("GET", "/sign-in/{word}", session.sign_in_page, Access.OPEN, "A button that signs in."),
     Route("GET", "/assets/{file}", page.asset, Access.OPEN, "What the page needs."),
 )

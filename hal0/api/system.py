@@ -13,7 +13,7 @@ from hal0.engine.checks import CheckState as Found
 from hal0.engine.service import Source
 from hal0.hardware import memory
 from hal0.services import SERVICES, Services
-from hal0.vocab import SlotState
+from hal0.vocab import Access, SlotState
 from hal0.wire.slots import SlotView
 from hal0.wire.system import CheckState, CheckView, EngineView, HealthSummaryView, HealthView, StatusView
 from hal0.wire.upstreams import UpstreamState
@@ -27,7 +27,7 @@ async def health(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     slots = services.supervisor.views()
     state, states = _state(services, slots), {slot.name: slot.state.value for slot in slots}
-    if not request[PRINCIPAL_KEY].operator:
+    if not request[PRINCIPAL_KEY].may(Access.READ):
         return answer(HealthSummaryView(status=state, version=services.about.version, slots=states))
     return answer(
         HealthView(
@@ -80,6 +80,8 @@ def attention(services: Services, slots: list[SlotView]) -> list[str]:
         failed = [slot for slot in failed if slot.failure is None or not slot.failure.code.startswith("engine.")]
     problem = services.config_problem()
     lines = [f"configuration: the saved files are not in force: {problem.message}"] if problem is not None else []
+    if services.access.store.problem is not None:
+        lines.append(f"keys: {services.access.store.problem}")
     lines += [f"slot {slot.name}: {slot.message}" for slot in failed]
     lines += [f"slot {slot.name}: its state could not be written to disk" for slot in slots if slot.unsaved]
     lines += [f"{check.name}: {check.message}" for check in services.checks() if check.state is Found.FAIL]

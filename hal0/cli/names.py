@@ -15,6 +15,8 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "job": "job:job",
         "image": "image:image",
         "upstream": "upstream:upstream",
+        "key": "key:key",
+        "open": "open:open_",
         "doctor": "doctor:doctor",
         "drill": "drill:drill",
         "up": "updown:up",
@@ -28,7 +30,7 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 ALIASES: Final[Mapping[str, str]] = MappingProxyType(
-    {"slots": "slot", "jobs": "job", "op": "job", "images": "image", "upstreams": "upstream"}
+    {"slots": "slot", "jobs": "job", "op": "job", "images": "image", "upstreams": "upstream", "keys": "key"}
 )
 
 # What `hal0 WORD ...` hands on to the command line; `hal0 serve` is the daemon itself.

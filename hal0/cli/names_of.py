@@ -60,3 +60,7 @@ def UpstreamName() -> _Listed:  # noqa: N802
 
 def PresetName() -> _Listed:  # noqa: N802
     return _Listed("preset", _entries("/api/upstreams", "presets", "name", "base_url"))
+
+
+def KeyName() -> _Listed:  # noqa: N802
+    return _Listed("key", _entries("/api/keys", "items", "label", "id"))

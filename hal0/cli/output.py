@@ -18,7 +18,20 @@ MIN_COLUMN: Final = 8  # narrower than this a name says nothing any more
 
 # The API's times are seconds; people who read JSON with their eyes or with jq want ISO 8601.
 _TIMES: Final = frozenset(
-    {"at", "since", "started_at", "ended_at", "ready_at", "last_used", "next_attempt_at", "updated_at"}
+    {
+        "at",
+        "since",
+        "started_at",
+        "ended_at",
+        "ready_at",
+        "last_used",
+        "next_attempt_at",
+        "updated_at",
+        "created_at",
+        "expires_at",
+        "rotated_at",
+        "old_until",
+    }
 )
 
 _COLOURS: Final = {

@@ -1,12 +1,14 @@
 """Ties a request's way together: peek, resolve, gate, proxy, record."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from aiohttp import web
 
+from hal0.access.principal import NOBODY, Principal
 from hal0.config.dispatch import DispatchConfig
 from hal0.dispatch.abroad import Abroad, Crossing
 from hal0.dispatch.body import Body, Spool
@@ -29,6 +31,7 @@ from hal0.upstreams.upstreams import Upstreams
 from hal0.vocab import OnClientGone, SlotName
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _CLIENT_GONE: Final = 499
 # Answers like these say that the container should be looked at now.
 _SUSPICIOUS: Final = ("upstream.unreachable", "upstream.broken")
@@ -82,17 +85,28 @@ class Dispatcher:
         await self._decisions.close()
 
     async def handle(
-        self, request: web.Request, row: PathRow, *, request_id: str, key_id: str | None = None
+        self,
+        request: web.Request,
+        row: PathRow,
+        *,
+        request_id: str,
+        principal: Principal = NOBODY,
+        headers: Mapping[str, str] = _NO_HEADERS,
     ) -> web.StreamResponse:
-        """One request on one path of the surface. Raises Hal0Error while nothing has been sent to the client."""
-        trace = Trace(request_id, self._clock.now(), self._time(), request.method, request.path, key_id)
+        """One request on one path of the surface. Raises Hal0Error while nothing has been sent to the client.
+
+        `principal` was let in already, its limit to slots is looked at here; `headers` go into the answer.
+        """
+        trace = Trace(request_id, self._clock.now(), self._time(), request.method, request.path, principal.key_id)
         body = None
         try:
             refuse_early(request.headers, self._config.json_limit)
             _go_on(request)
             body, peek = await read_json(request.content, self._spool, self._config.json_limit)
             trace.read_at = self._time()
-            return await self._dispatch(request, row, body, peek, trace)
+            trace.asked_model, trace.stream = peek.model, peek.stream
+            trace.outcome = await self._outcome(row, peek.model, principal.slots)
+            return await self._dispatch(request, row, body, peek, trace, headers)
         except Hal0Error as error:
             trace.failed(error)
             raise
@@ -107,19 +121,28 @@ class Dispatcher:
                 body.close()
             self._decisions.add(trace.record(self._time()))
 
+    async def _outcome(self, row: PathRow, model: str | None, slots: frozenset[SlotName] | None) -> Outcome:
+        outcome = self.decide(row, model, slots)
+        if wants_lists(model, outcome, self._tables.current()):
+            return self._resolved(row, model, slots, await self._upstreams.prefetch())
+        return outcome
+
     async def _dispatch(
-        self, request: web.Request, row: PathRow, body: Body, peek: Peek, trace: Trace
+        self,
+        request: web.Request,
+        row: PathRow,
+        body: Body,
+        peek: Peek,
+        trace: Trace,
+        headers: Mapping[str, str],
     ) -> web.StreamResponse:
-        trace.asked_model, trace.stream = peek.model, peek.stream
-        patience_s = hold_header(request.headers)
-        outcome = self.decide(row, peek.model)
-        if wants_lists(peek.model, outcome, self._tables.current()):
-            outcome = self._resolved(row, peek.model, await self._upstreams.prefetch())
-        trace.outcome = outcome
+        patience_s, outcome = hold_header(request.headers), trace.outcome
         if isinstance(outcome, Refusal):
             raise outcome.error
+        assert outcome is not None
         keepalive_s = self._config.keepalive_s or None if row.keepalive and peek.stream else None
         down = Downstream(request, row.dialect, trace.request_id, self._clock, keepalive_s=keepalive_s)
+        down.headers.update(headers)
         if outcome.slot is not None:
             down.headers["X-Hal0-Slot"] = outcome.slot
         down.headers["X-Hal0-Rule"] = outcome.rule.value
@@ -212,23 +235,30 @@ class Dispatcher:
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
 
-    def decide(self, row: PathRow, model: str | None) -> Outcome:
-        """Where a request with this path and model goes now; asks nobody and changes nothing."""
+    def decide(self, row: PathRow, model: str | None, slots: frozenset[SlotName] | None = None) -> Outcome:
+        """Where a request with this path and model goes now; asks nobody and changes nothing.
+
+        `slots` are those that the caller's key is limited to; None: no limit.
+        """
         table = self._tables.current()
         if table is not self._decided_by:
             self._decided_by = table
             self._decided.clear()
+        if slots is not None:
+            return self._resolved(row, model, slots)
         known = self._decided.get((row.path, model))
         if known is not None:
             return known
-        outcome = self._resolved(row, model)
+        outcome = self._resolved(row, model, None)
         # With one candidate nothing that changes with every request has a say.
         if isinstance(outcome, Decision) and len(outcome.candidates) == 1 and len(self._decided) < _REMEMBERED:
             self._decided[row.path, model] = outcome
         return outcome
 
-    def _resolved(self, row: PathRow, model: str | None, fetched: Collection[str] = ()) -> Outcome:
-        ask = Ask(row, model, None if model is None else self._registry.fold(model), fetched)
+    def _resolved(
+        self, row: PathRow, model: str | None, slots: frozenset[SlotName] | None, fetched: Collection[str] = ()
+    ) -> Outcome:
+        ask = Ask(row, model, None if model is None else self._registry.fold(model), fetched, slots)
         return resolve(ask, self._tables.current(), self._in_flight, strict=self._config.strict_models)
 
     def _in_flight(self, slot: SlotName) -> int:

@@ -37,12 +37,14 @@ class Ask(NamedTuple):
     """What is known of a request: its path, the model as asked, and the id that this spelling means.
 
     `fetched`: the upstreams whose lists were asked for on its behalf.
+    `slots` are those that its key is limited to; None: no limit.
     """
 
     path: PathRow
     asked: str | None
     model: str | None
     fetched: Collection[str] = ()
+    slots: frozenset[SlotName] | None = None
 
 
 @dataclass(frozen=True)  # no slots: it is written with every decision, see DecisionRecord
@@ -195,6 +197,10 @@ def _choose(ask: Ask, table: Table, busy: Busy, rule: Rule, offer: _Offer, tried
     able = [slot for slot in offered if not slot.serves or _model_for(slot, ask.path.capability, wanted) is not None]
     if not able:
         return Refusal(_mismatch(ask, offered[0]), tried, offer.slots)
+    if ask.slots is not None:
+        able = [slot for slot in able if slot.name in ask.slots]
+        if not able:
+            return Refusal(_outside(ask.slots, offer.slots), tried, offer.slots)
     best = able[0]
     if len(able) > 1:
         best = min(able, key=lambda slot: (not slot.routable, busy(slot.name), -slot.priority, slot.name))
@@ -219,6 +225,8 @@ def _pass(
 ) -> Passage | Refusal:
     """Those of the upstreams that speak the path, and can do it as far as they have said."""
     names = tuple(hop.upstream for hop in hops)
+    if ask.slots is not None and slot is None:
+        return Refusal(_outside(ask.slots, names), tried, names)
     able = tuple(hop for hop in hops if _speaks(hop, ask, table))
     if not able:
         return Refusal(_not_spoken(ask, hops[0], table), tried, names)
@@ -249,6 +257,15 @@ def _mismatch(ask: Ask, slot: SlotSnapshot) -> Hal0Error:
         f"cannot answer {ask.path.path} with {model!r} in slot {slot.name!r}: it does {', '.join(can)}",
         param="model",
         details={"slot": slot.name, "needs": ask.path.capability, "serves": can},
+    )
+
+
+def _outside(allowed: frozenset[SlotName], offered: Sequence[str]) -> Hal0Error:
+    return Hal0Error(
+        "auth.forbidden",
+        f"cannot answer: this goes to {_listed(offered)}, and the key is limited to {_listed(sorted(allowed))}",
+        details={"slots": sorted(allowed)},
+        hint="Name one of the key's slots as `model`, or use another key.",
     )
 
 

@@ -10,10 +10,13 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from hal0.api.middleware import Principal, edge
+from hal0.access.principal import LOCAL, Principal
+from hal0.api.cors import CORS, Cors
+from hal0.api.middleware import edge
 from hal0.api.openai import DISPATCHER, MODEL_LIST, ROUTES
 from hal0.api.route import register
 from hal0.api.runner import serving
+from hal0.config.access import AccessConfig
 from hal0.config.dispatch import DispatchConfig
 from hal0.config.root import RootConfig
 from hal0.dispatch.catalog import ModelList
@@ -57,11 +60,13 @@ class World:
 
 async def everyone(_request: web.Request, _access: Access) -> Principal:
     """The access check of a house without doors."""
-    return Principal()
+    return LOCAL
 
 
 def build_app(dispatcher: Dispatcher) -> web.Application:
-    app = web.Application(middlewares=[edge(everyone)])
+    cors = Cors(AccessConfig)
+    app = web.Application(middlewares=[edge(everyone, cors)])
+    app[CORS] = cors
     app[DISPATCHER] = dispatcher
     app[MODEL_LIST] = ModelList()
     register(app, ROUTES)

@@ -1,7 +1,7 @@
 """The whole HTTP surface over real sockets: hal0's own runner, the real supervisor, a fake engine, models on disk."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import tomlkit
 
+from hal0.access.parts import access_parts
 from hal0.api.build import build_app
 from hal0.api.runner import serving
 from hal0.config.live import LiveConfig
@@ -105,9 +106,11 @@ async def operator(
     config: dict[str, Any] | None = None,
     empty: bool = False,
     heartbeat_s: float = 10.0,
+    also: Sequence[str] = (),
     change: Callable[[Services], Services] = lambda services: services,
 ) -> AsyncIterator[Operator]:
-    """`config` is hal0.toml beside the slots; `empty`: no model is installed; `change` replaces services."""
+    """`config` is hal0.toml beside the slots; `empty`: no model is installed; `also`: addresses to
+    listen on beside loopback; `change` replaces services."""
     folder = paths.state_dir
     folder.mkdir(parents=True)
     models = DiskModels(folder, empty=empty)
@@ -129,10 +132,10 @@ async def operator(
         async with (
             serving(
                 build_app(services, heartbeat_s=heartbeat_s),
-                tcp=[("127.0.0.1", ports[20])],
+                tcp=[(host, ports[20]) for host in ("127.0.0.1", *also)],
                 unix=paths.run_dir / "hal0.sock",
                 grace_s=5,
-            ) as (port,),
+            ) as (port, *_),
             aiohttp.ClientSession("http://hal0", connector=aiohttp.UnixConnector(str(services.about.socket))) as api,
             aiohttp.ClientSession(f"http://127.0.0.1:{port}") as tcp,
         ):
@@ -182,6 +185,7 @@ def _services(
         upstream_tables=tables,
         registry=models,
         jobs=tools.jobs,
+        access=access_parts(paths, clock),
         bus=supervisor._bus,
         images=ImageService(
             running.world.engine, IMAGES, root=paths.state_dir, record_file=paths.state_dir / "images.json", clock=clock

@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +13,12 @@ import pytest
 from hal0.api.routes import ROUTES
 from hal0.paths import Paths
 from hal0.vocab import Access
+from tests.functional.bare_nginx import bare_nginx
 from tests.functional.operator_app import Operator, operator
 from tests.functional.raw_client import raw
-from tests.vloop import until
 
 # Refused as JSON only after the access rule let it through, and without any slot being bothered.
+SAMPLES: Final = {"{word}": "none", "{name}": "primary", "{id:.+}": "one", "{id}": "x", "{key}": "cpu"}
 CHAT, NO_JSON = "/v1/chat/completions", b"{"
 
 
@@ -37,7 +36,9 @@ async def chat(session: aiohttp.ClientSession, url: str = CHAT, **headers: str) 
 
 
 def sample(path: str) -> str:
-    return path.replace("{name}", "primary").replace("{id:.+}", "one").replace("{id}", "x").replace("{key}", "cpu")
+    for name, value in SAMPLES.items():
+        path = path.replace(name, value)
+    return path
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
@@ -71,7 +72,6 @@ async def test_a_local_program_may_infer(hal0: Operator) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Host": "hal0.example"},
         {"Host": "192.168.1.5:8080"},
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
@@ -87,6 +87,13 @@ async def test_signs_of_a_stranger_take_the_local_right_away(hal0: Operator, hea
     assert await chat(hal0.api, **headers) == "request.invalid_json"  # the socket needs no signs
     async with hal0.tcp.get("/v1/models", headers=headers) as response:
         assert response.status == 200
+
+
+async def test_a_name_that_was_pointed_here_takes_the_local_right_away(hal0: Operator) -> None:
+    """A page whose own name resolves to loopback (DNS rebinding) is asked under that name."""
+    assert await chat(hal0.tcp, Host="hal0.example") == "access.host_not_allowed"
+    assert await chat(hal0.api, Host="hal0.example") == "request.invalid_json"
+    assert (await hal0.over_tcp("GET", "/v1/models", headers={"Host": "hal0.example"}))[0] == 200
 
 
 @pytest.mark.parametrize("config", [{"access": {"trust_loopback": False}}, {"access": {"hosts": ["hal0.example"]}}])
@@ -119,50 +126,12 @@ async def test_a_stranger_is_refused_before_a_byte_of_its_body_is_asked_for(hal0
             b"Expect: 100-continue\r\n\r\n"
         )
         head = await asyncio.wait_for(client.head(), 5)
-        assert b" 401 " in head.splitlines()[0]
+        assert b" 421 " in head.splitlines()[0]
 
 
 async def test_only_its_owner_may_open_the_socket(hal0: Operator) -> None:
     assert hal0.socket.stat().st_mode & 0o777 == 0o600
     assert hal0.socket.parent.stat().st_mode & 0o077 == 0
-
-
-NGINX_CONF: Final = """
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr error; {user}
-events {{ worker_connections 64; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
-  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{upstream}; }} }}
-}}
-"""
-
-
-def write_conf(folder: Path, port: int, upstream: int) -> Path:
-    folder.mkdir()
-    user = "user www-data;" if os.geteuid() == 0 else ""
-    conf = folder / "nginx.conf"
-    conf.write_text(NGINX_CONF.format(folder=folder, port=port, upstream=upstream, user=user))
-    return conf
-
-
-@asynccontextmanager
-async def bare_nginx(folder: Path, port: int, upstream: int) -> AsyncIterator[None]:
-    """Debian's nginx with nothing but `proxy_pass`: no header tells that it stands there."""
-    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    assert program is not None, "install nginx: apt-get install -y --no-install-recommends nginx-light"
-    conf = await asyncio.to_thread(write_conf, folder, port, upstream)
-    nginx = await asyncio.create_subprocess_exec(program, "-p", str(folder), "-c", str(conf))
-    try:
-        listening = f"0100007F:{port:04X} 00000000:0000 0A"
-        await until(lambda: nginx.returncode is not None or listening in Path("/proc/net/tcp").read_text(), within_s=10)
-        assert nginx.returncode is None
-        yield
-    finally:
-        if nginx.returncode is None:
-            nginx.terminate()
-        await nginx.wait()
 
 
 async def test_a_proxy_that_hides_itself_is_known_by_its_account(

@@ -10,9 +10,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from hal0.api.cors import Cors
 from hal0.api.middleware import edge
 from hal0.api.route import Route, register
 from hal0.api.runner import serving
+from hal0.config.access import AccessConfig
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 from hal0.providers.base import Endpoint
@@ -270,7 +272,7 @@ async def test_writing_to_a_client_that_left_is_no_error_of_ours(caplog: pytest.
             ended.set()
         return response
 
-    app = web.Application(middlewares=[edge(everyone)])
+    app = web.Application(middlewares=[edge(everyone, Cors(AccessConfig))])
     register(app, [Route("POST", CHAT, naive, Access.OPEN, "")])
     async with serving(app, tcp=[("127.0.0.1", 0)], grace_s=1) as (port,), raw(port) as client:
         await client.post(CHAT, {})

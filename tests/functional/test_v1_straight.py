@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from hal0.api.middleware import Principal, edge
+from hal0.access.principal import Principal
+from hal0.api.cors import Cors
+from hal0.api.middleware import edge
 from hal0.api.openai import DISPATCHER, ROUTES
 from hal0.api.route import register
 from hal0.api.runner import serving
+from hal0.config.access import AccessConfig
 from hal0.errors import Hal0Error
 from hal0.vocab import Access
 from tests.functional.dispatch_app import world
@@ -40,7 +43,7 @@ async def test_the_access_check_sees_the_route_of_an_exact_path() -> None:
         asked.append(access)
         raise Hal0Error("auth.required", "no")
 
-    app = web.Application(middlewares=[edge(nobody)])
+    app = web.Application(middlewares=[edge(nobody, Cors(AccessConfig))])
     register(app, ROUTES)
     assert DISPATCHER not in app  # nobody comes that far
     async with serving(app, tcp=[("127.0.0.1", 0)], grace_s=1) as (port,), raw(port) as client:
