@@ -119,7 +119,7 @@ async def test_a_container_killed_while_it_warms_up_is_started_again(daemon: Dae
     gguf_models.write_chat(daemon.models / "big-chat.gguf", dim=1024, layers=16)
     await daemon.start()
     async with daemon.operator() as operator:
-        job = await operator.post("/api/slots/primary/swap", {"model": "big-chat"}, expect=202)
+        swap = asyncio.create_task(operator.verb("primary", "swap", {"model": "big-chat"}))
 
         async def killed() -> bool:
             running = [c for c in daemon.containers() if c["State"] == "running"]
@@ -128,9 +128,10 @@ async def test_a_container_killed_while_it_warms_up_is_started_again(daemon: Dae
             return bool(running)
 
         await until(killed, within_s=10, what="the container runs")
-        view = await operator.reaches("ready")
+        assert (await swap)["state"] == "done"
+        view = await operator.slot()
+        assert view["state"] == "ready"
         assert view["containers"][0]["generation"] >= 2
-        assert (await operator.get(f"/api/jobs/{job['id']}"))["state"] == "done"
 
 
 async def test_conmon_killed_under_a_stream_cuts_nothing_and_unloads_cleanly(daemon: Daemon) -> None:
