@@ -68,7 +68,13 @@ def list_(session: Session) -> None:
 
 @subcommand(key, "hal0ctl key create laptop --expires 90d")
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(list(Scope)), help="What it allows [inference].")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="What it allows [inference].",
+)
 @click.option("--slot", "slots", multiple=True, type=SlotName(), help="Only this slot; may be repeated.")
 @click.option("--rate", type=click.IntRange(min=1), metavar="N", help="At most N requests a minute.")
 @click.option("--expires", type=Duration(), metavar="TIME", help="End after so long: 12h, 90d.")
@@ -76,7 +82,7 @@ def create(
     session: Session,
     *,
     name: str,
-    scopes: tuple[Scope, ...],
+    scopes: tuple[str, ...],
     slots: tuple[str, ...],
     rate: int | None,
     expires: float | None,
