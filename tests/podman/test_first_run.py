@@ -132,7 +132,7 @@ def test_a_taken_port_is_named_with_its_holder(newcomer: Newcomer) -> None:
 def test_every_block_of_the_readme_does_what_it_says(newcomer: Newcomer) -> None:
     gguf_models.write_chat(newcomer.folder / "my-model.gguf")
     gguf_models.write_embed(newcomer.folder / "my-embedder.gguf")
-    commands, ask, look, models, embed, _elsewhere, stop, install = blocks("sh")
+    commands, ask, look, models, embed, keys, _elsewhere, stop, install = blocks("sh")
     assert [line.split("#")[0].split() for line in commands.splitlines()] == [["make", "run"], ["make", "test"]]
     assert install.splitlines() == ["pip install .", "hal0 serve"]  # see test_package
     assert newcomer.types(".venv/bin/hal0ctl up").returncode == 0
@@ -148,6 +148,9 @@ def test_every_block_of_the_readme_does_what_it_says(newcomer: Newcomer) -> None
     said = _run(newcomer, path + models)
     assert len(said.split()) > 10
     assert '"embedding":[' in _run(newcomer, path + embed)
+    said = _run(newcomer, path + keys)
+    assert "hal0_" in said
+    assert "/sign-in/" in said
     said = _run(newcomer, path + stop)
     assert "podman 4" in said or "podman 5" in said
     assert newcomer.daemon.containers() == []
