@@ -95,7 +95,7 @@ async def test_nineteen_slots_live_through_everything(daemon: Daemon, soak_scale
         extra = await operator.verb("embed", "swap", {"model": "tiny-embed"})
         assert extra["error"]["code"] == "slot.no_free_port"
         before, files = resident_bytes(pid), open_files(pid)
-        half_s = soak_scale(10, 300)
+        half_s = soak_scale(23, 300)
         until = time.monotonic() + 2 * half_s
         clients = [asyncio.create_task(streams(daemon, random.Random(n), until, outcomes)) for n in range(CLIENTS)]
         # The twentieth goes on asking: what swaps or restarts has its port all the same.
