@@ -1,8 +1,8 @@
 """`[dispatch]`: how a request finds its slot, how long it may wait and how much it may carry."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from hal0.config.base import ConfigModel, Flag, Seconds, SomeSeconds, SomeSize
+from hal0.config.base import ConfigModel, Flag, Seconds, SomeSeconds, SomeSize, fault
 
 _MIB = 1024 * 1024
 
@@ -23,3 +23,11 @@ class DispatchConfig(ConfigModel):
         5, description="How long a slot stays loaded at least before it makes way for another one's requests."
     )
     catalog_s: SomeSeconds = Field(300, description="How long an upstream's model list is believed.")
+
+    @field_validator("remote_media")
+    @classmethod
+    def _not_yet(cls, wanted: bool) -> bool:
+        """A switch that would change nothing is refused rather than believed."""
+        if wanted:
+            raise fault("hal0 does not fetch media yet", allowed="false; send media as data: URLs")
+        return wanted
