@@ -14,6 +14,7 @@ from typing import Final
 
 from aiohttp import web
 
+from hal0.api.connection import Runner
 from hal0.api.straight import straight
 from hal0.lib.atomic import private_dir
 
@@ -28,7 +29,7 @@ class HttpRunner:
 
     def __init__(self, app: web.Application, *, grace_s: float) -> None:
         self._app = app
-        self._runner = web.AppRunner(
+        self._runner = Runner(
             app,
             handler_cancellation=True,
             access_log=None,

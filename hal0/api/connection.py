@@ -1,0 +1,59 @@
+"""aiohttp's connection to a client, but for what it would say by itself: bytes that are no HTTP get hal0's error."""
+
+import logging
+from typing import Final
+
+from aiohttp import web
+
+from hal0.api.errors import error_response
+from hal0.errors import Hal0Error
+
+_log: Final = logging.getLogger("hal0.api")
+
+
+class Connection(web.RequestHandler):
+    """Its own words for bad bytes would repeat them, in the answer and in the log: keys and all."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer for what never became a request; it ends the connection. Raises ConnectionError once one began."""
+        if status < 500:
+            _log.info("refused bytes from %s that are no HTTP (%s)", request.remote, type(exc).__name__)
+            error = Hal0Error("request.invalid", "cannot read the request: it is not proper HTTP")
+        else:
+            _log.error("a request from %s failed", request.remote, exc_info=exc)
+            error = Hal0Error("system.internal", "cannot answer: hal0 made a mistake")
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun; a second one would be taken for a part of it")
+        response = error_response(error, request.path, None)
+        response.force_close()
+        return response
+
+
+class Connections(web.Server):
+    """What `made`, aiohttp's own server of an application, is; but its connections are ours."""
+
+    def __init__(self, made: web.Server) -> None:
+        super().__init__(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            **made._kwargs,  # noqa: SLF001  what connections are made with; nothing public tells
+        )
+
+    def __call__(self) -> web.RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """aiohttp's runner of an application, with our connections."""
+
+    async def _make_server(self) -> web.Server:
+        return Connections(await super()._make_server())
