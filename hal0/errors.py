@@ -32,6 +32,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         # the request
         "request.invalid_json": _row(400, "The body is not valid JSON", "Send one JSON object."),
         "request.invalid": _row(400, "The request is not valid", "See the message for the field."),
+        "request.invalid_form": _row(400, "The form is not valid", "Send multipart/form-data, written by a library."),
         "request.missing_model": _row(400, "No model is named", "Set `model`; GET /v1/models lists what is there."),
         "request.remote_media": _row(400, "Remote media is not fetched", "Send the media as a data: URL."),
         "request.not_found": _row(404, "No such path", "See /api/health for the paths that are served."),

@@ -95,7 +95,7 @@ class Device(StrEnum):
 
 
 class Capability(StrEnum):
-    """What a model can answer; a `/v1` path needs exactly one of these."""
+    """What a model can answer; a `/v1` path needs one of these at most."""
 
     CHAT = "chat"
     COMPLETION = "completion"

@@ -1,29 +1,22 @@
 """Renders every failure as JSON in the shape that the path's clients expect."""
 
-from typing import Final
-
 from aiohttp import web
 
 from hal0.dispatch.frames import error_body
-from hal0.dispatch.surface import SURFACE, Dialect
+from hal0.dispatch.surface import dialect_of, id_headers
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
-
-_DIALECTS: Final = {f"/v1{row.path}": row.dialect for row in SURFACE}
-
-
-def dialect_of(path: str) -> Dialect:
-    """How clients of a path expect errors; OpenAI's way wherever nothing else is known."""
-    return _DIALECTS.get(path, Dialect.OPENAI)
 
 
 def error_response(error: Hal0Error, path: str, request_id: str | None) -> web.Response:
     """The one place where a Hal0Error becomes an HTTP response."""
+    dialect = dialect_of(path)
+    ids = id_headers(dialect, request_id) if request_id else {}
     return web.Response(
         status=error.status,
-        body=jsonio.dumps(error_body(error, dialect_of(path), request_id)),
+        body=jsonio.dumps(error_body(error, dialect, request_id)),
         content_type="application/json",
-        headers=error.headers(),
+        headers={**error.headers(), **ids},
     )
 
 

@@ -9,14 +9,35 @@ from hal0.api.middleware import PRINCIPAL_KEY, REQUEST_ID_KEY
 from hal0.api.route import Handler, Route
 from hal0.dispatch.catalog import ModelList, find
 from hal0.dispatch.dispatcher import Dispatcher
-from hal0.dispatch.surface import SURFACE, PathRow
+from hal0.dispatch.surface import SURFACE, BodyKind, PathRow
 from hal0.errors import Hal0Error
 from hal0.upstreams.link import VIA
 from hal0.vocab import Access
 from hal0.wire.openai import ModelsView, ModelView
 
+_MEDIA: Final = {
+    BodyKind.JSON: ("application/json",),
+    BodyKind.FORM: ("multipart/form-data", "application/json"),
+    BodyKind.RAW: ("*/*",),
+    BodyKind.NONE: (),
+}
+
 DISPATCHER: Final = web.AppKey("dispatcher", Dispatcher)
 MODEL_LIST: Final = web.AppKey("model_list", ModelList)
+
+
+def _route(row: PathRow, spelling: str) -> Route:
+    return Route(
+        row.method,
+        spelling,
+        _dispatched(row),
+        Access.INFERENCE,
+        row.summary,
+        own_continue=True,
+        query=("model",) if row.body is BodyKind.NONE else (),
+        media=() if row.method == "GET" else _MEDIA[row.body],
+        head=False,
+    )
 
 
 def _dispatched(row: PathRow) -> Handler:
@@ -47,13 +68,8 @@ async def get_model(request: web.Request) -> web.StreamResponse:
     return web.Response(body=view.json_bytes(), content_type="application/json")
 
 
-# llama-server's clients leave `/v1` out; for POST both spellings are the same path.
 ROUTES: Final = (
-    *(
-        Route("POST", prefix + row.path, _dispatched(row), Access.INFERENCE, row.summary, own_continue=True)
-        for row in SURFACE
-        for prefix in ("/v1", "")
-    ),
+    *(_route(row, spelling) for row in SURFACE for spelling in row.spellings),
     Route("GET", "/v1/models", list_models, Access.OPEN, "List the models.", response=ModelsView),
     Route("GET", "/v1/models/{id:.+}", get_model, Access.OPEN, "Show one model.", response=ModelView),
 )

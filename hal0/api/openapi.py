@@ -37,6 +37,7 @@ _ERROR: Final = {
 }
 
 _QUERY: Final = {
+    "model": ("string", "A slot or a model; the slot for the path unless told."),
     "wait": ("boolean", "Answer when the job has ended (200), or after timeout_s (202)."),
     "timeout_s": ("number", "How long to wait, in seconds; 600 unless told, at most 3600."),
     "tail": ("integer", "How many lines back to begin; 200 unless told."),
@@ -94,6 +95,11 @@ def _operation(route: Route) -> Document:
     query = [_parameter(name, "query", *_QUERY[name]) for name in route.query]
     if path or query:
         operation["parameters"] = path + query
+    if route.media:
+        # Members are the engine's business; hal0 reads `model` and `stream`, and passes everything on.
+        schema = {"type": "object", "properties": {"model": {"type": "string"}}}
+        content = {media: {} if media == "*/*" else {"schema": schema} for media in route.media}
+        operation["requestBody"] = {"required": "*/*" not in content, "content": content}
     if route.request is not None:
         needed = any(field.is_required() for field in route.request.model_fields.values())
         operation["requestBody"] = {"required": needed, **_content(route.request)}

@@ -17,8 +17,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Route:
     """`path` is in aiohttp's spelling ({name}). `request` and `response` are the JSON bodies, for OpenAPI.
 
-    `query` names the query parameters, which `api.openapi` describes. `own_continue`: the handler itself answers
-    `Expect: 100-continue`, after it has looked at the headers.
+    `query` names the query parameters, which `api.openapi` describes; `media` what else than a view a body may be.
+    `own_continue`: the handler itself answers `Expect: 100-continue`, after it has looked at the headers. `head`: a
+    GET also answers HEAD.
     """
 
     method: str
@@ -30,17 +31,20 @@ class Route:
     response: type[View] | None = None
     own_continue: bool = False
     query: tuple[str, ...] = ()
+    media: tuple[str, ...] = ()
+    head: bool = True
 
 
 _ROUTES: Final = web.AppKey("routes", dict[object, Route])
 
 
 def register(app: web.Application, routes: Iterable[Route]) -> None:
-    """Add the routes to the application. A GET also answers HEAD."""
+    """Add the routes to the application."""
     table: dict[object, Route] = {}
     app[_ROUTES] = table
     for route in routes:
-        add = app.router.add_get if route.method == "GET" else _adder(app, route.method)
+        with_head = route.method == "GET" and route.head
+        add = app.router.add_get if with_head else _adder(app, route.method)
         table[add(route.path, route.handler, expect_handler=_later)] = route
 
 

@@ -62,6 +62,7 @@ def _do(path: str, handler: Handler, summary: str, request: type[View], view: ty
 ROUTES: Final = (
     *openai.ROUTES,
     Route("GET", "/api/health", system.health, Access.OPEN, "Say whether hal0 works.", response=HealthView),
+    Route("GET", "/health", system.health, Access.OPEN, "The same, for llama-server's clients.", response=HealthView),
     _show("/api/status", system.status, "The machine at a glance.", StatusView),
     _show("/api/events", events.events, "What is, then every change.", EventView, "after"),
     _show("/api/slots", slots.list_slots, "List the slots.", SlotsView),

@@ -30,8 +30,9 @@ class Spool:
 
         return SpoolFile(await asyncio.get_running_loop().run_in_executor(self._thread, work), self._thread)
 
-    def close(self) -> None:
-        self._thread.shutdown(wait=False)
+    async def close(self) -> None:
+        """When every file is closed, too."""
+        await asyncio.to_thread(self._thread.shutdown)
 
 
 class SpoolFile:
@@ -65,9 +66,12 @@ class SpoolFile:
 class Body:
     """Whole and repeatable: a retry sends the same bytes."""
 
-    def __init__(self, data: bytes, file: SpoolFile | None = None, size: int | None = None) -> None:
+    def __init__(
+        self, data: bytes, file: SpoolFile | None = None, size: int | None = None, boundary: bytes = b""
+    ) -> None:
         self.data = data  # everything, or b"" when spooled
         self.size = len(data) if size is None else size
+        self.boundary = boundary  # of a form; b"" when it is JSON, or nobody's business
         self._file = file
 
     @property

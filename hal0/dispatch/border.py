@@ -16,7 +16,7 @@ _STAYS_HERE: Final = HOP_BY_HOP | frozenset(
 _STAYS_THERE: Final = frozenset(
     {
         *(b"set-cookie", b"strict-transport-security", b"alt-svc", b"clear-site-data", b"nel", b"report-to"),
-        b"x-request-id",  # hal0 gives its own
+        *(b"x-request-id", b"request-id"),  # hal0 gives its own
     }
 )
 _OURS: Final = b"x-hal0-"

@@ -14,12 +14,13 @@ from hal0.dispatch.abroad import Abroad, Crossing
 from hal0.dispatch.body import Body, Spool
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.gate import Admitted, Gate, hold_header
-from hal0.dispatch.peek import Peek, read_json, refuse_early
+from hal0.dispatch.intake import refuse, take
+from hal0.dispatch.peek import Peek
 from hal0.dispatch.pool import Pool
 from hal0.dispatch.proxy import Outbound, Relay
 from hal0.dispatch.resolve import Ask, Decision, Outcome, Passage, Refusal, resolve, wants_lists
 from hal0.dispatch.serve import ServedExchange
-from hal0.dispatch.surface import PathRow
+from hal0.dispatch.surface import BodyKind, PathRow
 from hal0.dispatch.table import Registry, Table, TableSource
 from hal0.dispatch.trace import Trace
 from hal0.errors import Hal0Error
@@ -81,7 +82,7 @@ class Dispatcher:
         await self._gate.close()
         await asyncio.gather(*self._draining, return_exceptions=True)
         self._pool.close()
-        self._spool.close()
+        await self._spool.close()
         await self._decisions.close()
 
     async def handle(
@@ -100,9 +101,9 @@ class Dispatcher:
         trace = Trace(request_id, self._clock.now(), self._time(), request.method, request.path, principal.key_id)
         body = None
         try:
-            refuse_early(request.headers, self._config.json_limit)
+            refuse(request, row, self._config)
             _go_on(request)
-            body, peek = await read_json(request.content, self._spool, self._config.json_limit)
+            body, peek = await take(request, row, self._spool, self._config)
             trace.read_at = self._time()
             trace.asked_model, trace.stream = peek.model, peek.stream
             trace.outcome = await self._outcome(row, peek.model, principal.slots)
@@ -122,6 +123,8 @@ class Dispatcher:
             self._decisions.add(trace.record(self._time()))
 
     async def _outcome(self, row: PathRow, model: str | None, slots: frozenset[SlotName] | None) -> Outcome:
+        if row.body is BodyKind.RAW and model not in self._tables.current().slots:
+            raise Hal0Error("slot.not_found", f"cannot find the slot {model!r}")
         outcome = self.decide(row, model, slots)
         if wants_lists(model, outcome, self._tables.current()):
             return self._resolved(row, model, slots, await self._upstreams.prefetch())
@@ -148,13 +151,10 @@ class Dispatcher:
         down.headers["X-Hal0-Rule"] = outcome.rule.value
         try:
             if isinstance(outcome, Passage):
-                crossing = Crossing(request, row.path, _query(request), body, trace, outcome, down)
+                crossing = Crossing(request, row.abroad or row.path, _query(request), body, trace, outcome, down)
                 return await self._abroad.send(crossing)
             handle = self._handle(outcome.slot)
-            admitted = self._gate.straight(handle)
-            if admitted is None:
-                hold_s = self._hold_s(handle, peek, patience_s)
-                admitted = await self._gate.enter(handle, trace, hold_s=hold_s, patience_s=patience_s)
+            admitted = self._gate.straight(handle) or await self._enter(row, handle, peek, patience_s, trace)
             return await self._send(_Sending(request, row, body, peek, trace, outcome, handle, down), admitted)
         except Hal0Error as error:
             if not down.started:
@@ -168,6 +168,15 @@ class Dispatcher:
         finally:
             down.close()
             trace.bytes_out = down.bytes_out
+
+    async def _enter(
+        self, row: PathRow, handle: SlotHandle, peek: Peek, patience_s: float | None, trace: Trace
+    ) -> Admitted:
+        """Past the gate, for whoever has to stand before it."""
+        if row.method == "GET" and not handle.snapshot().routable:
+            raise _asleep(handle.snapshot())
+        hold_s = self._hold_s(handle, peek, patience_s)
+        return await self._gate.enter(handle, trace, hold_s=hold_s, patience_s=patience_s)
 
     def _handle(self, slot: SlotName) -> SlotHandle:
         handle = self._slots.get(slot)
@@ -192,7 +201,7 @@ class Dispatcher:
             it.down.headers["X-Hal0-Queue-Position"] = str(it.trace.queue_position)
         relay, draining = None, False
         try:
-            inferred = snapshot.provider.infer(it.inference(snapshot))
+            inferred = it.as_it_is() or snapshot.provider.infer(it.inference(snapshot))
             if isinstance(inferred, Serve):
                 return await ServedExchange(it.row.path, it.body, it.down, it.trace).run(inferred, serving)
             relay = Relay(self._pool, self._outbound(it, admitted, inferred), it.down, it.trace, self._time)
@@ -220,6 +229,7 @@ class Dispatcher:
             body=it.body,
             first_byte_s=admitted.snapshot.first_byte_timeout_s,
             between_bytes_s=self._config.between_bytes_timeout_s,
+            method=it.row.method,
         )
 
     def _drain(self, relay: Relay, serving: Serving) -> None:
@@ -278,6 +288,12 @@ class _Sending(NamedTuple):
     handle: SlotHandle
     down: Downstream
 
+    def as_it_is(self) -> Forward | None:
+        """What follows the slot's name in the path, for an engine that is asked directly."""
+        if self.row.body is not BodyKind.RAW:
+            return None
+        return Forward("/" + self.request.rel_url.raw_path.split("/", 3)[3])
+
     def inference(self, slot: SlotSnapshot) -> InferRequest:
         """What the provider is asked."""
         return InferRequest(
@@ -288,6 +304,15 @@ class _Sending(NamedTuple):
             encoding_format=self.peek.encoding_format,
             demo=slot.demo,
         )
+
+
+def _asleep(slot: SlotSnapshot) -> Hal0Error:
+    return Hal0Error(
+        "slot.offline",
+        f"cannot answer: slot {slot.name!r} is not loaded, and who only looks does not load it",
+        details={"slot": slot.name},
+        hint=f"hal0ctl slot load {slot.name}",
+    )
 
 
 def _go_on(request: web.Request) -> None:

@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, web
 
 from hal0.dispatch.frames import KEEPALIVE, at_boundary, error_event
 from hal0.dispatch.headers import RawHeaders, answer_head, get
-from hal0.dispatch.surface import Dialect
+from hal0.dispatch.surface import Dialect, id_headers
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock
 
@@ -60,7 +60,7 @@ class Downstream:
     def __init__(
         self, request: web.Request, dialect: Dialect, request_id: str, clock: Clock, *, keepalive_s: float | None
     ) -> None:
-        self.headers: dict[str, str] = {"X-Request-ID": request_id}
+        self.headers = id_headers(dialect, request_id)
         self.bytes_out = 0
         self.started = False
         self.is_events = False

@@ -1,16 +1,19 @@
-"""Finds where a body has to be cut so that some of its top-level members are others."""
+"""Finds where a body has to be cut so that some of its top-level members, or of its fields, are others."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from hal0.dispatch.body import Body
+from hal0.dispatch.form import Form, NotForm
 from hal0.dispatch.members import Members, NotJson
-from hal0.dispatch.rewrite import Splice, splices
+from hal0.dispatch.rewrite import Splice, form_splices, splices
 from hal0.errors import Hal0Error
 
 
 async def cuts_for(body: Body, edits: Mapping[str, Any]) -> tuple[Splice, ...]:
-    """Raises request.invalid_json."""
+    """Raises request.invalid_json, or request.invalid_form."""
+    if body.boundary:
+        return await _form_cuts(body, edits)
     members = Members(frozenset(edits), decode=False)
     try:
         async for piece in body.pieces():
@@ -19,3 +22,14 @@ async def cuts_for(body: Body, edits: Mapping[str, Any]) -> tuple[Splice, ...]:
     except NotJson as error:
         raise Hal0Error("request.invalid_json", f"cannot read the body as a JSON object: {error}") from None
     return splices(members, edits)
+
+
+async def _form_cuts(body: Body, edits: Mapping[str, Any]) -> tuple[Splice, ...]:
+    form = Form(body.boundary, frozenset(edits))
+    try:
+        async for piece in body.pieces():
+            form.feed(piece)
+        form.finish()
+    except NotForm as error:
+        raise Hal0Error("request.invalid_form", f"cannot read the body as a form: {error}") from None
+    return form_splices(form, body.boundary, edits)

@@ -9,7 +9,7 @@ from hal0.lib import jsonio
 KEEPALIVE: Final = b": hal0 keep-alive\n\n"
 _FRAME_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
-# Anthropic's own words for what went wrong; anything else is api_error.
+# Anthropic's own words for what went wrong; any other refusal is invalid_request_error, any other failure api_error.
 _ANTHROPIC_TYPES: Final = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -18,6 +18,7 @@ _ANTHROPIC_TYPES: Final = {
     413: "request_too_large",
     429: "rate_limit_error",
     503: "overloaded_error",
+    504: "timeout_error",
 }
 
 
@@ -25,9 +26,13 @@ def error_body(error: Hal0Error, dialect: Dialect, request_id: str | None) -> di
     """The error envelope that clients of this path expect; the members are the same, the wrapping differs."""
     body = error.body(request_id)
     if dialect is Dialect.ANTHROPIC:
-        inner = body["error"] | {"type": _ANTHROPIC_TYPES.get(error.status, "api_error")}
+        inner = body["error"] | {"type": _anthropic_type(error.status)}
         return {"type": "error", "error": inner, "request_id": request_id}
     return body
+
+
+def _anthropic_type(status: int) -> str:
+    return _ANTHROPIC_TYPES.get(status) or ("invalid_request_error" if status < 500 else "api_error")
 
 
 def error_event(error: Hal0Error, dialect: Dialect, request_id: str | None) -> bytes:

@@ -60,22 +60,31 @@ def passing(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes,
 
 
 def request_head(
-    target: bytes, client: RawHeaders, *, host: str, port: int, secret: str, length: int, identity: bool
+    target: bytes,
+    client: RawHeaders,
+    *,
+    host: str,
+    port: int,
+    secret: str,
+    length: int,
+    identity: bool,
+    method: str = "POST",
 ) -> bytes:
     """The request line and headers for a slot, in the client's order and spelling, ending in the empty line.
 
     `identity` asks for an uncompressed answer, for those that hal0 has to read.
     """
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    lines = [b"POST %b HTTP/1.1\r\nHost: %b" % (target, shown.encode())]
+    lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (method.encode(), target, shown.encode())]
     kept = passing(client, _NEVER_TO_A_READ_SLOT if identity else _NEVER_TO_A_SLOT)
     lines += [b"%b: %b" % header for header in kept]
     if identity:
         lines.append(b"Accept-Encoding: identity")
     if secret:
         lines.append(b"Authorization: Bearer %b" % secret.encode())
-    lines.append(b"Content-Length: %d\r\n\r\n" % length)
-    return b"\r\n".join(lines)
+    if length or method != "GET":
+        lines.append(b"Content-Length: %d" % length)
+    return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 def answer_head(status: int, reason: str, slot: RawHeaders, own: Mapping[str, str], length: int | None) -> bytes:

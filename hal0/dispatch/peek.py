@@ -8,7 +8,8 @@ from aiohttp import StreamReader
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import PayloadAccessError
 
-from hal0.dispatch.body import MEMORY_LIMIT_BYTES, Body, Spool, SpoolFile
+from hal0.dispatch.body import Body, Spool
+from hal0.dispatch.keeping import Keeping, too_large
 from hal0.dispatch.members import Members, NotJson
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
@@ -39,7 +40,7 @@ def refuse_early(headers: Mapping[str, str], limit: int) -> None:
         raise Hal0Error("request.encoding", f"cannot read a body with Content-Encoding {encoding!r}")
     length = headers.get("Content-Length")
     if length is not None and length.isdecimal() and int(length) > limit:
-        raise _too_large(limit, int(length))
+        raise too_large(limit, int(length))
 
 
 async def read_json(content: StreamReader, spool: Spool, limit: int) -> tuple[Body, Peek]:
@@ -50,13 +51,13 @@ async def read_json(content: StreamReader, spool: Spool, limit: int) -> tuple[Bo
     pieces: list[bytes] = []
     size = 0
     while size <= _PARSE_LIMIT_BYTES:
-        piece = await _next_piece(content)
+        piece = await next_piece(content)
         if not piece:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             return Body(data), _parsed(data)
         size += len(piece)
         pieces.append(piece)
-    return await _Large(spool, limit).read(content, b"".join(pieces))
+    return await _read_large(content, b"".join(pieces), spool, limit)
 
 
 def _at_hand(content: StreamReader) -> bytes:
@@ -71,7 +72,8 @@ def _at_hand(content: StreamReader) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _next_piece(content: StreamReader) -> bytes:
+async def next_piece(content: StreamReader) -> bytes:
+    """What has come since; b"" at the end. Raises request.invalid."""
     try:
         async with asyncio.timeout(_SILENCE_S):
             return await content.readany()
@@ -81,57 +83,24 @@ async def _next_piece(content: StreamReader) -> bytes:
         raise Hal0Error("request.invalid", f"cannot read the body: {error}") from error
 
 
-class _Large:
-    """A body that is scanned while it arrives, kept in memory or in the spool."""
-
-    def __init__(self, spool: Spool, limit: int) -> None:
-        self._spool = spool
-        self._limit = limit
-        self._members = Members(_MEMBERS)
-        self._pending = bytearray()  # in memory; moved to the file whenever it passes the limit
-        self._size = 0
-
-    async def read(self, content: StreamReader, piece: bytes) -> tuple[Body, Peek]:
-        file: SpoolFile | None = None
-        try:
-            while piece:
-                await self._take(piece)
-                if len(self._pending) > MEMORY_LIMIT_BYTES:
-                    file = file or await self._spool.create()
-                    await file.append(bytes(self._pending))
-                    self._pending.clear()
-                piece = await _next_piece(content)
-            peek = self._peek()
-            if file is None:
-                return Body(bytes(self._pending)), peek
-            await file.append(bytes(self._pending))
-            body = Body(b"", file, self._size)
-            file = None  # the body owns it now
-            return body, peek
-        except OSError as error:
-            raise Hal0Error("state.write_failed", f"cannot keep a large body on disk: {error}") from error
-        finally:
-            if file is not None:
-                file.close()
-
-    async def _take(self, piece: bytes) -> None:
-        self._size += len(piece)
-        if self._size > self._limit:
-            raise _too_large(self._limit, None)
-        try:
+async def _read_large(content: StreamReader, piece: bytes, spool: Spool, limit: int) -> tuple[Body, Peek]:
+    """A body that is scanned while it arrives, kept in memory or in the spool; `piece` has arrived already."""
+    members = Members(_MEMBERS)
+    keeping = Keeping(spool, limit)
+    try:
+        while piece:
+            await keeping.take(piece)
             for at in range(0, len(piece), _SLICE_BYTES):
-                self._members.feed(piece[at : at + _SLICE_BYTES])
+                members.feed(piece[at : at + _SLICE_BYTES])
                 await asyncio.sleep(0)
-        except NotJson as error:
-            raise _not_json(str(error)) from None
-        self._pending += piece
-
-    def _peek(self) -> Peek:
-        try:
-            self._members.finish()
-        except NotJson as error:
-            raise _not_json(str(error)) from None
-        return _peek_of(self._members.values)
+            piece = await next_piece(content)
+        members.finish()
+        peek = _peek_of(members.values)
+        return await keeping.body(), peek
+    except NotJson as error:
+        raise _not_json(str(error)) from None
+    finally:
+        keeping.close()
 
 
 def _parsed(data: bytes) -> Peek:
@@ -160,12 +129,3 @@ def _peek_of(members: Mapping[str, Any]) -> Peek:
 
 def _not_json(why: str) -> Hal0Error:
     return Hal0Error("request.invalid_json", f"cannot read the body as a JSON object: {why}")
-
-
-def _too_large(limit: int, size: int | None) -> Hal0Error:
-    said = "it is larger than" if size is None else f"{size} bytes are more than"
-    return Hal0Error(
-        "request.too_large",
-        f"cannot take the body: {said} the limit of {limit} bytes",
-        details={"limit_bytes": limit},
-    )

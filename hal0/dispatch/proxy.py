@@ -37,6 +37,7 @@ class Outbound(NamedTuple):
     body: Body
     first_byte_s: float
     between_bytes_s: float
+    method: str = "POST"
 
 
 class Relay:
@@ -122,13 +123,14 @@ class Relay:
             raise self._aborted
         out = self._out
         head = request_head(
-            out.forward.path.encode() + out.query,
+            out.forward.path.encode("utf-8", "surrogateescape") + out.query,
             out.client_headers,
             host=out.endpoint.host,
             port=out.endpoint.port,
             secret=out.endpoint.secret,
             length=out.body.size + growth(cuts),
             identity=out.forward.answer is AnswerMode.INSPECT or out.forward.fingerprint is not None,
+            method=out.method,
         )
         if not cuts and out.body.in_memory and out.body.size <= _ONE_WRITE_BYTES:
             connection.send_whole(head + out.body.data, out.first_byte_s)

@@ -153,10 +153,11 @@ def _prefetch(ask: Ask, table: Table) -> _Offer:
 
 def _capability(ask: Ask, table: Table) -> _Offer:
     needed = ask.path.capability
-    for name in _SLOTS_FOR.get(needed, (PRIMARY,)):
+    what = needed or "a model"
+    for name in _SLOTS_FOR.get(needed, (PRIMARY,)) if needed else (PRIMARY,):
         if name in table.slots:
-            return _Offer((name,), f"{ask.path.path} needs {needed}, which is the slot {name!r}")
-    return _Offer((), f"no slot is there for {needed}")
+            return _Offer((name,), f"{ask.path.path} needs {what}, which is the slot {name!r}")
+    return _Offer((), f"no slot is there for {what}")
 
 
 _RULES: Final[tuple[tuple[Rule, _RuleFn], ...]] = (
@@ -234,6 +235,8 @@ def _pass(
 
 
 def _speaks(hop: Hop, ask: Ask, table: Table) -> bool:
+    if ask.path.only_here:
+        return False
     upstream = table.upstreams.get(hop.upstream)
     if upstream is None:  # switched off or gone: that is what the client is to be told
         return True
@@ -242,7 +245,7 @@ def _speaks(hop: Hop, ask: Ask, table: Table) -> bool:
     return not hop.able or any(answers(capability, ask.path.capability) for capability in hop.able)
 
 
-def _model_for(slot: SlotSnapshot, needed: Capability, wanted: str | None) -> str | None:
+def _model_for(slot: SlotSnapshot, needed: Capability | None, wanted: str | None) -> str | None:
     for serves in slot.serves:
         if answers(serves.capability, needed) and wanted in (None, serves.model):
             return serves.model
@@ -270,11 +273,12 @@ def _outside(allowed: frozenset[SlotName], offered: Sequence[str]) -> Hal0Error:
 
 
 def _not_spoken(ask: Ask, hop: Hop, table: Table) -> Hal0Error:
-    spoken = _SPOKEN.get(table.upstreams[hop.upstream].kind)
-    can = sorted(spoken or hop.able)
+    upstream = table.upstreams.get(hop.upstream)
+    can = sorted((upstream and _SPOKEN.get(upstream.kind)) or hop.able)
+    why = "only slots do" if ask.path.only_here else f"it does {', '.join(can)}"
     return Hal0Error(
         "dispatch.capability_mismatch",
-        f"cannot answer {ask.path.path} with {hop.model!r} of upstream {hop.upstream!r}: it does {', '.join(can)}",
+        f"cannot answer {ask.path.path} with {hop.model!r} of upstream {hop.upstream!r}: {why}",
         param="model",
         details={"upstream": hop.upstream, "needs": ask.path.capability, "serves": can},
     )

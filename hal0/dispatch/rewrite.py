@@ -1,9 +1,10 @@
-"""Replaces or adds top-level members of a JSON body in place; every other byte stays what it was."""
+"""Replaces or adds top-level members of a JSON body, or fields of a form; every other byte stays what it was."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hal0.dispatch.form import Form
 from hal0.dispatch.members import Members
 from hal0.lib import jsonio
 
@@ -33,6 +34,19 @@ def splices(members: Members, edits: Mapping[str, Any]) -> tuple[Splice, ...]:
     if added:
         text = b",".join(added)
         cuts.append(Splice(members.inside, members.inside, text if members.empty else text + b","))
+    return tuple(sorted(cuts, key=lambda cut: cut.start))
+
+
+def form_splices(form: Form, boundary: bytes, edits: Mapping[str, Any]) -> tuple[Splice, ...]:
+    """The same for a form. Values are written as forms have them: text, and anything else as JSON."""
+    cuts: list[Splice] = []
+    for name, value in edits.items():
+        put = value.encode() if isinstance(value, str) else jsonio.dumps(value)
+        if name in form.spans:
+            cuts.extend(Splice(start, end, put) for start, end in form.spans[name])
+        else:
+            head = b'--%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n' % (boundary, name.encode())
+            cuts.append(Splice(form.inside, form.inside, head + put + b"\r\n"))
     return tuple(sorted(cuts, key=lambda cut: cut.start))
 
 

@@ -93,9 +93,9 @@ class Forward:
     """Send the request on to the engine.
 
     `path` is the engine's own path with the query string left to the caller. `edits` replaces or adds top-level
-    members of a JSON body, in place; None forwards it byte for byte. `convert(request, answer)` gets both JSON
-    bodies of a complete 200 answer when `answer` is INSPECT, and returns the body to send. `fingerprint` is a word put
-    in front of the answer's `system_fingerprint` (the demonstration model says there, too, what it is).
+    members of a JSON body, or fields of a form, in place; None forwards it byte for byte. `convert(request, answer)`
+    gets both JSON bodies of a complete 200 answer when `answer` is INSPECT, and returns the body to send. `fingerprint`
+    is a word put in front of the answer's `system_fingerprint` (the demonstration model says there, too, what it is).
     """
 
     path: str
@@ -125,14 +125,15 @@ class Serve:
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
-    """What `infer` may look at: the path below `/v1` (such as `/chat/completions`) and the capability it needs.
+    """What `infer` may look at: the path below `/v1` (such as `/chat/completions`) and the capability it needs (None:
+    any).
 
     `encoding_format` is the request's own member (embeddings), None when it has none. `demo`: the model is the
     demonstration model.
     """
 
     path: str
-    capability: Capability
+    capability: Capability | None
     model: str
     stream: bool
     encoding_format: str | None = None

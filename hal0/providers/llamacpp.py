@@ -48,6 +48,10 @@ _PATHS: Final[Mapping[str, str]] = MappingProxyType(
         "/audio/transcriptions": "/v1/audio/transcriptions",
         "/tokenize": "/tokenize",
         "/detokenize": "/detokenize",
+        "/completion": "/completion",
+        "/infill": "/infill",
+        "/apply-template": "/apply-template",
+        "/props": "/props",
     }
 )
 

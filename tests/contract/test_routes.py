@@ -18,6 +18,7 @@ OPEN: Final = {
     ("GET", "/"),
     ("GET", "/assets/{file}"),
     ("GET", "/api/health"),
+    ("GET", "/health"),  # the same
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{id:.+}"),
     ("GET", "/sign-in/{word}"),
