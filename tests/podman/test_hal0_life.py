@@ -9,34 +9,30 @@ import time
 from collections.abc import Callable
 
 import aiohttp
-import openai
 
+from tests.podman import clients
 from tests.podman.daemon import Daemon
 from tests.podman.streams import chat, until
+from tests.tiny import gguf_models
 
 # From the start of the process to the end of the first answer, in seconds. The full form holds every round to it; the
 # short one, on whatever machine runs it beside whatever else, the median, and every round to twice that.
 SERVING_AGAIN_S = 1.5
 
 
-async def test_load_stream_embed_and_list(daemon: Daemon) -> None:
+async def test_every_client_that_users_bring_is_answered_by_the_real_engine(daemon: Daemon) -> None:
+    gguf_models.write_rerank(daemon.models / "tiny-rerank.gguf")
+    with (daemon.home / "etc" / "hal0.toml").open("a") as config:
+        config.write('[slots.embed-rerank]\nmodel = "tiny-rerank"\n')
     await daemon.start()
     async with daemon.operator() as operator:
-        assert (await operator.verb("primary", "swap", {"model": "tiny-chat"}))["state"] == "done"
-        assert (await operator.verb("embed", "swap", {"model": "tiny-embed"}))["state"] == "done"
-    async with openai.AsyncOpenAI(base_url=f"{daemon.url}/v1", api_key="none", max_retries=0) as client:
-        listed = {model.id async for model in client.models.list()}
-        assert {"tiny-chat", "tiny-embed", "other-chat"} <= listed
-        stream = await client.chat.completions.create(
-            model="primary", messages=[{"role": "user", "content": "Hello"}], stream=True, max_tokens=20
-        )
-        words = "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
-        assert len(words.split()) > 3
-        plain = await client.embeddings.create(model="embed", input=["a river", "a mountain"], encoding_format="float")
-        packed = await client.embeddings.create(model="embed", input=["a river", "a mountain"])
-        for one, other in zip(plain.data, packed.data, strict=True):
-            assert len(one.embedding) == len(other.embedding) > 8
-            assert max(abs(a - b) for a, b in zip(one.embedding, other.embedding, strict=True)) < 1e-6
+        for slot, model in (("primary", "tiny-chat"), ("embed", "tiny-embed"), ("embed-rerank", "tiny-rerank")):
+            assert (await operator.verb(slot, "swap", {"model": model}))["state"] == "done"
+    await clients.openai_streams_embeds_and_lists(daemon.url)
+    await clients.openai_responds(daemon.url)
+    await clients.anthropic_talks_counts_and_is_refused(daemon.url)
+    await clients.cohere_ranks(daemon.url)
+    await clients.engines_own_paths(daemon.url)
 
 
 async def test_the_seeds_commands_word_for_word(daemon: Daemon) -> None:
