@@ -6,10 +6,11 @@ The only module that names concrete adapters; everybody else gets what it needs 
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from aiohttp import ClientSession, TCPConnector, web
 
@@ -39,7 +40,7 @@ from hal0.home import Home
 from hal0.lib.aio import cancelled
 from hal0.lib.clock import Clock, SteadyClock
 from hal0.models.registry import Registry
-from hal0.observe.decisions import Decisions
+from hal0.observe.past import Past, open_past
 from hal0.providers.catalog import PROVIDERS
 from hal0.services import About, Services
 from hal0.slots.custom import CustomSlots
@@ -108,20 +109,16 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
         upstreams = await _upstreams(stack, live, environ, clock, bus, instance=home.instance)
         sources += [supervisor.snapshot_events, jobs.snapshot_events, upstreams.snapshot_events]
         access = await stack.enter_async_context(open_access(paths, clock))
+        past = await _past(stack, paths, live, bus, clock)
         dispatcher = Dispatcher(
-            supervisor, registry, upstreams, Decisions(), clock, live.root.dispatch, paths.spool_dir
+            supervisor, registry, upstreams, past.decisions, clock, live.root.dispatch, paths.spool_dir
         )
         stack.push_async_callback(dispatcher.close)
         await supervisor.start()
         stack.push_async_callback(supervisor.close)
         custom, upstream_tables = _edits(stack, live, supervisor, store)
-        for work in (
-            live.follow(supervisor.apply),
-            upstreams.keep_fresh(),
-            jobs.keep_saving(),
-            ground.probe.warm(ground.engine.transport),  # now, so that the first load need not
-        ):
-            stack.push_async_callback(cancelled, asyncio.create_task(work))
+        _run(stack, live.follow(supervisor.apply), upstreams.keep_fresh(), jobs.keep_saving(), past.feed.follow())
+        _run(stack, ground.probe.warm(ground.engine.transport))  # now, so that the first load need not
         services = Services(
             about=_about(home, live.root.server.port, clock),
             config=lambda: live.root,
@@ -130,6 +127,7 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
             supervisor=supervisor,
             custom=custom,
             dispatcher=dispatcher,
+            past=past,
             upstreams=upstreams,
             upstream_tables=upstream_tables,
             registry=registry,
@@ -142,6 +140,12 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
             keyless_off=ground.keyless_off,
         )
         yield build_app(services)
+
+
+def _run(stack: AsyncExitStack, *works: Coroutine[Any, Any, None]) -> None:
+    """Until the stack is left."""
+    for work in works:
+        stack.push_async_callback(cancelled, asyncio.create_task(work))
 
 
 async def _ground(
@@ -206,6 +210,10 @@ async def _images(stack: AsyncExitStack, engine: PodmanEngine, paths: places.Pat
     images = ImageService(engine, manifest, root=root, record_file=paths.state_dir / "images.json", clock=clock)
     stack.push_async_callback(images.aclose)
     return images
+
+
+async def _past(stack: AsyncExitStack, paths: places.Paths, live: LiveConfig, bus: Bus, clock: Clock) -> Past:
+    return await stack.enter_async_context(open_past(paths.history_file, lambda: live.root.dispatch, bus, clock))
 
 
 async def _upstreams(

@@ -115,6 +115,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "pull.address_refused": _row(403, "This address is not fetched from", "Use a public address."),
         "pull.disk_full": _row(507, "The model store is full", "Free space, or move the store."),
         "state.write_failed": _row(507, "State could not be written", "Free space on the state directory's disk."),
+        "history.unreadable": _row(503, "The history cannot be read", "hal0ctl doctor"),
         "state.newer": _row(500, "State was written by a newer hal0", "Upgrade hal0; the message names the file."),
         "server.stopping": _row(503, "hal0 is stopping", "Try again shortly.", retry=True),
         "system.internal": _row(500, "hal0 made a mistake", "Please report it with the request id."),

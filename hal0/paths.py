@@ -54,6 +54,10 @@ class Paths:
         return self.state_dir / "registry.toml"
 
     @property
+    def history_file(self) -> Path:
+        return self.state_dir / "history.sqlite"
+
+    @property
     def spool_dir(self) -> Path:
         return self.state_dir / "spool"
 

@@ -18,6 +18,7 @@ from hal0.errors import Hal0Error
 from hal0.events.bus import Bus
 from hal0.lib.clock import Clock
 from hal0.models.registry import Registry
+from hal0.observe.past import Past
 from hal0.paths import Paths
 from hal0.slots.custom import CustomSlots
 from hal0.slots.jobs import Jobs
@@ -70,6 +71,7 @@ class Services:
     supervisor: Supervisor
     custom: CustomSlots
     dispatcher: Dispatcher
+    past: Past
     upstreams: Upstreams
     upstream_tables: UpstreamTables
     registry: Registry

@@ -148,6 +148,7 @@ class Access(StrEnum):
 
     OPEN = "open"  # nobody is asked
     INFERENCE = "inference"  # local peers, or a key with this scope
+    OWN = "own"  # a key that may infer, and then sees what is its own; or one that may read
     READ = "read"
     ADMIN = "admin"
 

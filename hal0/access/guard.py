@@ -147,7 +147,7 @@ def _keyless(access: Access, caller: Caller) -> Hal0Error | None:
 
 
 def _needs_key(access: Access, why: str) -> Hal0Error:
-    scope = "" if access is Access.INFERENCE else f" --scope {Scope(access.value)}"
+    scope = "" if access in (Access.INFERENCE, Access.OWN) else f" --scope {Scope(access.value)}"
     hint = _MAKE_A_KEY.format(scope=scope)
     return Hal0Error("auth.required", f"cannot let this through without a key: {why}", hint=hint)
 

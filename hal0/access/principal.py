@@ -5,7 +5,13 @@ from typing import Final
 
 from hal0.vocab import Access, Scope, SlotName
 
-_NEEDED: Final = {Access.INFERENCE: Scope.INFERENCE, Access.READ: Scope.READ, Access.ADMIN: Scope.ADMIN}
+# Any one of these is enough.
+_NEEDED: Final = {
+    Access.INFERENCE: frozenset({Scope.INFERENCE, Scope.ADMIN}),
+    Access.OWN: frozenset({Scope.INFERENCE, Scope.READ, Scope.ADMIN}),
+    Access.READ: frozenset({Scope.READ, Scope.ADMIN}),
+    Access.ADMIN: frozenset({Scope.ADMIN}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +24,7 @@ class Principal:
     slots: frozenset[SlotName] | None = None
 
     def may(self, access: Access) -> bool:
-        return access is Access.OPEN or Scope.ADMIN in self.scopes or _NEEDED[access] in self.scopes
+        return access is Access.OPEN or not _NEEDED[access].isdisjoint(self.scopes)
 
     def holds(self, proof_id: str) -> bool:
         """Whether it stands on this key or session."""

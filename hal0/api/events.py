@@ -7,7 +7,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from hal0.api import sse
-from hal0.events.bus import Bus, Event, Reset
+from hal0.errors import Hal0Error
+from hal0.events.bus import USUAL, Bus, Event, Reset, Topic
 from hal0.services import SERVICES
 from hal0.wire.events import EventView
 
@@ -16,9 +17,20 @@ _UNKNOWN: Final = -1  # a place that no ring remembers: reset, then everything a
 
 async def events(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
-    asked = request.headers.get("Last-Event-ID") or request.query.get("after")
-    async with aclosing(_frames(services.bus, services.about.boot, place(asked, services.about.boot))) as frames:
+    asked, topics = request.headers.get("Last-Event-ID") or request.query.get("after"), _topics(request)
+    after = place(asked, services.about.boot)
+    async with aclosing(_frames(services.bus, services.about.boot, after, topics)) as frames:
         return await request.app[sse.STREAMS].send(request, frames)
+
+
+def _topics(request: web.Request) -> frozenset[Topic]:
+    """Those that were named, separated by commas; the usual ones when none was."""
+    named = [name.strip() for name in request.query.get("topics", "").split(",") if name.strip()]
+    unknown = next((name for name in named if name not in Topic.__members__.values()), None)
+    if unknown is not None:
+        known = ", ".join(Topic)
+        raise Hal0Error("request.invalid", f"cannot use the topic {unknown!r}: there are {known}", param="topics")
+    return frozenset(map(Topic, named)) or USUAL
 
 
 def place(asked: str | None, boot: str) -> int | None:
@@ -29,8 +41,8 @@ def place(asked: str | None, boot: str) -> int | None:
     return int(seq) if start == boot and seq.isdecimal() and len(seq) < 19 else _UNKNOWN
 
 
-async def _frames(bus: Bus, boot: str, after: int | None) -> AsyncGenerator[bytes, None]:
-    async with bus.listen(after) as listening:
+async def _frames(bus: Bus, boot: str, after: int | None, topics: frozenset[Topic]) -> AsyncGenerator[bytes, None]:
+    async with bus.listen(after, topics) as listening:
         at = bus.last_seq
         yield _frame("hello", boot, None, None if listening.first else f"{boot}-{at}")
         for data in _batch(listening.first, boot, at):

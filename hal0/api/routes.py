@@ -2,11 +2,26 @@
 
 from typing import Final
 
-from hal0.api import events, images, jobs, keys, models, openai, openapi, page, session, slots, system, upstreams
+from hal0.api import (
+    events,
+    history,
+    images,
+    jobs,
+    keys,
+    models,
+    openai,
+    openapi,
+    page,
+    session,
+    slots,
+    system,
+    upstreams,
+)
 from hal0.api.route import Handler, Route
 from hal0.vocab import Access
 from hal0.wire.base import NothingView, View
 from hal0.wire.events import EventView
+from hal0.wire.history import ActivitiesView, DecisionsView, DecisionView, ExplainRequest, ExplainView
 from hal0.wire.jobs import JobsView, JobView
 from hal0.wire.keys import (
     CreateKeyRequest,
@@ -64,7 +79,33 @@ ROUTES: Final = (
     Route("GET", "/api/health", system.health, Access.OPEN, "Say whether hal0 works.", response=HealthView),
     Route("GET", "/health", system.health, Access.OPEN, "The same, for llama-server's clients.", response=HealthView),
     _show("/api/status", system.status, "The machine at a glance.", StatusView),
-    _show("/api/events", events.events, "What is, then every change.", EventView, "after"),
+    _show("/api/events", events.events, "What is, then every change.", EventView, "after", "topics"),
+    Route(
+        "GET",
+        "/api/decisions",
+        history.list_decisions,
+        Access.OWN,
+        "Requests and why they went where, newest first.",
+        response=DecisionsView,
+        query=history.FILTERS,
+    ),
+    Route("GET", "/api/decisions/{id}", history.get_decision, Access.OWN, "One request.", response=DecisionView),
+    Route(
+        "POST",
+        "/api/decisions/explain",
+        history.explain,
+        Access.READ,
+        "Say where a request would go.",
+        ExplainRequest,
+        ExplainView,
+    ),
+    _show(
+        "/api/activity",
+        history.list_activity,
+        "What happened, newest first.",
+        ActivitiesView,
+        *history.ACTIVITY_FILTERS,
+    ),
     _show("/api/slots", slots.list_slots, "List the slots.", SlotsView),
     _show(_SLOT, slots.get_slot, "Show one slot.", SlotView),
     _do("/api/slots", slots.create, "Make a slot.", CreateRequest, SlotView),

@@ -38,7 +38,7 @@ async def health(request: web.Request) -> web.Response:
             uptime_s=_uptime_s(services),
             engine=_engine(services),
             slots=states,
-            checks=[_check(check) for check in services.checks()],
+            checks=[_check(check) for check in _checks(services)],
         )
     )
 
@@ -84,7 +84,7 @@ def attention(services: Services, slots: list[SlotView]) -> list[str]:
         lines.append(f"keys: {services.access.store.problem}")
     lines += [f"slot {slot.name}: {slot.message}" for slot in failed]
     lines += [f"slot {slot.name}: its state could not be written to disk" for slot in slots if slot.unsaved]
-    lines += [f"{check.name}: {check.message}" for check in services.checks() if check.state is Found.FAIL]
+    lines += [f"{check.name}: {check.message}" for check in _checks(services) if check.state is Found.FAIL]
     lines += [f"upstream {it.name}: {it.message}" for it in services.upstreams.views() if it.state in _KEY_TROUBLE]
     lines += [f"model: {problem.message}" for problem in services.registry.problems()]
     if not services.supervisor.engine_up and services.service().problem is None:
@@ -100,6 +100,24 @@ def _engine(services: Services) -> EngineView:
         socket=str(found.socket),
         own_service=found.source is Source.OWN,
     )
+
+
+def _checks(services: Services) -> list[Check]:
+    return [*services.checks(), _history(services)]
+
+
+def _history(services: Services) -> Check:
+    """Whether what happens is remembered; records that were lost are said until the next start."""
+    health = services.past.history.health()
+    lost = f"; {health.dropped} requests were lost" if health.dropped else ""
+    if health.problem is not None:
+        fix = "free space on the state directory's disk, or make the file writable"
+        return Check("history", Found.FAIL, f"{health.problem}; {health.waiting} requests wait{lost}", fix)
+    if health.note is not None or lost:
+        return Check("history", Found.WARN, f"{health.note or 'it is written again'}{lost}")
+    if not services.past.history.kept:
+        return Check("history", Found.OK, "not kept on disk (dispatch.history_days = 0)")
+    return Check("history", Found.OK, f"{services.past.history.file} is written")
 
 
 def _check(check: Check) -> CheckView:

@@ -2,7 +2,7 @@
 
 from pydantic import Field, field_validator
 
-from hal0.config.base import ConfigModel, Flag, Seconds, SomeSeconds, SomeSize, fault
+from hal0.config.base import ConfigModel, Count, Flag, Seconds, SomeCount, SomeSeconds, SomeSize, fault
 
 _MIB = 1024 * 1024
 
@@ -22,6 +22,9 @@ class DispatchConfig(ConfigModel):
     min_residency_s: Seconds = Field(
         5, description="How long a slot stays loaded at least before it makes way for another one's requests."
     )
+    history_days: Count = Field(30, description="How long requests and activity are remembered. 0: not on disk.")
+    history_rows: SomeCount = Field(200_000, description="How many requests are remembered at most.")
+    history_limit: SomeSize = Field(256 * _MIB, description="Most room on disk for what is remembered.")
     catalog_s: SomeSeconds = Field(300, description="How long an upstream's model list is believed.")
 
     @field_validator("remote_media")

@@ -19,6 +19,13 @@ class Topic(StrEnum):
     IMAGE = "image"
     UPSTREAM = "upstream"
     HEALTH = "health"
+    ACTIVITY = "activity"
+    DECISION = "decision"
+
+
+# One event per request would drown all others: only who names this topic gets it.
+ON_REQUEST: Final = frozenset({Topic.DECISION})
+USUAL: Final = frozenset(Topic) - ON_REQUEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,35 +64,41 @@ class Bus:
         event = Event(topic, entity, value, self._ring.last_seq + 1)
         self._ring.append(event)
         for listener in self._listeners:
-            listener.offer(event)
+            if topic in listener.topics:
+                listener.offer(event)
+
+    def wanted(self, topic: Topic) -> bool:
+        """Whether anybody listens to it now."""
+        return any(topic in listener.topics for listener in self._listeners)
 
     @asynccontextmanager
-    async def listen(self, after: int | None = None) -> AsyncIterator["Listening"]:
-        """Subscribe and snapshot in one step: nothing is lost between the two.
+    async def listen(self, after: int | None = None, topics: frozenset[Topic] = USUAL) -> AsyncIterator["Listening"]:
+        """Subscribe to `topics` and snapshot in one step: nothing is lost between the two.
 
         With `after` (a sequence number seen earlier in this boot) only what came since is sent, if still known.
         """
-        listener = _Listener(self)
+        listener = _Listener(self, topics)
         self._listeners.add(listener)
         try:
             missed = self._ring.since(after) if after is not None else None
             if missed is not None:
-                listener.first.extend(event for _, event in missed)
+                listener.first.extend(event for _, event in missed if event.topic in topics)
             else:
                 if after is not None:
                     listener.first.append(Reset(self.last_seq))
-                listener.first.extend(self._snapshot())
+                listener.first.extend(self.snapshot(topics))
             yield Listening(listener)
         finally:
             self._listeners.discard(listener)
 
-    def snapshot(self) -> list[Event]:
-        return self._snapshot()
+    def snapshot(self, topics: frozenset[Topic]) -> list[Event]:
+        return [event for event in self._snapshot() if event.topic in topics]
 
 
 class _Listener:
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, topics: frozenset[Topic]) -> None:
         self._bus = bus
+        self.topics = topics
         self.first: list[Event | Reset] = []
         self._queue: asyncio.Queue[Event] = asyncio.Queue(LISTENER_CAPACITY)
         self._overrun = False
@@ -102,7 +115,7 @@ class _Listener:
             while not self._queue.empty():
                 self._queue.get_nowait()
             self._overrun = False
-            return [Reset(self._bus.last_seq), *self._bus.snapshot()]
+            return [Reset(self._bus.last_seq), *self._bus.snapshot(self.topics)]
         return [await self._queue.get()]
 
 

@@ -1,15 +1,14 @@
-"""The decision log: one record per request in memory, and one structured line in the log, written off its way.
+"""The decision log: one record per request, the last ones in memory, and all of them handed on in batches.
 
 Never in it: prompts, outputs, bodies, file names, query strings, keys.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from hal0.lib.aio import cancelled
 from hal0.lib.clock import iso
 from hal0.lib.ring import Ring
 from hal0.observe.logs import Lines
@@ -18,8 +17,12 @@ _log: Final = logging.getLogger("hal0.request")
 
 # A few minutes of heavy use; a record is about 1 KiB.
 _KEPT: Final = 2048
-# One write for all requests of a quarter of a second; somebody who reads along notices no delay.
-_WRITE_EVERY_S: Final = 0.25
+# One batch for all requests of a quarter of a second; somebody who reads along notices no delay.
+_EVERY_S: Final = 0.25
+# Sooner when there are so many: what is done for a batch must not be felt by a request in between.
+_BATCH: Final = 256
+# Longer than any model's name or path; what a client writes there instead is not worth keeping whole.
+_LONGEST: Final = 256
 
 
 class Tried(Protocol):
@@ -71,20 +74,40 @@ class DecisionRecord:
     tokens_per_second: float | None
 
 
-class Decisions:
-    """The last records, newest last. `close()` writes the lines that are still to be written."""
+# Takes a batch, oldest first; called on the event loop, and must not wait.
+Sink = Callable[[Sequence[DecisionRecord]], None]
 
-    def __init__(self, capacity: int = _KEPT) -> None:
+
+class Decisions:
+    """The last records, newest last. `close()` hands on what is still here."""
+
+    def __init__(self, *sinks: Sink, capacity: int = _KEPT) -> None:
+        self._sinks = sinks
         self._ring: Ring[DecisionRecord] = Ring(capacity)
-        self._unwritten: list[DecisionRecord] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._batch: list[DecisionRecord] = []
+        self._timer: asyncio.TimerHandle | None = None
 
     def add(self, record: DecisionRecord) -> None:
+        """Once per request, when it has ended; all that a request pays for being remembered."""
+        name = record.asked_model
+        if (name is not None and len(name) > _LONGEST) or len(record.path) > _LONGEST:
+            record = _shortened(record)
         self._ring.append(record)
-        if _log.isEnabledFor(logging.INFO):
-            self._unwritten.append(record)
-            if self._writing is None:
-                self._writing = asyncio.create_task(self._write_soon())
+        self._batch.append(record)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_EVERY_S, self.flush)
+        elif len(self._batch) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand on what has come since the last batch."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch, self._batch = self._batch, []
+        if batch:
+            for sink in self._sinks:
+                sink(batch)
 
     def get(self, request_id: str) -> DecisionRecord | None:
         """The newest record of a request id; clients choose ids, so one may occur twice."""
@@ -95,29 +118,36 @@ class Decisions:
         return iter(self._ring)
 
     async def close(self) -> None:
-        if self._writing is not None:
-            await cancelled(self._writing)
-        await self._write()
+        self.flush()
 
-    async def _write_soon(self) -> None:
-        """While there is something to write; whoever waits for a request never waits for this."""
-        try:
-            while self._unwritten:
-                await asyncio.sleep(_WRITE_EVERY_S)
-                await self._write()
-        finally:
-            self._writing = None
 
-    async def _write(self) -> None:
-        records, self._unwritten = self._unwritten, []
-        if records:
-            await asyncio.to_thread(_log.info, _RequestLines(records))
+def _shortened(record: DecisionRecord) -> DecisionRecord:
+    name, path = record.asked_model, record.path[:_LONGEST]
+    if name is None or len(name) <= _LONGEST:
+        return replace(record, path=path)
+    short = f"{name[:_LONGEST]}..."
+    tried = tuple(_Said(it.rule, it.hit, it.fact.replace(name, short)) for it in record.tried)
+    model = short if record.model == name else record.model
+    return replace(record, path=path, asked_model=short, model=model, tried=tried)
+
+
+@dataclass
+class _Said:
+    rule: str
+    hit: bool
+    fact: str
+
+
+def write_lines(records: Sequence[DecisionRecord]) -> None:
+    """One structured line each. Blocking: it renders them and writes the log."""
+    if _log.isEnabledFor(logging.INFO):
+        _log.info(_RequestLines(records))
 
 
 class _RequestLines(Lines):
     """Rendered by whoever writes the log."""
 
-    def __init__(self, records: list[DecisionRecord]) -> None:
+    def __init__(self, records: Sequence[DecisionRecord]) -> None:
         self._records = records
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,8 @@ from hal0.wire.base import View
 class EventView(View):
     """`data:` of one server-sent event. `value` is the entity's whole view, None when it is gone.
 
-    Topics: hello, reset, slot, job, health, image. The SSE id is `<boot>-<seq>`.
+    Topics: hello, reset, slot, job, health, image, upstream, activity, and, for who names it, decision. The last two
+    are happenings: nothing of them is in a snapshot, and a reset takes none of them back. The SSE id is `<boot>-<seq>`.
     """
 
     topic: str

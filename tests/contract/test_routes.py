@@ -24,11 +24,19 @@ OPEN: Final = {
     ("GET", "/sign-in/{word}"),
     ("POST", "/api/session"),  # its body is the proof
 }
+# What a key without the scope read may ask: it gets its own requests alone.
+OWN: Final = {("GET", "/api/decisions"), ("GET", "/api/decisions/{id}")}
+# A POST for its body's sake, which changes nothing.
+DRY: Final = {("POST", "/api/decisions/explain")}
 # The paths that clients and hal0ctl rely on.
 PROMISED: Final = """
 GET /api/health
 GET /api/status
 GET /api/events
+GET /api/decisions
+GET /api/decisions/{id}
+POST /api/decisions/explain
+GET /api/activity
 GET /api/slots
 GET /api/slots/{name}
 POST /api/slots
@@ -88,8 +96,10 @@ def test_only_the_listed_routes_are_open() -> None:
 
 @each_route
 def test_what_changes_something_is_the_operators_alone(route: Route) -> None:
-    under_api = route.path.startswith("/api/")
-    if route.method != "GET" and (route.method, route.path) not in OPEN:
+    under_api, name = route.path.startswith("/api/"), (route.method, route.path)
+    if name in OWN | DRY:
+        assert route.access is (Access.OWN if name in OWN else Access.READ)
+    elif route.method != "GET" and (route.method, route.path) not in OPEN:
         assert route.access is (Access.ADMIN if under_api else Access.INFERENCE)
     elif route.method == "GET" and under_api and (route.method, route.path) not in OPEN:
         assert route.access is Access.READ

@@ -1,6 +1,6 @@
 """The `/v1` edge alone, over real sockets: hal0's own runner, fake slots, a fake engine."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from hal0.dispatch.catalog import ModelList
 from hal0.dispatch.dispatcher import Dispatcher
 from hal0.events.bus import Bus
 from hal0.lib.clock import SystemClock
-from hal0.observe.decisions import Decisions
+from hal0.observe.decisions import Decisions, Sink
 from hal0.providers.base import Endpoint
 from hal0.slots.handle import Serves
 from hal0.upstreams.link import Link, new_session
@@ -81,9 +81,13 @@ async def world(
     root: Mapping[str, Any] = MappingProxyType({}),
     environ: Mapping[str, str] = MappingProxyType({}),
     instance: str = "here",
+    sinks: Sequence[Sink] = (),
     **config: Any,
 ) -> AsyncIterator[World]:
-    """A `primary` chat slot and an `embed` slot, both served by one fake engine; upstreams as `root` has them."""
+    """A `primary` chat slot and an `embed` slot, both served by one fake engine; upstreams as `root` has them.
+
+    `sinks` get the decisions.
+    """
     async with backend_running() as backend, new_session() as session:
         endpoint = Endpoint(backend.host, backend.port, SECRET)
         state = {**READY, "endpoint": endpoint} if loaded else {}
@@ -91,7 +95,7 @@ async def world(
             snapshot("primary", **state),
             snapshot("embed", **state, model="fake-embed", serves=(Serves("fake-embed", Capability.EMBED),)),
         )
-        decisions, clock = Decisions(), SystemClock()
+        decisions, clock = Decisions(*sinks), SystemClock()
         upstreams = Upstreams(
             RootConfig.model_validate(root),
             lambda name, table: Link(name, table, session, environ, instance=instance),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,9 +21,10 @@ from hal0.engine.checks import Check, CheckState
 from hal0.engine.images import ImageService
 from hal0.engine.manifest import ImageEntry
 from hal0.engine.service import ServiceStatus, Source
+from hal0.lib.aio import cancelled
 from hal0.models import demo
 from hal0.models.registry import Registry
-from hal0.observe.decisions import Decisions
+from hal0.observe.past import Past, open_past
 from hal0.paths import Paths
 from hal0.services import About, Services
 from hal0.slots.custom import CustomSlots
@@ -34,6 +35,7 @@ from hal0.vocab import Device
 from tests.factories import INSTANCE
 from tests.fakes.engine import FakeEngine
 from tests.fakes.world import Running, World
+from tests.vloop import EPOCH
 
 BOOT = "b007"
 IMAGES = {
@@ -69,6 +71,13 @@ class DiskModels(Registry):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(demo_bytes())
         self.scan()
+
+
+class StoppedClock:
+    """For the history's thread, which has no event loop to ask: the day on which the others begin."""
+
+    def now(self) -> float:
+        return EPOCH
 
 
 @dataclass
@@ -117,7 +126,7 @@ async def operator(
     world = await asyncio.to_thread(World, folder, ports[:19], engine or FakeEngine(), models)  # type: ignore[arg-type]
     slots: dict[str, Any] = {"primary": {} if empty else {"model": "one"}}
     live = await asyncio.to_thread(_live, paths, {**(config or {}), "slots": slots})
-    async with new_session() as session, world.hal0(**slots) as running:
+    async with new_session() as session, world.hal0(**slots) as running, AsyncExitStack() as stack:
         custom = CustomSlots(live, running.supervisor, running.tools.store)
         checks: list[Check] = [Check("podman", CheckState.OK, "podman 4.3.1 answers")]
         upstreams = Upstreams(
@@ -128,7 +137,17 @@ async def operator(
         )
         live.on_change(upstreams.apply)
         tables = UpstreamTables(live, running.supervisor.apply)
-        services = change(_services(running, models, paths, live, checks, custom, upstreams, tables))
+        past = await stack.enter_async_context(
+            open_past(
+                paths.history_file,
+                lambda: live.root.dispatch,
+                running.supervisor._bus,
+                running.tools.clock,
+                wall=StoppedClock(),
+            )
+        )
+        services = change(_services(running, models, paths, live, checks, custom, upstreams, tables, past))
+        stack.push_async_callback(cancelled, asyncio.create_task(past.feed.follow()))
         async with (
             serving(
                 build_app(services, heartbeat_s=heartbeat_s),
@@ -162,6 +181,7 @@ def _services(
     custom: CustomSlots,
     upstreams: Upstreams,
     tables: UpstreamTables,
+    past: Past,
 ) -> Services:
     tools, supervisor = running.tools, running.supervisor
     clock = tools.clock
@@ -180,7 +200,10 @@ def _services(
         clock=clock,
         supervisor=supervisor,
         custom=custom,
-        dispatcher=Dispatcher(supervisor, models, upstreams, Decisions(), clock, live.root.dispatch, paths.spool_dir),
+        dispatcher=Dispatcher(
+            supervisor, models, upstreams, past.decisions, clock, live.root.dispatch, paths.spool_dir
+        ),
+        past=past,
         upstreams=upstreams,
         upstream_tables=tables,
         registry=models,

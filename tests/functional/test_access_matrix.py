@@ -31,14 +31,14 @@ REFUSALS: Final = {NEEDS, SCOPE, PAGE, HOST, "auth.rate_limited"}
 PROOFS: Final = ("none", "wrong", "revoked", "inference", "read", "admin", "cookie")
 PLACES: Final = ("socket", "loopback", "nginx", "lan", "foreign host", "foreign page")
 
-OPEN, INFER, READ, ADMIN = Access.OPEN, Access.INFERENCE, Access.READ, Access.ADMIN
+OPEN, INFER, OWN, READ, ADMIN = Access.OPEN, Access.INFERENCE, Access.OWN, Access.READ, Access.ADMIN
 BY_SCOPE: Final = {
-    "inference": {OPEN: IN, INFER: IN, READ: SCOPE, ADMIN: SCOPE},
-    "read": {OPEN: IN, INFER: SCOPE, READ: IN, ADMIN: SCOPE},
-    "admin": {OPEN: IN, INFER: IN, READ: IN, ADMIN: IN},
+    "inference": {OPEN: IN, INFER: IN, OWN: IN, READ: SCOPE, ADMIN: SCOPE},
+    "read": {OPEN: IN, INFER: SCOPE, OWN: IN, READ: IN, ADMIN: SCOPE},
+    "admin": {OPEN: IN, INFER: IN, OWN: IN, READ: IN, ADMIN: IN},
 }
-NOTHING: Final = {OPEN: IN, INFER: NEEDS, READ: NEEDS, ADMIN: NEEDS}
-STRANGE: Final = {OPEN: IN, INFER: PAGE, READ: PAGE, ADMIN: PAGE}
+NOTHING: Final = {OPEN: IN, INFER: NEEDS, OWN: NEEDS, READ: NEEDS, ADMIN: NEEDS}
+STRANGE: Final = {OPEN: IN, INFER: PAGE, OWN: PAGE, READ: PAGE, ADMIN: PAGE}
 # Without a key: what each place gives.
 KEYLESS: Final = {
     "loopback": NOTHING | {INFER: IN},

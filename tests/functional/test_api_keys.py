@@ -285,7 +285,8 @@ async def test_no_key_cookie_or_link_is_written_anywhere(hal0: Operator, caplog:
     await hal0.over_tcp("GET", "/api/slots", headers=session)
     marked += [session["Cookie"].partition("=")[2], session[CSRF_HEADER]]
     await hal0.services.access.store.save()
-    await hal0.services.dispatcher._decisions._write()
+    hal0.services.dispatcher._decisions.flush()
+    await hal0.services.past.history.settled(5)
     written = "\n".join(JsonLines().format(record) for record in caplog.records)
     assert '"request"' in written
     for file in await asyncio.to_thread(

@@ -122,8 +122,8 @@ def test_a_name_that_is_not_hal0s_costs_the_right_to_come_without_a_key(host: st
 
 
 SCOPES = {
-    Scope.INFERENCE: {Access.OPEN, Access.INFERENCE},
-    Scope.READ: {Access.OPEN, Access.READ},
+    Scope.INFERENCE: {Access.OPEN, Access.OWN, Access.INFERENCE},
+    Scope.READ: {Access.OPEN, Access.OWN, Access.READ},
     Scope.ADMIN: set(Access),
 }
 KEYS = {scope: ByKey(Principal(frozenset({scope}), key_id="00000001")) for scope in Scope}
@@ -145,7 +145,7 @@ def test_a_key_gives_its_scope_and_nothing_else_wherever_it_comes_from(
         assert code(access, caller, KEYS[scope]) == "auth.forbidden"
 
 
-@pytest.mark.parametrize("access", [Access.INFERENCE, Access.READ, Access.ADMIN])
+@pytest.mark.parametrize("access", [Access.INFERENCE, Access.OWN, Access.READ, Access.ADMIN])
 def test_a_key_that_is_none_is_worse_than_no_key(access: Access) -> None:
     """Whoever revokes a key sees that it is dead, also on this machine."""
     assert code(access, LOCAL, BadKey()) == "auth.required"
