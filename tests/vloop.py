@@ -68,6 +68,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             await super().shutdown_default_executor(*args, **kwargs)
 
 
+class InlineLoop(VirtualLoop):
+    """What is given to a thread is done at once, by the loop itself: no time passes, and no order depends on chance."""
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> "asyncio.Future[T]":  # type: ignore[override]
+        future: asyncio.Future[T] = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 class _PatientSelector(selectors.DefaultSelector):
     """Asks the real selector first; moves the loop's clock instead of sleeping."""
 
@@ -77,6 +89,9 @@ class _PatientSelector(selectors.DefaultSelector):
         self._jumps = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None and self._alone and not self._loop.waits_for_threads:
+            self._jump(timeout)  # nobody could say anything: there is nothing to ask the system for
+            return []
         if self._loop.waits_for_threads and timeout != 0:
             return self._wait_for_real("a thread")
         if (ready := super().select(0)) or timeout == 0:
@@ -84,11 +99,18 @@ class _PatientSelector(selectors.DefaultSelector):
         if timeout is not None:
             self._jump(timeout)
             return []
-        if len(self.get_map()) > 1:  # more than the loop's own self-pipe: a socket's peer may still speak
+        if not self._alone:  # a socket's peer may still speak
             return self._wait_for_real("a peer")
         raise Deadlock(f"nothing can happen any more; waiting:\n{_waiting(self._loop)}")
 
+    @property
+    def _alone(self) -> bool:
+        """Nothing is open but the loop's own self-pipe."""
+        return len(self.get_map()) == 1
+
     def _jump(self, seconds: float) -> None:
+        if seconds == 0:
+            return
         self._jumps += 1
         if self._jumps > JUMPS_LIMIT:
             raise Deadlock(f"{JUMPS_LIMIT} timers and no end; waiting:\n{_waiting(self._loop)}")
@@ -120,11 +142,11 @@ class LoopClock:
         return EPOCH - START + asyncio.get_running_loop().time() + self.skew_s
 
 
-def virtual(coro: Coroutine[Any, Any, T]) -> T:
+def virtual(coro: Coroutine[Any, Any, T], loop_factory: Callable[[], VirtualLoop] = VirtualLoop) -> T:
     """Run one scenario on virtual time; tasks it leaves behind fail it, and what no task caught is raised."""
     unhandled: list[dict[str, Any]] = []
     before = time.monotonic()
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         loop = runner.get_loop()
         loop.set_exception_handler(lambda _, context: unhandled.append(context))
         result = runner.run(_alone(coro))

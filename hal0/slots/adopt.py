@@ -12,7 +12,7 @@ from hal0.engine.base import LABEL_PREFIX, ContainerInfo, ContainerStatus
 from hal0.slots.failure import waits_for_engine
 from hal0.slots.happenings import Life
 from hal0.slots.record import Container, Desired, Failure, SlotRecord, Swap, SwapStep
-from hal0.slots.state import NEVER, NO_ATTEMPTS, Facts
+from hal0.slots.state import NEVER, NO_ATTEMPTS, RETRY_CAP_S, Facts
 from hal0.vocab import By, FailureClass, Phase, Role, Want
 
 LABEL_SLOT: Final = f"{LABEL_PREFIX}slot"
@@ -153,7 +153,7 @@ def _place(record: SlotRecord | None, desired: Desired, facts: Facts, keep: Foun
     if facts.current is not None:
         return Life(desired=desired, phase=Phase.ERROR, facts=replace(facts, fault=_away(now)))
     if wanted and record is not None and record.phase is Phase.ERROR and record.swap is None:
-        return _resting(record, desired, facts)
+        return _resting(record, desired, facts, now)
     return Life(desired=desired, phase=Phase.OFFLINE, facts=facts)
 
 
@@ -167,17 +167,18 @@ def _beside(keep: Found, desired: Desired, facts: Facts, *, wanted: bool) -> Lif
     return Life(desired=desired, phase=Phase.READY, facts=replace(facts, ready=True, swap=None))
 
 
-def _resting(record: SlotRecord, desired: Desired, facts: Facts) -> Life:
+def _resting(record: SlotRecord, desired: Desired, facts: Facts, now: float) -> Life:
     """It was in error. What failed on the engine alone is tried at once: the engine has just answered."""
     failure, next_at = record.failure, record.attempts.next_at
     if failure is None or waits_for_engine(failure):
         return Life(desired=desired, phase=Phase.OFFLINE, facts=facts)
-    retry_at = next_at if next_at is not None else 0.0
-    if failure.failure_class is FailureClass.PERMANENT:
-        retry_at = NEVER
+    if next_at is not None:  # the clock may have been set back since: never further away than the curve goes
+        next_at = min(next_at, now + RETRY_CAP_S)
+    retry_at = NEVER if failure.failure_class is FailureClass.PERMANENT else next_at or 0.0
     # What the burial had not read yet is gone with the container.
     failure = replace(failure, settled=True)
-    facts = replace(facts, fault=failure, failure=failure, retry_at=retry_at)
+    attempts = replace(record.attempts, next_at=next_at)
+    facts = replace(facts, fault=failure, failure=failure, attempts=attempts, retry_at=retry_at)
     return Life(desired=desired, phase=Phase.ERROR, facts=facts)
 
 

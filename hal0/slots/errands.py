@@ -6,10 +6,12 @@ from dataclasses import replace
 from hal0.errors import Hal0Error
 from hal0.slots import failure as failures
 from hal0.slots import verbs
+from hal0.slots.fallback import words
 from hal0.slots.happenings import Crowded, Happening, Life
 from hal0.slots.jobs import Job, Jobs
 from hal0.slots.record import Desired, Failure, Swap, SwapStep
 from hal0.slots.verbs import Asked, Goal
+from hal0.slots.view import Shown, message
 from hal0.vocab import Phase, SlotName
 from hal0.wire.jobs import JobState
 
@@ -68,15 +70,15 @@ class Errands:
     def _change(self, model: str, change: Callable[[Goal], Goal]) -> None:
         self._pending = [(job, change(goal) if goal.model == model else goal) for job, goal in self._pending]
 
-    def settled(self, life: Life, now: float, text: str, note: str | None = None) -> None:
-        """End what has arrived (with `note`) or failed; report progress of the rest."""
-        kept = []
+    def settled(self, it: Shown) -> None:
+        """End what has arrived or failed; report progress of the rest."""
+        kept, progress, told = [], it.life.facts.progress, words(it.config, it.life.facts.fallback)
+        note = f"started by {told}" if told is not None and it.life.phase is Phase.READY else None
         for job, goal in self._pending:
-            ended = verbs.outcome(goal, life, now)
+            ended = verbs.outcome(goal, it.life, it.now)
             if ended is None:
-                progress = life.facts.progress
                 fraction, source = (progress.fraction, progress.source) if progress else (None, None)
-                self._jobs.progress(job, text, fraction, source)
+                self._jobs.progress(job, message(it), fraction, source)
                 kept.append((job, goal))
                 continue
             state, why = ended

@@ -15,7 +15,10 @@ _FLIP_ANNOUNCE_S: Final = 0.05
 
 
 class Face:
-    """`look` gives the slot as it is now; `used` is told that requests came or went, `flipped` soon after."""
+    """`look` gives the slot as it is now; `used` is told that requests came or went.
+
+    `flipped` soon after that, and soon after they queue.
+    """
 
     def __init__(
         self, look: Callable[[], Shown], owner: Owner, *, used: Callable[[], None], flipped: Callable[[], None]
@@ -40,6 +43,11 @@ class Face:
             self._model = model
             self._snapshot = snapshot_of(self._look())
         return self._snapshot
+
+    @property
+    def quiet(self) -> bool:
+        """No request is under way, and none stands at the gate."""
+        return self.in_flight.count == 0 and self.queued == 0
 
     async def changed(self) -> None:
         await self._changed.wait()
@@ -77,6 +85,7 @@ class Face:
     def _queue_now(self) -> None:
         self._requeued = None
         self.announce()
+        self._flipped()
 
     def _flip_now(self) -> None:
         self._flip = None

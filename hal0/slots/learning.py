@@ -188,3 +188,13 @@ def enter(life: h.Life, phase: Phase, deadline: float) -> h.Life:
         case _:
             assert_never(phase)
     return h.Life(desired=life.desired, phase=phase, facts=facts)
+
+
+def not_left(old: h.Life, saved: h.Life, again_at: float) -> h.Life:
+    """The way out of `old` could not be recorded, so it is not taken: the wish is the one on disk, `saved`, again."""
+    current = old.facts.current
+    arrived = old.phase is Phase.READY and current is not None and current.model == saved.desired.model
+    swap = None if arrived else saved.facts.swap  # the disk may not know yet that the swap is done
+    if swap is not None and swap.overlaps:  # the wish has ended what was under way
+        swap = replace(swap, step=SwapStep.PULLING)
+    return replace(old, desired=saved.desired, facts=replace(old.facts, restart=False, swap=swap, again_at=again_at))

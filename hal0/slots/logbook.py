@@ -68,15 +68,15 @@ class Logbook:
 
 
 def opened(record: SlotRecord | None, phase: Phase, now: float) -> Logbook:
-    """The book at boot, from what the record remembers."""
+    """The book at boot, from what the record remembers. A clock that was set back makes nothing younger than now."""
     ready = phase is Phase.READY
     if record is None:
         return Logbook(now, ready_at=now if ready else None, warmed=ready)
     return Logbook(
-        record.since if record.phase is phase else now,
+        min(record.since, now) if record.phase is phase else now,
         history=record.load_history,
         memory=record.memory_history,
-        last_used=record.last_used,
+        last_used=None if record.last_used is None else min(record.last_used, now),
         ready_at=now if ready else None,
         warmed=ready,
     )

@@ -7,7 +7,7 @@ from typing import TypeAlias, TypeVar
 
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock
-from hal0.slots.happenings import Happening
+from hal0.slots.happenings import Beside, Happening, Life
 from hal0.slots.state import NEVER
 from hal0.vocab import Phase
 
@@ -22,6 +22,15 @@ class Message:
     step: int | None = None
     container: str | None = None
     phase: Phase | None = None
+
+    def is_of(self, life: Life, step: int) -> bool:
+        """It is about what is so now, not about what is over."""
+        whose = life.facts.next if isinstance(self.happening, Beside) else life.facts.current
+        return (
+            self.step in (None, step)
+            and (self.container is None or (whose is not None and whose.name == self.container))
+            and self.phase in (None, life.phase)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class Promises:
         return (
             all(life.facts.busy is None and not life.facts.leaving and is_where_it_should_be(life) for life in slots)
             and all(life.facts.next is None and life.facts.swap is None for life in slots)
-            and not any(slot.view().unsaved for slot in self.hal0.supervisor.all())
+            and not any(slot.shown().unsaved for slot in self.hal0.supervisor.all())
             and not self.tasks
             and all(job.ended for job in self.jobs)
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.ports import lease_block
 from tests.unit.slots.chaos import Chaos
-from tests.vloop import virtual
+from tests.vloop import InlineLoop, virtual
 
 
 class _Mistakes(logging.Handler):
@@ -32,7 +32,7 @@ def live(seed: int, folder: Path, ports: range) -> list[str]:
     log.addHandler(mistakes)
     try:
         chaos = Chaos(folder / f"w{seed % 2}", ports, seed)
-        virtual(chaos.run())
+        virtual(chaos.run(), InlineLoop)
     finally:
         log.removeHandler(mistakes)
     wrong = chaos.wrong + mistakes.found

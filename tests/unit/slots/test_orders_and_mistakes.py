@@ -29,7 +29,7 @@ async def test_what_a_watcher_said_about_a_phase_that_is_over_counts_no_more(wor
         current = slot.life.facts.current
         assert current is not None
         await hal0.supervisor.swap("primary", "two")
-        slot._sight._seen(current, Phase.READY, h.Failed(PERMANENT, 1.0))
+        slot._actor._sight._seen(current, Phase.READY, h.Failed(PERMANENT, 1.0))
         await hal0.reaches(Phase.READY)
         assert hal0.primary.snapshot().model == "two"
 

@@ -7,7 +7,6 @@ from typing import Final
 import pytest
 
 from hal0.errors import Hal0Error
-from hal0.slots.fallback import Fitting
 from hal0.slots.record import SwapStep
 from hal0.vocab import Phase, Role
 from hal0.wire.jobs import JobState
@@ -134,7 +133,8 @@ def test_without_a_second_port_the_old_one_leaves_first_and_the_job_says_so(
             world.ports = world.ports[:1]
         async with world.hal0() as hal0:
             if fixed:
-                hal0.primary._fitting = Fitting(hal0.primary.config.model_copy(update={"port": world.ports[3]}))
+                config = hal0.primary.config.model_copy(update={"port": world.ports[3]})
+                await hal0.primary.reconfigure(config, hal0.provider)
             await hal0.load()
             seen = []
             job = await hal0.supervisor.swap("primary", "two")

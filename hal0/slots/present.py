@@ -1,0 +1,128 @@
+"""What a slot is at this moment: its life, its book, its configuration, and everything that is read from them.
+
+Written by the slot's actor alone, one whole value after the other; read by everybody, at any moment.
+"""
+
+from dataclasses import replace
+from typing import Any, Final
+
+from hal0.config.slots import SlotConfig
+from hal0.lib.clock import Clock
+from hal0.providers.base import Endpoint, Provider, Trial
+from hal0.slots import fallback, logbook, timers, warmup
+from hal0.slots.effects import Subject
+from hal0.slots.happenings import Life
+from hal0.slots.loading import Expected
+from hal0.slots.plan import Place, context_of, resolve_device
+from hal0.slots.record import Container, SlotRecord, SwapStep
+from hal0.slots.store import Remembered
+from hal0.slots.tools import Owner
+from hal0.slots.view import ModelFacts, Shown, address_of, endpoint_of, model_of
+from hal0.slots.watchers import Watched
+from hal0.vocab import Phase, SlotName
+
+
+class Present:
+    """`secrets` by generation: what the engines in the slot's containers must be shown."""
+
+    def __init__(
+        self,
+        name: SlotName,
+        config: SlotConfig,
+        provider: Provider,
+        life: Life,
+        past: Remembered,
+        *,
+        clock: Clock,
+        place: Place,
+        owner: Owner,
+    ) -> None:
+        self.name: Final = name
+        self.life = life
+        self.book = logbook.opened(past.record, life.phase, clock.now())
+        self.provider = provider
+        self.secrets = dict(past.secrets)
+        self._fitting = fallback.Fitting(config)
+        self._clock = clock
+        self._place = place
+        self._owner = owner
+
+    @property
+    def now(self) -> float:
+        return self._clock.now()
+
+    @property
+    def config(self) -> SlotConfig:
+        """As configured, under the fallback that is tried instead."""
+        return self._fitting.under(self.life.facts.fallback)
+
+    def learn(self, **facts: Any) -> None:
+        """Take these facts over into the life."""
+        self.life = replace(self.life, facts=replace(self.life.facts, **facts))
+
+    def configure(self, config: SlotConfig, provider: Provider) -> None:
+        """New configuration; what is started differently now gets its own try."""
+        if fallback.left_by(self._fitting.own, config):
+            self.learn(fallback=None, starts_failed=0)
+        self._fitting, self.provider = fallback.Fitting(config), provider
+
+    def placed(self, life: Life, record: SlotRecord | None) -> None:
+        """Where the slot really stands, from a look at what runs."""
+        self.life, self.book = life, logbook.opened(record, life.phase, self.now)
+
+    # -- what is read from it ---------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> ModelFacts:
+        """Of the model that a request meets."""
+        return self._owner.model_facts(model_of(self.life))
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where a request may go now."""
+        return endpoint_of(self.life, self.provider, self.secrets)
+
+    def subject(self) -> Subject:
+        return Subject(self.name, self.config, self.provider)
+
+    def deadline(self, phase: Phase) -> float:
+        """When `phase`, entered now, must have ended."""
+        size = self._owner.model_facts(self.life.desired.model).size_bytes
+        return timers.deadline(phase, self.now, self.config, size, self.book)
+
+    def step_deadline(self, step: SwapStep, to_model: str) -> float:
+        """When `step` of a swap by overlap, begun now, must have ended."""
+        size = self._owner.model_facts(to_model).size_bytes
+        return timers.step_deadline(step, self.now, self.config, size, self.book)
+
+    def watched(self, container: Container) -> Watched:
+        """What its watchers must know of a container of the slot."""
+        model, book = self._owner.model_facts(container.model), self.book
+        trial = Trial(container.model, model.capabilities, self.config.extra_args)
+        usual_s, began = warmup.expected_s(book.history, container.model), book.load_started or book.since
+        return Watched(
+            container,
+            self.provider,
+            address_of(container, self.provider, self.secrets),
+            Expected(model.size_bytes, usual_s, began),
+            trial if self.config.verify_on_load else None,
+        )
+
+    def shown(self, *, in_flight: int, queued: int, unsaved: bool) -> Shown:
+        """Everything that is known of it at this moment, as one value."""
+        life, config, model = self.life, self.config, self.model
+        return Shown(
+            name=self.name,
+            config=config,
+            provider=self.provider,
+            device=resolve_device(config, self._place),
+            life=life,
+            book=self.book,
+            endpoint=self.endpoint,
+            in_flight=in_flight,
+            queued=queued,
+            model=model,
+            context_size=context_of(config, model.context_length) if life.desired.model else None,
+            unsaved=unsaved,
+            now=self.now,
+        )
