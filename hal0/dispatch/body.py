@@ -1,6 +1,7 @@
 """A request body that was read whole: in memory while it is small, beyond that in an unnamed file."""
 
 import asyncio
+import errno
 import tempfile
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +11,12 @@ from typing import IO, Final
 from hal0.dispatch.rewrite import Splice, apply
 
 MEMORY_LIMIT_BYTES: Final = 1 << 20
+QUOTA_BYTES: Final = 2 << 30  # of all bodies on disk together: four of the largest
 _PIECE_BYTES: Final = 256 * 1024  # of one read or write: a millisecond of a slow disk
 
 
 class Spool:
-    """Where large bodies wait. The files have no name: whatever happens, nothing is left behind.
+    """Where large bodies wait, QUOTA_BYTES at most. The files have no name: whatever happens, nothing is left behind.
 
     One thread does all file work in order, so a file is never closed under a write.
     """
@@ -22,13 +24,20 @@ class Spool:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._thread = ThreadPoolExecutor(1, "hal0-spool")
+        self._held = 0
 
     async def create(self) -> "SpoolFile":
         def work() -> IO[bytes]:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             return tempfile.TemporaryFile(dir=self._directory, buffering=0)
 
-        return SpoolFile(await asyncio.get_running_loop().run_in_executor(self._thread, work), self._thread)
+        return SpoolFile(await asyncio.get_running_loop().run_in_executor(self._thread, work), self._thread, self)
+
+    def hold(self, count: int) -> None:
+        """Take room for so many bytes, or, negative, give it back. Raises OSError when there is none."""
+        if self._held + count > QUOTA_BYTES:
+            raise OSError(errno.EDQUOT, f"the spool holds {self._held} bytes, and {QUOTA_BYTES} at most")
+        self._held += count
 
     async def close(self) -> None:
         """When every file is closed, too."""
@@ -38,12 +47,16 @@ class Spool:
 class SpoolFile:
     """Append, then read by offset."""
 
-    def __init__(self, file: IO[bytes], thread: ThreadPoolExecutor) -> None:
+    def __init__(self, file: IO[bytes], thread: ThreadPoolExecutor, spool: Spool) -> None:
         self._file = file
         self._thread = thread
+        self._spool = spool
+        self._size = 0
 
     async def append(self, data: bytes) -> None:
-        """Raises OSError (disk full)."""
+        """Raises OSError (the disk is full, or the spool)."""
+        self._spool.hold(len(data))
+        self._size += len(data)
 
         def work() -> None:
             view = memoryview(data)
@@ -60,6 +73,8 @@ class SpoolFile:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def close(self) -> None:
+        """Once."""
+        self._spool.hold(-self._size)
         self._thread.submit(self._file.close)
 
 
