@@ -206,8 +206,8 @@ class Backend:
             return self.listing or self._list
         with suppress(ValueError):
             value = jsonio.loads(seen.body)
-            if isinstance(value, dict):
-                return self.behaviours.get(value.get("model") or "", self.behaviours.get("*", answer))
+            if isinstance(value, dict) and isinstance(model := value.get("model", ""), str):
+                return self.behaviours.get(model, self.behaviours.get("*", answer))
         return self.behaviours.get("*", answer)
 
     @staticmethod
