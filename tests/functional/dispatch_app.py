@@ -82,14 +82,15 @@ async def world(
     environ: Mapping[str, str] = MappingProxyType({}),
     instance: str = "here",
     sinks: Sequence[Sink] = (),
+    endpoint: Endpoint | None = None,
     **config: Any,
 ) -> AsyncIterator[World]:
     """A `primary` chat slot and an `embed` slot, both served by one fake engine; upstreams as `root` has them.
 
-    `sinks` get the decisions.
+    `sinks` get the decisions; `endpoint` is where the slots are instead of the fake engine.
     """
     async with backend_running() as backend, new_session() as session:
-        endpoint = Endpoint(backend.host, backend.port, SECRET)
+        endpoint = endpoint or Endpoint(backend.host, backend.port, SECRET)
         state = {**READY, "endpoint": endpoint} if loaded else {}
         slots = FakeSlots(
             snapshot("primary", **state),

@@ -1,0 +1,117 @@
+"""The two programs around a load test: hal0's edge in a process of its own, and a crowd of streaming clients."""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import uvloop
+
+from hal0.providers.base import Endpoint
+from tests.bench.load import Crowd, percentile, request
+from tests.fakes.backend import SECRET
+from tests.functional.dispatch_app import world
+
+RAMP_S = 4.0  # so long until everybody has begun; what a request takes to begin is another bench's business
+LIMIT_S = 60.0
+
+
+async def edge(backend: int) -> None:
+    """Serve `/v1` in front of the backend on this port; the first line tells the own port."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with world(Path(folder), endpoint=Endpoint("127.0.0.1", backend, SECRET)) as served:
+            say({"port": served.port})
+            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until whoever started us is gone
+
+
+class Watched:
+    """Streams to one port: the seconds between their events while `counting`, and how many have ended."""
+
+    def __init__(self, port: int) -> None:
+        self.crowd = Crowd(port)
+        self.begun = 0
+        self.ended = 0
+        self.counting = False
+        self.gaps: list[float] = []
+
+    async def begin(self, data: bytes, count: int) -> None:
+        await self.crowd.grow(count)
+        loop = asyncio.get_running_loop()
+        for number, channel in enumerate(self.crowd.channels):
+            channel.on_events, channel.on_answer = self._arrival(), self._end
+            loop.call_later(RAMP_S * number / count, channel.send, data)
+
+    def _arrival(self) -> Callable[[int], None]:
+        last = 0.0
+
+        def arrived(events: int) -> None:
+            nonlocal last
+            now = perf_counter()
+            self.begun += not last
+            if last and events and self.counting:
+                self.gaps.append(now - last)
+            last = now
+
+        return arrived
+
+    def _end(self) -> None:
+        self.ended += 1
+
+    async def until(self, what: Literal["begun", "ended"], count: int) -> None:
+        """Raises LoadError for a stream that was cut or refused, TimeoutError for one that makes no headway."""
+        async with asyncio.timeout(LIMIT_S):
+            while getattr(self, what) < count:
+                await self.crowd.run(0.1)
+
+
+async def clients(port: int, control: int, streams: int, seconds: float, per_second: int) -> None:
+    """So many streams at that pace, and a tenth as many at `control` at the same time: what both see between events
+    while all are under way, in milliseconds."""
+    events = int((seconds + RAMP_S + 1) * per_second)
+    asked = {"model": "primary", "messages": [], "stream": True, "max_tokens": events}
+    data = request(json.dumps({**asked, "bench_pace_ms": 1000 // per_second}).encode())
+    sides = (Watched(port), streams), (Watched(control), streams // 10)
+    for watched, count in sides:
+        await watched.begin(data, count)
+    for watched, count in sides:
+        await watched.until("begun", count)
+    say({"events": streams * events})
+    for watched, _ in sides:
+        watched.counting = True
+    await asyncio.sleep(seconds)
+    for watched, _ in sides:
+        watched.counting = False
+    for watched, count in sides:
+        await watched.until("ended", count)
+    through, direct = (percentile(watched.gaps, 0.99) * 1000 for watched, _ in sides)
+    say({"through_p99_ms": through, "direct_p99_ms": direct})
+
+
+def say(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    roles = parser.add_subparsers(dest="role", required=True)
+    roles.add_parser("edge").add_argument("--backend", type=int, required=True)
+    crowd = roles.add_parser("clients")
+    for name in ("--port", "--control", "--streams", "--per-second"):
+        crowd.add_argument(name, type=int, required=True)
+    crowd.add_argument("--seconds", type=float, required=True)
+    asked = parser.parse_args()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if asked.role == "edge":
+            runner.run(edge(asked.backend))
+        else:
+            runner.run(clients(asked.port, asked.control, asked.streams, asked.seconds, asked.per_second))
+
+
+if __name__ == "__main__":
+    main()
