@@ -19,6 +19,7 @@ from hal0.access.owners import Owners
 from hal0.access.pages import page_allowed
 from hal0.access.parts import AccessParts
 from hal0.access.principal import Principal
+from hal0.api.arrival import Visit
 from hal0.config.access import AccessConfig
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock
@@ -80,28 +81,31 @@ class Door:
         self._passed: WeakKeyDictionary[asyncio.Transport, tuple[_Asked, Principal]] = WeakKeyDictionary()
         parts.store.on_ended(self._end)
 
-    async def __call__(self, request: web.Request, access: Access) -> Principal:
+    async def __call__(self, visit: Visit, access: Access, /) -> Principal:
         """Raises auth.* and access.* errors, or request.invalid for what has no one meaning."""
-        transport, asked = request.transport, self._asked(request, access)
+        transport, asked = visit.transport, self._asked(visit, access)
         passed = self._passed.get(transport) if transport is not None else None
         if passed is not None and passed[0] == asked:
             principal = passed[1]
         else:
-            principal = await self._look(request, asked)
+            principal = await self._look(visit, asked)
             if transport is not None:
                 self._passed[transport] = (asked, principal)
         if access is not Access.OPEN:
-            self._use(principal)
+            self.used(principal)
         return principal
 
-    def _asked(self, request: web.Request, access: Access) -> _Asked:
-        headers, config = request.headers, self._config()
+    def stamp(self) -> object:
+        return self._parts.store.version, self._config()
+
+    def _asked(self, visit: Visit, access: Access) -> _Asked:
+        headers, config = visit.headers, self._config()
         get = headers.get
-        origin, path = get("Origin"), request.path
+        origin, path = get("Origin"), visit.path
         proxies = bool(config.trusted_proxies)
         return _Asked(
             access,
-            request.method not in _SAFE,
+            visit.method not in _SAFE,
             page_allowed(origin, path, config.cors_origins),
             tuple(headers.getall("Host", ())),
             origin,
@@ -116,9 +120,9 @@ class Door:
             config,
         )
 
-    async def _look(self, request: web.Request, asked: _Asked) -> Principal:
-        caller = await self._caller(request, asked)
-        verdict = decide(asked.access, caller, None if caller.operator else self._proof(request, asked))
+    async def _look(self, visit: Visit, asked: _Asked) -> Principal:
+        caller = await self._caller(visit, asked)
+        verdict = decide(asked.access, caller, None if caller.operator else self._proof(visit, asked))
         if isinstance(verdict, Principal):
             return verdict
         if verdict.code == "auth.required" and (asked.authorization or asked.api_key):
@@ -128,16 +132,16 @@ class Door:
                 raise Hal0Error("auth.rate_limited", message, retry_after_s=wait_s)
         raise verdict
 
-    def _use(self, principal: Principal) -> None:
+    def used(self, principal: Principal) -> None:
         if principal.key_id is not None:
             self._parts.keyring.use(principal.key_id)
         elif principal.session_id is not None:
             self._parts.sessions.use(principal.session_id)
 
-    async def _caller(self, request: web.Request, asked: _Asked) -> Caller:
-        if _is_unix(request):
+    async def _caller(self, visit: Visit, asked: _Asked) -> Caller:
+        if _is_unix(visit):
             return Caller(operator=True, hosts=asked.hosts)
-        config, peer, forwarded, hosts = asked.config, request.remote, asked.forwarded, asked.hosts
+        config, peer, forwarded, hosts = asked.config, visit.remote, asked.forwarded, asked.hosts
         trusted = _networks(config.trusted_proxies)
         proxied = within(peer, trusted)
         if proxied:
@@ -150,7 +154,7 @@ class Door:
             origin=asked.origin,
             forwarded=forwarded,
             proxied=proxied,
-            peer_uid=await self._peer_uid(request) if direct else None,
+            peer_uid=await self._peer_uid(visit) if direct else None,
             own_uid=self._own_uid,
             keyless_off=self._off(config),
             open_lan=config.open_lan and self._keyless_off is None,
@@ -159,13 +163,13 @@ class Door:
             unsafe=asked.unsafe,
         )
 
-    def _proof(self, request: web.Request, asked: _Asked) -> Proof:
+    def _proof(self, visit: Visit, asked: _Asked) -> Proof:
         """A text that has not the form of a key counts as none: most clients cannot do without some text there."""
         text = _key_in(asked.authorization, asked.api_key)
         if text is not None:
             key = self._parts.keyring.recognise(text)
             return BadKey() if key is None else ByKey(key.principal())
-        cookie = request.cookies.get(self._cookie) if asked.cookie else None
+        cookie = visit.cookies.get(self._cookie) if asked.cookie else None
         session = self._parts.sessions.recognise(cookie) if cookie else None
         if cookie is None or session is None:
             return None
@@ -178,8 +182,8 @@ class Door:
             return "access.hosts is set, so hal0 stands behind a proxy"
         return self._keyless_off
 
-    async def _peer_uid(self, request: web.Request) -> int | None:
-        transport = request.transport
+    async def _peer_uid(self, visit: Visit) -> int | None:
+        transport = visit.transport
         if transport is None:  # the client has left already
             return None
         peer, own = (transport.get_extra_info(end)[:2] for end in ("peername", "sockname"))
@@ -217,7 +221,7 @@ def _networks(texts: tuple[str, ...]) -> tuple[object, ...]:
     return tuple(ip_network(text) for text in texts)
 
 
-def _is_unix(request: web.Request) -> bool:
+def _is_unix(visit: Visit) -> bool:
     """By the listening side: only a Unix socket is bound to a path."""
-    sock = request.get_extra_info("socket")
+    sock = visit.get_extra_info("socket")
     return sock is not None and sock.family == socket.AF_UNIX

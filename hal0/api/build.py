@@ -8,6 +8,7 @@ from hal0.access.owners import Owners
 from hal0.api import sse
 from hal0.api.access import SESSION_COOKIE, Door
 from hal0.api.cors import CORS, Cors
+from hal0.api.entrance import CHECK
 from hal0.api.imagework import IMAGE_WORK, ImageWork
 from hal0.api.middleware import edge
 from hal0.api.openai import DISPATCHER, MODEL_LIST
@@ -33,6 +34,7 @@ def build_app(services: Services, *, heartbeat_s: float = sse.HEARTBEAT_S) -> we
     app[SERVICES] = services
     app[SESSION_COOKIE] = cookie
     app[CORS] = cors
+    app[CHECK] = door
     app[DISPATCHER] = services.dispatcher
     app[MODEL_LIST] = ModelList()
     app[IMAGE_WORK] = ImageWork(services.images, services.jobs, services.bus)

@@ -3,15 +3,16 @@
 import itertools
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from hal0.access.principal import Principal
+from hal0.api.arrival import Visit
 from hal0.api.cors import Cors
-from hal0.api.errors import error_response, from_http
+from hal0.api.errors import SECURITY, error_response, from_http
 from hal0.api.route import Handler, Route, route_of
 from hal0.errors import Hal0Error
 from hal0.vocab import REQUEST_ID, Access
@@ -25,22 +26,28 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 REQUEST_ID_KEY: Final = web.RequestKey("request_id", str)
 PRINCIPAL_KEY: Final = web.RequestKey("principal", Principal)
-# For every answer of hal0's own; pages that need more say so themselves.
-_SECURITY: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
-}
-
-# Says who asks, or raises auth.* and access.* errors. Called once per request, before its body is read.
-AccessCheck = Callable[[web.Request, Access], Awaitable[Principal]]
 
 
-def edge(check: AccessCheck, cors: Cors) -> Middleware:
+class Check(Protocol):
+    """Says who asks, or raises auth.* and access.* errors. Called before the body of a request is read."""
+
+    async def __call__(self, visit: Visit, access: Access, /) -> Principal: ...
+
+    def stamp(self) -> object:
+        """Equal as long as the same head on the same connection has the same answer."""
+        ...
+
+    def used(self, principal: Principal) -> None:
+        """Another request with that head came."""
+        ...
+
+
+def edge(check: Check, cors: Cors) -> Middleware:
     """The one middleware. A path that is not in the table is checked as `Access.OPEN` before it is 404 or 405."""
 
     @web.middleware
     async def pass_edge(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request_id = request[REQUEST_ID_KEY] = request_id_of(request)
+        request_id = request[REQUEST_ID_KEY] = request_id_of(request.headers)
         try:
             route = route_of(request)
             request[PRINCIPAL_KEY] = await check(request, route.access if route else Access.OPEN)
@@ -63,16 +70,16 @@ def edge(check: AccessCheck, cors: Cors) -> Middleware:
             response = error_response(mistake, request.path, request_id)
         if not response.prepared:
             response.headers.setdefault("X-Request-ID", request_id)
-            for name, value in (*_SECURITY.items(), *cors.headers(request).items()):
+            for name, value in (*SECURITY.items(), *cors.headers(request).items()):
                 response.headers.setdefault(name, value)
         return response
 
     return pass_edge
 
 
-def request_id_of(request: web.Request) -> str:
+def request_id_of(headers: Mapping[str, str]) -> str:
     """The client's own id when it is harmless, else a new one (16 hex digits)."""
-    given = request.headers.get("X-Request-ID")
+    given = headers.get("X-Request-ID")
     return given if given is not None and REQUEST_ID.match(given) else f"{_BOOT}{next(_COUNT):08x}"
 
 

@@ -15,7 +15,8 @@ from typing import Final
 from aiohttp import web
 
 from hal0.api.connection import Runner
-from hal0.api.straight import straight
+from hal0.api.entrance import fronts_of
+from hal0.api.front import Fronts
 from hal0.lib.atomic import private_dir
 
 # Room for a burst of connects while one slow turn of the loop passes.
@@ -38,14 +39,16 @@ class HttpRunner:
             handle_signals=False,
             auto_decompress=False,  # compressed bodies are refused, not inflated into memory
         )
+        self._grace_s = grace_s
+        self._fronts: Fronts | None = None
+        self._listening: list[asyncio.Server] = []
         self._unix: list[Path] = []
 
     async def start(self) -> None:
         """Build the application: its cleanup contexts open now."""
         await self._runner.setup()
-        server = self._runner.server
-        assert server is not None
-        server.request_handler = straight(self._app, server.request_handler)
+        assert self._runner.server is not None
+        self._fronts = fronts_of(self._app, self._runner.server, idle_s=_KEEPALIVE_S)
 
     async def listen_tcp(self, host: str, port: int) -> int:
         """Serve on one address; answers the port (`port` 0 takes any). Raises OSError when it is taken."""
@@ -86,13 +89,22 @@ class HttpRunner:
 
     async def stop(self) -> None:
         """Stop accepting, let open requests finish within the grace time, then end them."""
-        await self._runner.cleanup()
+        for server in self._listening:
+            server.close()
+        self._listening.clear()
+        stopping = [self._runner.cleanup()]
+        if self._fronts is not None:
+            stopping.append(self._fronts.stop(self._grace_s))
+        await asyncio.gather(*stopping)
         for path in self._unix:
             await asyncio.to_thread(path.unlink, missing_ok=True)
         self._unix.clear()
 
     async def _serve(self, sock: socket.socket) -> None:
-        await web.SockSite(self._runner, sock, backlog=_BACKLOG).start()
+        protocols = self._fronts or self._runner.server
+        assert protocols is not None
+        loop = asyncio.get_running_loop()
+        self._listening.append(await loop.create_server(protocols, sock=sock, backlog=_BACKLOG))
 
 
 @asynccontextmanager

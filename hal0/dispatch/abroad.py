@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from aiohttp import ClientResponse, web
 
+from hal0.dispatch.asked import Asked
 from hal0.dispatch.body import Body
 from hal0.dispatch.border import inbound, outbound
 from hal0.dispatch.downstream import Downstream
@@ -39,7 +40,7 @@ _MOST_ERROR_BYTES: Final = 64 << 10  # of an answer that has to become an event
 class Crossing(NamedTuple):
     """A request on its way to an upstream. `path` is below `/v1`; `query` the client's, with its question mark."""
 
-    request: web.Request
+    asked: Asked
     path: str
     query: bytes
     body: Body
@@ -108,10 +109,10 @@ class Abroad:
         try:
             response = await upstream.link.send(
                 it.path + it.query.decode("ascii"),  # aiohttp's parser has refused anything else
-                outbound(it.request.raw_headers),
+                outbound(it.asked.raw_headers),
                 lambda: _content(it.body, cuts),
                 it.body.size + growth(cuts),
-                via=", ".join(it.request.headers.getall(VIA, ())) or None,
+                via=", ".join(it.asked.headers.getall(VIA, ())) or None,
             )
         except Hal0Error as error:
             if error.code not in _NOT_SENT:

@@ -4,38 +4,37 @@ import asyncio
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from aiohttp import web
 
 from hal0.access.principal import NOBODY, Principal
 from hal0.config.dispatch import DispatchConfig
 from hal0.dispatch.abroad import Abroad, Crossing
+from hal0.dispatch.asked import Asked
 from hal0.dispatch.body import Body, Spool
 from hal0.dispatch.downstream import Downstream
-from hal0.dispatch.gate import Admitted, Gate, hold_header
+from hal0.dispatch.express import Express, Host, House, Request, plainly
+from hal0.dispatch.gate import Gate, hold_header
 from hal0.dispatch.intake import refuse, take
-from hal0.dispatch.peek import Peek
+from hal0.dispatch.lane import Lane
+from hal0.dispatch.noted import Noted, honestly
+from hal0.dispatch.peek import Peek, parsed
 from hal0.dispatch.pool import Pool
-from hal0.dispatch.proxy import Outbound, Relay
 from hal0.dispatch.resolve import Ask, Decision, Outcome, Passage, Refusal, resolve, wants_lists
-from hal0.dispatch.serve import ServedExchange
+from hal0.dispatch.sending import Sender, Sending, inference, query_of
 from hal0.dispatch.surface import BodyKind, PathRow
 from hal0.dispatch.table import Registry, Table, TableSource
 from hal0.dispatch.trace import Trace
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock
 from hal0.observe.decisions import Decisions
-from hal0.providers.base import Forward, InferRequest, Serve
-from hal0.slots.handle import Serving, SlotHandle, Slots, SlotSnapshot
+from hal0.slots.handle import SlotHandle, Slots, SlotSnapshot
 from hal0.upstreams.upstreams import Upstreams
-from hal0.vocab import OnClientGone, SlotName
+from hal0.vocab import SlotName
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
-_CLIENT_GONE: Final = 499
-# Answers like these say that the container should be looked at now.
-_SUSPICIOUS: Final = ("upstream.unreachable", "upstream.broken")
 _REMEMBERED: Final = 256  # decisions for the present table; clients ask for the same few models again and again
 
 
@@ -64,7 +63,8 @@ class Dispatcher:
         self._gate = Gate(slots, clock, config)
         self._pool = Pool(connect_s=config.connect_timeout_s)
         self._spool = Spool(spool_dir)
-        self._draining: set[asyncio.Task[None]] = set()
+        self._sender = Sender(self._pool, self._time, between_bytes_s=config.between_bytes_timeout_s)
+        self._house = House(self._pool, self._sender, decisions, clock, self._time, config.between_bytes_timeout_s)
         self._decided: dict[tuple[str, str | None], Decision] = {}
         self._decided_by: Table | None = None
 
@@ -77,10 +77,8 @@ class Dispatcher:
         return self._gate.waiting(slot)
 
     async def close(self) -> None:
-        for task in self._draining:
-            task.cancel()
+        await self._sender.close()
         await self._gate.close()
-        await asyncio.gather(*self._draining, return_exceptions=True)
         self._pool.close()
         await self._spool.close()
         await self._decisions.close()
@@ -98,29 +96,64 @@ class Dispatcher:
 
         `principal` was let in already, its limit to slots is looked at here; `headers` go into the answer.
         """
-        trace = Trace(request_id, self._clock.now(), self._time(), request.method, request.path, principal.key_id)
+        trace = self._trace(request, request_id, principal)
         body = None
+        with Noted(trace, self._decisions, self._time):
+            try:
+                refuse(request, row, self._config)
+                _go_on(request)
+                body, peek = await take(request, row, self._spool, self._config)
+                self._read(trace, peek)
+                trace.outcome = await self._outcome(row, peek.model, principal.slots)
+                return await self._dispatch(request, row, body, peek, trace, headers)
+            finally:
+                if body is not None:
+                    body.close()
+
+    async def answer(self, lane: Lane, data: bytes, request_id: str) -> web.StreamResponse:
+        """The same for a request whose whole body is here."""
+        trace = self._trace(lane.asked, request_id, lane.principal)
+        with Noted(trace, self._decisions, self._time):
+            peek = parsed(data)
+            self._read(trace, peek)
+            trace.outcome = await self._outcome(lane.row, peek.model, lane.principal.slots)
+            return await self._dispatch(lane.asked, lane.row, Body(data), peek, trace, _NO_HEADERS)
+
+    def at_once(self, lane: Lane, data: bytes, request_id: str, host: Host) -> Express | None:
+        """The same in this very turn, where a slot's answer is all there is to wait for; None: `answer` it."""
         try:
-            refuse(request, row, self._config)
-            _go_on(request)
-            body, peek = await take(request, row, self._spool, self._config)
-            trace.read_at = self._time()
-            trace.asked_model, trace.stream = peek.model, peek.stream
-            trace.outcome = await self._outcome(row, peek.model, principal.slots)
-            return await self._dispatch(request, row, body, peek, trace, headers)
-        except Hal0Error as error:
-            trace.failed(error)
-            raise
-        except (asyncio.CancelledError, ConnectionError):
-            trace.status, trace.code = _CLIENT_GONE, "request.client_gone"
-            raise
-        except Exception:
-            trace.status, trace.code = 500, "system.internal"
-            raise
-        finally:
-            if body is not None:
-                body.close()
-            self._decisions.add(trace.record(self._time()))
+            peek = parsed(data)
+        except Hal0Error:
+            return None
+        decision = None if peek.stream else self._plain_decision(lane, peek.model)
+        handle = None if decision is None else self._slots.get(decision.slot)
+        if decision is None or handle is None:
+            return None
+        slot = handle.snapshot()
+        forward = plainly(slot, slot.provider.infer(inference(lane.row, peek, decision, slot)))
+        admitted = None if forward is None else self._gate.straight(handle)
+        if forward is None or admitted is None:
+            return None
+        trace = self._trace(lane.asked, request_id, lane.principal)
+        self._read(trace, peek)
+        trace.outcome = decision
+        express = Express(self._house, Request(lane, data, peek, trace, decision, handle), admitted, host)
+        express.begin(forward.path)
+        return express
+
+    def _trace(self, asked: Asked, request_id: str, principal: Principal) -> Trace:
+        return Trace(request_id, self._clock.now(), self._time(), asked.method, asked.path, principal.key_id)
+
+    def _read(self, trace: Trace, peek: Peek) -> None:
+        trace.read_at = self._time()
+        trace.asked_model, trace.stream = peek.model, peek.stream
+
+    def _plain_decision(self, lane: Lane, model: str | None) -> Decision | None:
+        """The decision for a slot, where no list of an upstream could make it another one."""
+        outcome = self.decide(lane.row, model, lane.principal.slots)
+        if not isinstance(outcome, Decision) or wants_lists(model, outcome, self._tables.current()):
+            return None
+        return outcome
 
     async def _outcome(self, row: PathRow, model: str | None, slots: frozenset[SlotName] | None) -> Outcome:
         if row.body is BodyKind.RAW and model not in self._tables.current().slots:
@@ -132,51 +165,37 @@ class Dispatcher:
 
     async def _dispatch(
         self,
-        request: web.Request,
+        asked: Asked,
         row: PathRow,
         body: Body,
         peek: Peek,
         trace: Trace,
         headers: Mapping[str, str],
     ) -> web.StreamResponse:
-        patience_s, outcome = hold_header(request.headers), trace.outcome
+        patience_s, outcome = hold_header(asked.headers), trace.outcome
         if isinstance(outcome, Refusal):
             raise outcome.error
         assert outcome is not None
         keepalive_s = self._config.keepalive_s or None if row.keepalive and peek.stream else None
-        down = Downstream(request, row.dialect, trace.request_id, self._clock, keepalive_s=keepalive_s)
+        down = Downstream(asked, row.dialect, trace.request_id, self._clock, keepalive_s=keepalive_s)
         down.headers.update(headers)
-        if outcome.slot is not None:
-            down.headers["X-Hal0-Slot"] = outcome.slot
-        down.headers["X-Hal0-Rule"] = outcome.rule.value
-        try:
-            if isinstance(outcome, Passage):
-                crossing = Crossing(request, row.abroad or row.path, _query(request), body, trace, outcome, down)
-                return await self._abroad.send(crossing)
-            handle = self._handle(outcome.slot)
-            admitted = self._gate.straight(handle) or await self._enter(row, handle, peek, patience_s, trace)
-            return await self._send(_Sending(request, row, body, peek, trace, outcome, handle, down), admitted)
-        except Hal0Error as error:
-            if not down.started:
-                raise
-            trace.failed(error)
-            return down.fail(error)
-        except Exception:
-            if down.started:
-                down.cut()  # a second answer behind the first would be taken for a part of it
-            raise
-        finally:
-            down.close()
-            trace.bytes_out = down.bytes_out
+        down.say(outcome)
+        if isinstance(outcome, Passage):
+            crossing = Crossing(asked, row.abroad or row.path, query_of(asked), body, trace, outcome, down)
+            return await honestly(down, trace, self._abroad.send(crossing))
+        handle = self._handle(outcome.slot)
+        sending = Sending(asked, row, body, peek, trace, outcome, handle, down)
+        return await honestly(down, trace, self._admitted(sending, patience_s))
 
-    async def _enter(
-        self, row: PathRow, handle: SlotHandle, peek: Peek, patience_s: float | None, trace: Trace
-    ) -> Admitted:
-        """Past the gate, for whoever has to stand before it."""
-        if row.method == "GET" and not handle.snapshot().routable:
-            raise _asleep(handle.snapshot())
-        hold_s = self._hold_s(handle, peek, patience_s)
-        return await self._gate.enter(handle, trace, hold_s=hold_s, patience_s=patience_s)
+    async def _admitted(self, it: Sending, patience_s: float | None) -> web.StreamResponse:
+        """Through the gate of its slot, at once or after a wait."""
+        admitted = self._gate.straight(it.handle)
+        if admitted is None:
+            if it.row.method == "GET" and not it.handle.snapshot().routable:
+                raise _asleep(it.handle.snapshot())
+            hold_s = self._hold_s(it.handle, it.peek, patience_s)
+            admitted = await self._gate.enter(it.handle, it.trace, hold_s=hold_s, patience_s=patience_s)
+        return await self._sender.send(it, admitted)
 
     def _handle(self, slot: SlotName) -> SlotHandle:
         handle = self._slots.get(slot)
@@ -192,58 +211,6 @@ class Dispatcher:
         if own is not None:
             return own
         return self._config.hold_stream_s if peek.stream else self._config.hold_s
-
-    async def _send(self, it: "_Sending", admitted: Admitted) -> web.StreamResponse:
-        """The request is counted in: send it the way its provider says, and count it out when it has ended."""
-        serving, snapshot = admitted
-        it.trace.admitted_at = self._time()
-        if it.trace.queue_position is not None:
-            it.down.headers["X-Hal0-Queue-Position"] = str(it.trace.queue_position)
-        relay, draining = None, False
-        try:
-            inferred = it.as_it_is() or snapshot.provider.infer(it.inference(snapshot))
-            if isinstance(inferred, Serve):
-                return await ServedExchange(it.row.path, it.body, it.down, it.trace).run(inferred, serving)
-            relay = Relay(self._pool, self._outbound(it, admitted, inferred), it.down, it.trace, self._time)
-            serving.on_abort(relay.abort)
-            return await relay.run()
-        except (asyncio.CancelledError, ConnectionError):  # the client left
-            draining = relay is not None and snapshot.on_client_gone is OnClientGone.DRAIN
-            raise
-        finally:
-            if it.trace.code in _SUSPICIOUS:
-                it.handle.suspect()
-            if relay is not None and draining:
-                self._drain(relay, serving)
-            else:
-                if relay is not None:
-                    relay.release()
-                serving.end()
-
-    def _outbound(self, it: "_Sending", admitted: Admitted, forward: Forward) -> Outbound:
-        return Outbound(
-            endpoint=admitted.serving.endpoint,
-            forward=forward,
-            query=_query(it.request),
-            client_headers=it.request.raw_headers,
-            body=it.body,
-            first_byte_s=admitted.snapshot.first_byte_timeout_s,
-            between_bytes_s=self._config.between_bytes_timeout_s,
-            method=it.row.method,
-        )
-
-    def _drain(self, relay: Relay, serving: Serving) -> None:
-        """Let the slot finish in the background, still counted in."""
-
-        async def work() -> None:
-            try:
-                await relay.drain()
-            finally:
-                serving.end()
-
-        task = asyncio.create_task(work())
-        self._draining.add(task)
-        task.add_done_callback(self._draining.discard)
 
     def decide(self, row: PathRow, model: str | None, slots: frozenset[SlotName] | None = None) -> Outcome:
         """Where a request with this path and model goes now; asks nobody and changes nothing.
@@ -276,36 +243,6 @@ class Dispatcher:
         return 0 if handle is None else handle.in_flight
 
 
-class _Sending(NamedTuple):
-    """A request on its way to its slot."""
-
-    request: web.Request
-    row: PathRow
-    body: Body
-    peek: Peek
-    trace: Trace
-    decision: Decision
-    handle: SlotHandle
-    down: Downstream
-
-    def as_it_is(self) -> Forward | None:
-        """What follows the slot's name in the path, for an engine that is asked directly."""
-        if self.row.body is not BodyKind.RAW:
-            return None
-        return Forward("/" + self.request.rel_url.raw_path.split("/", 3)[3])
-
-    def inference(self, slot: SlotSnapshot) -> InferRequest:
-        """What the provider is asked."""
-        return InferRequest(
-            path=self.row.path,
-            capability=self.row.capability,
-            model=self.decision.model or slot.model or "",
-            stream=self.peek.stream,
-            encoding_format=self.peek.encoding_format,
-            demo=slot.demo,
-        )
-
-
 def _asleep(slot: SlotSnapshot) -> Hal0Error:
     return Hal0Error(
         "slot.offline",
@@ -319,11 +256,3 @@ def _go_on(request: web.Request) -> None:
     """A client that asked first is told to send its body only here, after everything that refuses early."""
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(_CONTINUE)
-
-
-def _query(request: web.Request) -> bytes:
-    """The query string as the client wrote it, with its question mark; b"" without one."""
-    path = request.raw_path
-    if "?" not in path:
-        return b""
-    return ("?" + path.partition("?")[2].partition("#")[0]).encode("utf-8", "surrogateescape")

@@ -11,8 +11,10 @@ from typing import Final
 
 from aiohttp import HttpVersion11, web
 
+from hal0.dispatch.asked import Asked
 from hal0.dispatch.frames import KEEPALIVE, at_boundary, error_event
 from hal0.dispatch.headers import RawHeaders, answer_head, get
+from hal0.dispatch.resolve import Decision, Passage
 from hal0.dispatch.surface import Dialect, id_headers
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock
@@ -58,14 +60,14 @@ class Downstream:
     """
 
     def __init__(
-        self, request: web.Request, dialect: Dialect, request_id: str, clock: Clock, *, keepalive_s: float | None
+        self, asked: Asked, dialect: Dialect, request_id: str, clock: Clock, *, keepalive_s: float | None
     ) -> None:
         self.headers = id_headers(dialect, request_id)
         self.bytes_out = 0
         self.started = False
         self.is_events = False
-        self._request = request
-        self._transport = request.transport  # None: the client left before anything began
+        self._asked = asked
+        self._transport = asked.transport  # None: the client left before anything began
         self._dialect = dialect
         self._request_id = request_id
         self._clock = clock
@@ -79,6 +81,12 @@ class Downstream:
             self._loop = asyncio.get_running_loop()
             self._wrote_at = self._loop.time()
             self._timer = self._loop.call_later(keepalive_s, self._quiet)
+
+    def say(self, outcome: Decision | Passage) -> None:
+        """Who answers, and by which rule."""
+        if outcome.slot is not None:
+            self.headers["X-Hal0-Slot"] = outcome.slot
+        self.headers["X-Hal0-Rule"] = outcome.rule.value
 
     def answer(self, status: int, reason: str, headers: RawHeaders, body: bytes) -> web.StreamResponse:
         """A complete answer in one write."""
@@ -111,7 +119,7 @@ class Downstream:
 
     async def drained(self) -> None:
         """Until the client has taken most of what was written."""
-        await self._request.writer.drain()
+        await self._asked.writer.drain()
 
     def finish(self) -> web.StreamResponse:
         """The answer is complete."""
@@ -158,11 +166,11 @@ class Downstream:
     def _begin(self, status: int, reason: str, headers: RawHeaders, length: int | None) -> bytes:
         """The head, in the version that the client speaks: HTTP/1.0 knows no chunks, and closes unless told not to."""
         self.started = True
-        new = self._request.version >= HttpVersion11
+        new = self._asked.version >= HttpVersion11
         self._chunked = new and length is None
-        self._keep_alive = self._request.keep_alive and (new or length is not None)
+        self._keep_alive = self._asked.keep_alive and (new or length is not None)
         own = self.headers
-        own["Date"] = _date(int(self._clock.now()))
+        own["Date"] = date(int(self._clock.now()))
         if self._chunked:
             own["Transfer-Encoding"] = "chunked"
         if self._keep_alive is not new:
@@ -220,6 +228,6 @@ class Downstream:
 
 
 @lru_cache(maxsize=1)
-def _date(second: int) -> str:
+def date(second: int) -> str:
     """The Date header of this second, which is the same for hundreds of answers."""
     return formatdate(second, usegmt=True)

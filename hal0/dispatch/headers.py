@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from hal0.providers.base import Endpoint
+
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 # Meant for one connection only (RFC 9110 7.6.1), plus what each side states anew about its own connection.
@@ -59,32 +61,26 @@ def passing(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes,
     return [header for header in headers if header[0].lower() not in dropped]
 
 
-def request_head(
-    target: bytes,
-    client: RawHeaders,
-    *,
-    host: str,
-    port: int,
-    secret: str,
-    length: int,
-    identity: bool,
-    method: str = "POST",
-) -> bytes:
-    """The request line and headers for a slot, in the client's order and spelling, ending in the empty line.
+def request_start(method: str, target: bytes, client: RawHeaders, to: Endpoint, *, identity: bool) -> bytes:
+    """The request line and headers for a slot, in the client's order and spelling; `request_end` ends them.
 
     `identity` asks for an uncompressed answer, for those that hal0 has to read.
     """
-    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    shown = f"[{to.host}]:{to.port}" if ":" in to.host else f"{to.host}:{to.port}"
     lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (method.encode(), target, shown.encode())]
     kept = passing(client, _NEVER_TO_A_READ_SLOT if identity else _NEVER_TO_A_SLOT)
     lines += [b"%b: %b" % header for header in kept]
     if identity:
         lines.append(b"Accept-Encoding: identity")
-    if secret:
-        lines.append(b"Authorization: Bearer %b" % secret.encode())
-    if length or method != "GET":
-        lines.append(b"Content-Length: %d" % length)
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+    if to.secret:
+        lines.append(b"Authorization: Bearer %b" % to.secret.encode())
+    lines.append(b"")
+    return b"\r\n".join(lines)
+
+
+def request_end(length: int | None) -> bytes:
+    """The length of the body, None where there is none, and the empty line."""
+    return b"\r\n" if length is None else b"Content-Length: %d\r\n\r\n" % length
 
 
 def answer_head(status: int, reason: str, slot: RawHeaders, own: Mapping[str, str], length: int | None) -> bytes:

@@ -47,14 +47,14 @@ async def read_json(content: StreamReader, spool: Spool, limit: int) -> tuple[Bo
     """The whole body, at most `limit` bytes, and its peek. Raises request.* errors; the caller closes the body."""
     if content.is_eof() and content.exception() is None and content.total_bytes <= _AT_HAND_BYTES:
         data = _at_hand(content)
-        return Body(data), _parsed(data)
+        return Body(data), parsed(data)
     pieces: list[bytes] = []
     size = 0
     while size <= _PARSE_LIMIT_BYTES:
         piece = await next_piece(content)
         if not piece:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            return Body(data), _parsed(data)
+            return Body(data), parsed(data)
         size += len(piece)
         pieces.append(piece)
     return await _read_large(content, b"".join(pieces), spool, limit)
@@ -103,7 +103,8 @@ async def _read_large(content: StreamReader, piece: bytes, spool: Spool, limit: 
         keeping.close()
 
 
-def _parsed(data: bytes) -> Peek:
+def parsed(data: bytes) -> Peek:
+    """What routing knows of a whole body. Raises request.invalid_json and request.invalid."""
     if not data:
         raise _not_json("it is empty")
     try:

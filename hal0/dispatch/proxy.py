@@ -9,7 +9,7 @@ from aiohttp import web
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.edits import cuts_for
-from hal0.dispatch.headers import RawHeaders, request_head
+from hal0.dispatch.headers import RawHeaders, request_end, request_start
 from hal0.dispatch.mark import Mark
 from hal0.dispatch.pool import Pool
 from hal0.dispatch.rewrite import Splice, growth
@@ -43,13 +43,22 @@ class Outbound(NamedTuple):
 class Relay:
     """One proxied request. `abort` may come from outside at any moment of it."""
 
-    def __init__(self, pool: Pool, out: Outbound, down: Downstream, trace: Trace, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        out: Outbound,
+        down: Downstream,
+        trace: Trace,
+        clock: Callable[[], float],
+        begun: Connection | None = None,
+    ) -> None:
+        """`begun` is a connection on which the request has been sent already."""
         self._pool = pool
         self._out = out
         self._down = down
         self._trace = trace
         self._address = (out.endpoint.host, out.endpoint.port)
-        self._connection: Connection | None = None
+        self._connection = begun
         self._aborted: Hal0Error | None = None
         self._clock = clock
         self._mark = None if out.forward.fingerprint is None else Mark(out.forward.fingerprint)
@@ -78,7 +87,7 @@ class Relay:
         if self._out.forward.answer is AnswerMode.INSPECT and self._is_convertible(head):
             return await self._converted(head)
         assert self._connection is not None
-        if self._connection.complete and not _is_events(head):
+        if self._connection.complete and not head.is_events:
             return self._whole(head)
         self._down.start(head.status, head.reason, head.headers, self._length(head))
         return await self._stream()
@@ -108,10 +117,11 @@ class Relay:
         """Send the request and wait for the head; once more when a reused connection turned out to be dead."""
         edits = self._out.forward.edits
         cuts = await cuts_for(self._out.body, edits) if edits else ()
-        connection = self._pool.take(self._address)
+        begun = self._connection
+        connection = begun or self._pool.take(self._address)
         if connection is not None:
             try:
-                return await self._ask_on(connection, cuts)
+                return await (connection.head() if begun else self._ask_on(connection, cuts))
             except Stale:
                 self._connection = None
         return await self._ask_on(await self._pool.connect(self._address), cuts)
@@ -122,16 +132,11 @@ class Relay:
         if self._aborted is not None:
             raise self._aborted
         out = self._out
-        head = request_head(
-            out.forward.path.encode("utf-8", "surrogateescape") + out.query,
-            out.client_headers,
-            host=out.endpoint.host,
-            port=out.endpoint.port,
-            secret=out.endpoint.secret,
-            length=out.body.size + growth(cuts),
-            identity=out.forward.answer is AnswerMode.INSPECT or out.forward.fingerprint is not None,
-            method=out.method,
-        )
+        identity = out.forward.answer is AnswerMode.INSPECT or out.forward.fingerprint is not None
+        target = out.forward.path.encode("utf-8", "surrogateescape") + out.query
+        head = request_start(out.method, target, out.client_headers, out.endpoint, identity=identity)
+        length = out.body.size + growth(cuts)
+        head += request_end(length if length or out.method != "GET" else None)
         if not cuts and out.body.in_memory and out.body.size <= _ONE_WRITE_BYTES:
             connection.send_whole(head + out.body.data, out.first_byte_s)
         else:
@@ -179,7 +184,7 @@ class Relay:
 
     async def _continue(self, head: Head) -> web.StreamResponse:
         """The client already has a 200 and comments: an event stream goes on, anything else becomes one error."""
-        if head.status == 200 and _is_events(head):
+        if head.status == 200 and head.is_events:
             self._trace.status = head.status
             return await self._stream()
         body = await self._read_all()
@@ -217,10 +222,6 @@ class Relay:
             if len(read) > _MAX_READ_BYTES:
                 raise Hal0Error("upstream.broken", "cannot read the engine's answer: it is too large")
         return bytes(read)
-
-
-def _is_events(head: Head) -> bool:
-    return (head.get(b"content-type") or b"").startswith(b"text/event-stream")
 
 
 def _json_or_none(body: bytes) -> Any:

@@ -1,11 +1,14 @@
 """What is noted about one request on its way; becomes its decision record at the end."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from hal0.dispatch.resolve import Decision, Outcome, Refusal
 from hal0.dispatch.usage import Meter, Usage
 from hal0.errors import Hal0Error
 from hal0.observe.decisions import DecisionRecord
+
+CLIENT_GONE: Final = 499
 
 
 @dataclass(slots=True)
@@ -37,6 +40,9 @@ class Trace:
     def failed(self, error: Hal0Error) -> None:
         self.status = error.status
         self.code = error.code
+
+    def client_gone(self) -> None:
+        self.status, self.code = CLIENT_GONE, "request.client_gone"
 
     def overhead_ms(self, now: float) -> float | None:
         """hal0's own share until the head: all but reading the body, waiting at the gate and for the engine."""

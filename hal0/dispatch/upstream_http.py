@@ -29,6 +29,10 @@ class Head(NamedTuple):
     def get(self, name: bytes) -> bytes | None:
         return get(self.headers, name)
 
+    @property
+    def is_events(self) -> bool:
+        return (self.get(b"content-type") or b"").startswith(b"text/event-stream")
+
 
 Take = Callable[[bytes], bool]
 """Gets bytes as they arrive; answers whether it wants more. May raise ConnectionError."""
@@ -48,6 +52,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.reused = False
         self.idle_since = 0.0
+        self.on_news: Callable[[], None] | None = None  # called instead of waking who waits; they never do both
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -84,6 +89,24 @@ class Connection(asyncio.Protocol):
     def complete(self) -> bool:
         """The whole answer is here, though it may not have been taken yet."""
         return self._complete
+
+    @property
+    def begun(self) -> Head | None:
+        """The head of the answer, once it is here."""
+        return self._head
+
+    @property
+    def failed(self) -> bool:
+        """Nothing more will come; whoever asks for it is told why."""
+        return self._error is not None
+
+    def expects(self, most: int, between_bytes_s: float) -> bool:
+        """Whether the answer has a length, of at most `most` bytes; then the rest of it is waited for."""
+        length = None if self._head is None else self._head.get(b"content-length")
+        if length is None or not length.isdigit() or int(length) > most:
+            return False
+        self._limit(between_bytes_s)
+        return True
 
     async def send(self, head: bytes, pieces: AsyncIterable[bytes], first_byte_s: float) -> None:
         """Send one request; stops early when the answer is already there."""
@@ -280,7 +303,9 @@ class Connection(asyncio.Protocol):
             self._waiter = None
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self.on_news is not None:
+            self.on_news()
+        elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def _fail(self, error: Exception) -> None:

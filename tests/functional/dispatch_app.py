@@ -11,8 +11,10 @@ import aiohttp
 from aiohttp import web
 
 from hal0.access.principal import LOCAL, Principal
+from hal0.api.arrival import Visit
 from hal0.api.cors import CORS, Cors
-from hal0.api.middleware import edge
+from hal0.api.entrance import CHECK
+from hal0.api.middleware import Check, edge
 from hal0.api.openai import DISPATCHER, MODEL_LIST, ROUTES
 from hal0.api.route import register
 from hal0.api.runner import serving
@@ -58,14 +60,24 @@ class World:
         return {"model": model, "messages": [{"role": "user", "content": "hello"}], **members}
 
 
-async def everyone(_request: web.Request, _access: Access) -> Principal:
+class Everyone:
     """The access check of a house without doors."""
-    return LOCAL
+
+    async def __call__(self, _visit: Visit, _access: Access, /) -> Principal:
+        return LOCAL
+
+    def stamp(self) -> object:
+        return None
+
+    def used(self, principal: Principal) -> None:
+        pass
 
 
-def build_app(dispatcher: Dispatcher) -> web.Application:
+def build_app(dispatcher: Dispatcher, check: Check | None = None) -> web.Application:
     cors = Cors(AccessConfig)
-    app = web.Application(middlewares=[edge(everyone, cors)])
+    check = check or Everyone()
+    app = web.Application(middlewares=[edge(check, cors)])
+    app[CHECK] = check
     app[CORS] = cors
     app[DISPATCHER] = dispatcher
     app[MODEL_LIST] = ModelList()

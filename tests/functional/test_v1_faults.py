@@ -21,7 +21,7 @@ from hal0.providers.base import Endpoint
 from hal0.vocab import Access, OnClientGone
 from tests.fakes.backend import DONE, Talk, delta
 from tests.fakes.slots import settled
-from tests.functional.dispatch_app import World, build_app, everyone, world
+from tests.functional.dispatch_app import Everyone, World, build_app, world
 from tests.functional.raw_client import raw
 
 CHAT = "/v1/chat/completions"
@@ -272,7 +272,7 @@ async def test_writing_to_a_client_that_left_is_no_error_of_ours(caplog: pytest.
             ended.set()
         return response
 
-    app = web.Application(middlewares=[edge(everyone, Cors(AccessConfig))])
+    app = web.Application(middlewares=[edge(Everyone(), Cors(AccessConfig))])
     register(app, [Route("POST", CHAT, naive, Access.OPEN, "")])
     async with serving(app, tcp=[("127.0.0.1", 0)], grace_s=1) as (port,), raw(port) as client:
         await client.post(CHAT, {})

@@ -3,11 +3,12 @@
 import pytest
 
 from hal0.dispatch.frames import at_boundary, error_body, error_event
-from hal0.dispatch.headers import answer_head, request_head
+from hal0.dispatch.headers import answer_head, request_end, request_start
 from hal0.dispatch.surface import Dialect
 from hal0.dispatch.usage import Meter, Usage
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
+from hal0.providers.base import Endpoint
 
 
 def test_a_request_head_is_written_anew_but_in_the_clients_order() -> None:
@@ -15,7 +16,7 @@ def test_a_request_head_is_written_anew_but_in_the_clients_order() -> None:
         (b"Host", b"hal0"), (b"X-One", b"1"), (b"CONNECTION", b"close, x-private"), (b"X-Private", b"no"),
         (b"Transfer-Encoding", b"chunked"), (b"accept-encoding", b"gzip"), (b"x-two", b"2"),
     ]  # fmt: skip
-    head = request_head(b"/p?q", client, host="::1", port=81, secret="s", length=5, identity=True)
+    head = request_start("POST", b"/p?q", client, Endpoint("::1", 81, "s"), identity=True) + request_end(5)
     assert head.split(b"\r\n") == [
         b"POST /p?q HTTP/1.1", b"Host: [::1]:81", b"X-One: 1", b"x-two: 2", b"Accept-Encoding: identity",
         b"Authorization: Bearer s", b"Content-Length: 5", b"", b"",

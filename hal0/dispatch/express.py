@@ -1,0 +1,174 @@
+"""The short way of an ordinary request: sent on in the very turn in which it comes, answered in the one of its answer.
+
+Nobody has to wake up for it, which is most of what a small request costs. It is taken only where all there is to wait
+for is the slot's answer, and the answer is one small piece; whatever turns out otherwise (a dead connection, a stream,
+an error, an end that hal0 wants) goes on as a task on the ordinary way, from where it stands.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NamedTuple, Protocol
+
+from aiohttp import web
+
+from hal0.dispatch.body import Body
+from hal0.dispatch.downstream import Downstream, date
+from hal0.dispatch.gate import Admitted
+from hal0.dispatch.headers import answer_head, request_end
+from hal0.dispatch.lane import Lane
+from hal0.dispatch.noted import Noted, honestly
+from hal0.dispatch.peek import Peek
+from hal0.dispatch.pool import Pool
+from hal0.dispatch.resolve import Decision
+from hal0.dispatch.sending import Sender, Sending
+from hal0.dispatch.surface import id_headers
+from hal0.dispatch.trace import Trace
+from hal0.dispatch.upstream_http import Connection, Head
+from hal0.errors import Hal0Error
+from hal0.lib.clock import Clock
+from hal0.observe.decisions import Decisions
+from hal0.providers.base import AnswerMode, Forward, Serve
+from hal0.slots.handle import SlotHandle, SlotSnapshot
+from hal0.vocab import OnClientGone
+
+# Beyond, an answer is passed on in pieces rather than waited for.
+_SMALL_BYTES: Final = 32 * 1024
+
+
+class Host(Protocol):
+    """Whoever holds the client's connection."""
+
+    def done(self) -> None:
+        """The answer is with the client, and the connection goes on."""
+        ...
+
+    def go_on(self, work: Coroutine[Any, Any, web.StreamResponse]) -> None:
+        """Run the rest as a task; its errors are the client's."""
+        ...
+
+
+class House(NamedTuple):
+    """What all requests share."""
+
+    pool: Pool
+    sender: Sender
+    decisions: Decisions
+    clock: Clock
+    time: Callable[[], float]
+    between_bytes_s: float
+
+
+class Request(NamedTuple):
+    """A whole request, and who answers it."""
+
+    lane: Lane
+    data: bytes
+    peek: Peek
+    trace: Trace
+    decision: Decision
+    handle: SlotHandle
+
+
+def plainly(slot: SlotSnapshot, inferred: Forward | Serve) -> Forward | None:
+    """Where to, if bytes pass as they are both ways and an answer whose client left may be broken off."""
+    if not isinstance(inferred, Forward) or slot.on_client_gone is OnClientGone.DRAIN:
+        return None
+    touched = inferred.edits or inferred.fingerprint is not None or inferred.answer is not AnswerMode.RAW
+    return None if touched else inferred
+
+
+class Express:
+    """One request that was admitted: `begin`, then nothing more but `leave`, should its client leave."""
+
+    __slots__ = ("_admitted", "_connection", "_ended_by", "_host", "_house", "_it")
+
+    def __init__(self, house: House, it: Request, admitted: Admitted, host: Host) -> None:
+        self._house = house
+        self._it = it
+        self._admitted = admitted
+        self._host = host
+        self._connection: Connection | None = None
+        self._ended_by: Hal0Error | None = None
+
+    def begin(self, path: str) -> None:
+        """Send it to the slot, on the engine's own `path`."""
+        house, it, (serving, snapshot) = self._house, self._it, self._admitted
+        endpoint = serving.endpoint
+        serving.on_abort(self._abort)
+        trace = it.trace
+        trace.admitted_at = trace.connected_at = house.time()
+        connection = self._connection = house.pool.take((endpoint.host, endpoint.port))
+        if connection is None:
+            self._go_on()
+            return
+        connection.on_news = self._news
+        head = it.lane.start_for(path, endpoint) + request_end(len(it.data))
+        connection.send_whole(head + it.data, snapshot.first_byte_timeout_s)
+        trace.sent_at = house.time()
+
+    def leave(self) -> None:
+        """The client left: the slot is told by the end of its connection."""
+        assert self._connection is not None
+        self._connection.on_news = None
+        self._it.trace.client_gone()
+        self._end(self._connection)
+
+    def _abort(self, error: Hal0Error) -> None:
+        self._ended_by = error
+        if self._connection is not None:
+            self._connection.abort(error)
+
+    def _news(self) -> None:
+        """Something came from the slot, or nothing will."""
+        connection = self._connection
+        assert connection is not None
+        head = connection.begun
+        if head is None and not connection.failed:
+            return
+        if head is not None and connection.complete and not head.is_events:
+            self._answer(connection, head)
+        elif head is None or connection.failed or not connection.expects(_SMALL_BYTES, self._house.between_bytes_s):
+            connection.on_news = None
+            self._go_on()
+
+    def _answer(self, connection: Connection, head: Head) -> None:
+        connection.on_news = None
+        it, house = self._it, self._house
+        trace, transport = it.trace, it.lane.asked.transport
+        if transport is None or transport.is_closing():
+            self.leave()
+            return
+        body = connection.arrived()
+        trace.head_at = house.time()
+        trace.status = head.status
+        trace.bytes_out = len(body)
+        trace.meter.saw(body)
+        own = id_headers(it.lane.row.dialect, trace.request_id)
+        own["X-Hal0-Slot"] = it.decision.slot
+        own["X-Hal0-Rule"] = it.decision.rule.value
+        own["X-Hal0-Overhead-Ms"] = f"{trace.overhead_ms(trace.head_at) or 0.0:.2f}"
+        own["Date"] = date(int(house.clock.now()))
+        transport.write(answer_head(head.status, head.reason, head.headers, own, len(body)) + body)
+        self._end(connection)
+        self._host.done()
+
+    def _end(self, connection: Connection) -> None:
+        house = self._house
+        endpoint = self._admitted.serving.endpoint
+        house.pool.give_back((endpoint.host, endpoint.port), connection)
+        self._admitted.serving.end()
+        house.decisions.add(self._it.trace.record(house.time()))
+
+    def _go_on(self) -> None:
+        self._host.go_on(self._ordinarily())
+
+    async def _ordinarily(self) -> web.StreamResponse:
+        house, it = self._house, self._it
+        lane, trace = it.lane, it.trace
+        with Noted(trace, house.decisions, house.time):
+            if self._ended_by is not None and self._connection is None:
+                self._admitted.serving.end()
+                raise self._ended_by
+            down = Downstream(lane.asked, lane.row.dialect, trace.request_id, house.clock, keepalive_s=None)
+            down.say(it.decision)
+            sending = Sending(lane.asked, lane.row, Body(it.data), it.peek, trace, it.decision, it.handle, down)
+            return await honestly(down, trace, house.sender.send(sending, self._admitted, self._connection))
