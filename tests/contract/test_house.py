@@ -3,7 +3,6 @@
 import ast
 import re
 import subprocess
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -44,15 +43,19 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(tree_of(path)))
+
+
+@cache
+def calls(path: Path) -> list[tuple[str, ast.Call]]:
+    """Every call with the dotted name of what is called."""
+    return [(ast.unparse(node.func), node) for node in nodes_of(path) if isinstance(node, ast.Call)]
+
+
 def each(paths: list[Path]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("path", paths, ids=name_of)
-
-
-def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
-    """Every call with the dotted name of what is called."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
 
 
 @each(HAL0 + TESTS)
@@ -75,7 +78,7 @@ def test_a_module_is_short_or_says_why(path: Path) -> None:
 @each(HAL0 + TESTS)
 def test_a_function_is_short_or_says_why(path: Path) -> None:
     lines = path.read_text().splitlines()
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             top = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             length = (node.end_lineno or node.lineno) - node.lineno + 1
@@ -85,7 +88,7 @@ def test_a_function_is_short_or_says_why(path: Path) -> None:
 @each(HAL0)
 def test_a_broad_except_gives_its_reason_or_passes_the_error_on(path: Path) -> None:
     lines = path.read_text().splitlines()
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.ExceptHandler) and _is_broad(node):
             beside = "\n".join(lines[node.lineno - 2 : node.body[0].lineno])
             passed_on = isinstance(node.body[-1], ast.Raise)
@@ -100,7 +103,7 @@ def _is_broad(handler: ast.ExceptHandler) -> bool:
 def test_the_server_prints_nothing_starts_nothing_and_asks_no_clock_of_its_own(path: Path) -> None:
     name = name_of(path)
     client = name.startswith(("hal0/cli/", "hal0/client.py", "hal0/__main__.py"))
-    for called, node in calls(tree_of(path)):
+    for called, node in calls(path):
         where = f"{called} in line {node.lineno}"
         if not client:
             assert called != "print", where
@@ -119,7 +122,7 @@ def test_every_error_code_is_raised_or_promised() -> None:
 
 @each(HAL0)
 def test_only_codes_of_the_table_are_raised(path: Path) -> None:
-    for called, node in calls(tree_of(path)):
+    for called, node in calls(path):
         if called.endswith("Hal0Error") and node.args and isinstance(node.args[0], ast.Constant):
             assert node.args[0].value in TABLE, f"line {node.lineno}"
 
