@@ -9,8 +9,11 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "status": "overview:status",
         "ps": "overview:ps",
+        "top": "top:top",
         "chat": "chat:chat",
         "logs": "logs:logs",
+        "why": "why:why",
+        "activity": "activity:activity",
         "slot": "slot:slot",
         "job": "job:job",
         "image": "image:image",

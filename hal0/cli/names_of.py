@@ -62,5 +62,9 @@ def PresetName() -> _Listed:  # noqa: N802
     return _Listed("preset", _entries("/api/upstreams", "presets", "name", "base_url"))
 
 
+def RequestId() -> _Listed:  # noqa: N802
+    return _Listed("request", _entries("/api/decisions", "items", "request_id", "summary"))
+
+
 def KeyName() -> _Listed:  # noqa: N802
     return _Listed("key", _entries("/api/keys", "items", "label", "id"))

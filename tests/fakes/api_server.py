@@ -10,14 +10,16 @@ import re
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hal0.vocab import BUILTIN_SLOTS, By, Capability, Device, ProviderName, SlotState, SwapMode, Want
+from hal0.vocab import BUILTIN_SLOTS, By, Capability, Device, ProviderName, Rule, SlotState, SwapMode, Want
+from hal0.wire.base import View
+from hal0.wire.history import ActivityView, DecisionView, ExplainView, TriedView
 from hal0.wire.jobs import JobKind, JobProgress, JobState, JobView
 from hal0.wire.slots import DesiredView, LogLineView, ProgressView, ServesView, SlotView
 from hal0.wire.system import CheckState, CheckView, EngineView, HealthView, ImageView, StatusView
@@ -60,11 +62,47 @@ def warming(name: str, fraction: float, **changes: Any) -> SlotView:
     return slot_view(name, SlotState.WARMING, **{**values, **changes})
 
 
+def decision_view(request_id: str = "req_01", **changes: Any) -> DecisionView:
+    """A request that a slot answered by its name."""
+    values: Json = {
+        "request_id": request_id, "at": time.time() - 5, "key_id": None, "method": "POST",
+        "path": "/v1/chat/completions", "asked_model": "primary", "target": "primary", "model": MODEL,
+        "rule": Rule.ADDRESS, "tried": [TriedView(rule=Rule.ADDRESS, hit=True, fact="'primary' means the slot")],
+        "candidates": ["primary"], "stream": False, "status": 200, "code": None, "queue_position": None,
+        "held_ms": 0.0, "turn_ms": 0.0, "connect_ms": 0.3, "first_byte_ms": 210.0, "total_ms": 1234.0,
+        "overhead_ms": 0.2, "bytes_out": 300, "prompt_tokens": 7, "completion_tokens": 3, "tokens_per_second": 42.5,
+        "summary": "'primary' means the slot. primary answered 200 after 1.2 s.", "seq": 1,
+    }  # fmt: skip
+    return DecisionView(**{**values, **changes})
+
+
+def explain_view() -> ExplainView:
+    made = decision_view()
+    return ExplainView(
+        path=made.path, asked_model="primary", target="primary", upstreams=[], model=MODEL, rule=made.rule,
+        tried=made.tried, candidates=made.candidates, state="ready", error=None, summary="primary is ready now.",
+    )  # fmt: skip
+
+
+def activity_view(number: int = 1, **changes: Any) -> ActivityView:
+    values: Json = {
+        "id": number, "at": time.time() - 60, "kind": "slot.ready", "subject": "primary",
+        "message": "slot primary is ready", "by": "operator",
+    }  # fmt: skip
+    return ActivityView(**{**values, **changes})
+
+
+def page(items: Sequence[View]) -> Json:
+    return {"items": [it.model_dump(mode="json") for it in items], "next": None, "problem": None}
+
+
 @dataclass
 class ApiServer:
     """One scripted hal0. `requests` are (method, path, body) as they came; `replies` override routes by that pair."""
 
     slots: dict[str, SlotView] = field(default_factory=dict)
+    decisions: list[DecisionView] = field(default_factory=lambda: [decision_view()])
+    activity: list[ActivityView] = field(default_factory=lambda: [activity_view()])
     jobs: dict[str, JobView] = field(default_factory=dict)
     images: dict[str, ImageView] = field(default_factory=dict)
     checks: list[CheckView] = field(default_factory=list)
@@ -90,6 +128,10 @@ class ApiServer:
         with self._lock:
             self.slots[view.name] = view
             self._publish("slot", view.name, view.model_dump(mode="json"))
+
+    def tell(self, entry: ActivityView) -> None:
+        with self._lock:
+            self._publish("activity", str(entry.id), entry.model_dump(mode="json"))
 
     def set_job(self, job_id: str, **changes: Any) -> None:
         with self._lock:
@@ -181,6 +223,10 @@ class _Handler(BaseHTTPRequestHandler):
         ("GET", r"/api/jobs", "jobs"),
         ("GET", r"/api/jobs/([^/]+)", "job"),
         ("DELETE", r"/api/jobs/([^/]+)", "cancel"),
+        ("GET", r"/api/decisions", "decisions"),
+        ("GET", r"/api/decisions/([^/]+)", "decision"),
+        ("POST", r"/api/decisions/explain", "explain"),
+        ("GET", r"/api/activity", "activity"),
         ("GET", r"/api/images", "images"),
         ("POST", r"/api/images/([^/]+)/(build|pull)", "image_verb"),
         ("POST", r"/api/images/([^/]+)/verify", "verify"),
@@ -282,6 +328,20 @@ class _Handler(BaseHTTPRequestHandler):
         if job_id in self.api.jobs:
             self.api.end_job(job_id, JobState.CANCELLED)
         self._job(job_id)
+
+    def _decisions(self) -> None:
+        self._json(200, page(self.api.decisions))
+
+    def _decision(self, request_id: str) -> None:
+        found = [it for it in self.api.decisions if it.request_id == request_id]
+        missing = error(404, "request.not_found", f"cannot find the request {request_id!r}")
+        self._json(*((200, found[0].model_dump(mode="json")) if found else missing))
+
+    def _explain(self) -> None:
+        self._json(200, explain_view().model_dump(mode="json"))
+
+    def _activity(self) -> None:
+        self._json(200, page(self.api.activity))
 
     def _images(self) -> None:
         self._json(200, {"items": [i.model_dump(mode="json") for i in self.api.images.values()]})
