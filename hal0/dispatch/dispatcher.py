@@ -18,6 +18,7 @@ from hal0.dispatch.express import Express, Host, House, Request, plainly
 from hal0.dispatch.gate import Gate, hold_header
 from hal0.dispatch.intake import refuse, take
 from hal0.dispatch.lane import Lane
+from hal0.dispatch.media import refuse_remote, suspicious
 from hal0.dispatch.noted import Noted, honestly
 from hal0.dispatch.peek import Peek, parsed
 from hal0.dispatch.pool import Pool
@@ -127,7 +128,7 @@ class Dispatcher:
             return None
         decision = None if peek.stream else self._plain_decision(lane, peek.model)
         handle = None if decision is None else self._slots.get(decision.slot)
-        if decision is None or handle is None:
+        if decision is None or handle is None or suspicious(data):
             return None
         slot = handle.snapshot()
         forward = plainly(slot, slot.provider.infer(inference(lane.row, peek, decision, slot)))
@@ -183,6 +184,8 @@ class Dispatcher:
         if isinstance(outcome, Passage):
             crossing = Crossing(asked, row.abroad or row.path, query_of(asked), body, trace, outcome, down)
             return await honestly(down, trace, self._abroad.send(crossing))
+        if row.body in (BodyKind.JSON, BodyKind.RAW):
+            await refuse_remote(body)
         handle = self._handle(outcome.slot)
         sending = Sending(asked, row, body, peek, trace, outcome, handle, down)
         return await honestly(down, trace, self._admitted(sending, patience_s))

@@ -152,3 +152,18 @@ async def test_a_failure_of_our_own_is_json_and_logged(w: World, caplog: pytest.
     assert "Traceback" in caplog.text
     (record,) = w.decisions
     assert (record.status, record.code) == (500, "system.internal")
+
+
+@pytest.mark.parametrize("padding", [0, 100_000, 2_000_000])  # looked at once, in slices, in the spool
+async def test_media_by_address_are_for_upstreams_only(w: World, padding: int) -> None:
+    """Whoever may ask a model must not make the engine call other machines of this network."""
+    part = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}
+    body = jsonio.dumps({"pad": "x" * padding, "messages": [{"role": "user", "content": [part]}]})
+    assert await refused(w, body) == (400, "request.remote_media")
+    async with w.http.post(w.url + "/slot/primary/v1/chat/completions", data=BytesIO(body)) as answer:
+        assert (await answer.json())["error"]["code"] == "request.remote_media"
+    assert not w.backend.seen
+    here = body.replace(b"http://169.254.169.254/", b"data:image/png;base64,AAAA")
+    async with w.http.post(w.url + CHAT, data=BytesIO(here)) as answer:
+        assert answer.status == 200
+    assert w.backend.seen[0].body == here
