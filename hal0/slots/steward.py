@@ -1,14 +1,15 @@
 """The one owner of the memory ledger: what is there, what slots hold of it, and who may come in.
 
-The ledger is made anew for every question, from memory as it is measured then and from what slots are doing. All that
+The ledger is made anew for every load, from memory as it is measured then and from what slots are doing. All that
 is kept beside it is what was just promised to a load, which counts only while the load asks (`claims`): nothing has to
 be given back by somebody who might die first.
 """
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from hal0.errors import Hal0Error
@@ -72,10 +73,12 @@ class Steward:
         self._one_by_one = asyncio.Lock()
         self._changed = Signal()
         self._recovery = Recovery()
+        self._known: Known | None = None  # forgotten whenever a slot changes or memory is measured
         self.house: House
 
     def changed(self) -> None:
         """A slot has changed: who waits for memory asks again."""
+        self._known = None
         self._changed.notify()
 
     def used(self, it: Shown) -> Used | None:
@@ -85,6 +88,7 @@ class Steward:
     async def look(self) -> None:
         """Measure now; what is asked without looking rests on it until the next time."""
         self._machine = await self._measure()
+        self._known = None
         if self._recovery.saw(self._pools(), self._holdings(), self._clock.now()):
             self.house.room_made(anew=False)
 
@@ -96,8 +100,10 @@ class Steward:
 
     def fits_together(self, slots: frozenset[SlotName]) -> bool:
         """Could these be loaded at the same time? From what was measured last."""
-        needs = {slot: self.house.need(slot, self._machine) for slot in slots}
-        return fits_together({slot: need for slot, need in needs.items() if need is not None}, self._ledger())
+        if self._known is None:
+            self._known = Known(self._ledger(), functools.cache(lambda slot: self.house.need(slot, self._machine)))
+        needs = {slot: need for slot in slots if (need := self._known.need(slot)) is not None}
+        return fits_together(needs, self._known.ledger)
 
     async def make_room(self, slot: SlotName, tell: Tell, *, beside: bool = False) -> Need | None:
         """Return when there is room for the slot's load, which is promised to it from then on; others may leave for it.
@@ -134,7 +140,7 @@ class Steward:
             if beside and not isinstance(verdict, Fits):
                 text = f"cannot run two containers of slot {slot} at once: there is no memory for both"
                 raise Hal0Error("slot.memory_budget", text)
-            self._promised[slot] = need
+            self._promised[slot], self._known = need, None
             match verdict:
                 case Fits():
                     return None
@@ -164,6 +170,14 @@ class Steward:
 
     def _ledger(self) -> Ledger:
         return Ledger(self._pools(), (*self._holdings(), *self._recovery.leaving()))
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Who holds what, and what each slot needs: one look at turns asks that for hundreds of sets of slots."""
+
+    ledger: Ledger
+    need: Callable[[SlotName], Need | None]
 
 
 class Recovery:

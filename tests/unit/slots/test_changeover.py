@@ -1,5 +1,8 @@
 """Room on order: what fits together, and one slot making way for another."""
 
+import asyncio
+from unittest.mock import Mock
+
 import pytest
 
 from hal0.errors import Hal0Error
@@ -55,3 +58,22 @@ async def test_from_the_wish_to_leave_on_nobody_comes_in(world: World) -> None:
         with pytest.raises(Hal0Error, match="cannot take a request"):
             hal0.primary.serving()
         await hal0.reaches(Phase.OFFLINE)
+
+
+@virtual_time
+async def test_the_ledger_is_made_once_between_two_changes_however_many_sets_are_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.hal0(embed=EMBEDDER) as hal0:
+        steward, sets = hal0.tools.steward, [frozenset({PRIMARY}), frozenset({EMBED}), frozenset({PRIMARY, EMBED})]
+        await hal0.load("embed")
+        world.ram_bytes = 300 * 2**20
+        await steward.look()
+        ledger = Mock(wraps=steward._ledger)
+        monkeypatch.setattr(steward, "_ledger", ledger)
+        assert [hal0.supervisor.fits_together(slots) for slots in sets * 10] == [True, True, False] * 10
+        assert ledger.call_count == 1
+        await hal0.supervisor.apply(world.config(embed={**EMBEDDER, "pinned": True}))
+        await asyncio.sleep(0.1)
+        assert [hal0.supervisor.fits_together(slots) for slots in sets] == [False, True, False], "it stays now"
+        assert ledger.call_count == 2
