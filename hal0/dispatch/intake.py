@@ -8,7 +8,7 @@ from hal0.config.dispatch import DispatchConfig
 from hal0.dispatch.body import Body, Spool
 from hal0.dispatch.form import Form, NotForm, boundary_of
 from hal0.dispatch.keeping import Keeping
-from hal0.dispatch.peek import Peek, next_piece, read_json, refuse_early
+from hal0.dispatch.peek import Peek, named, next_piece, read_json, refuse_early
 from hal0.dispatch.surface import BodyKind, PathRow
 from hal0.errors import Hal0Error
 
@@ -32,8 +32,8 @@ async def take(request: web.Request, row: PathRow, spool: Spool, config: Dispatc
     content_type = request.headers.get("Content-Type", "")  # aiohttp refuses a second one
     limit = limit_of(row, content_type, config)
     if row.body is BodyKind.NONE:
-        model = request.query.get("model") or None
-        return await _any(request.content, spool, limit), _NOTHING._replace(model=model)
+        peek = _NOTHING._replace(model=named(request.query.get("model")))
+        return await _any(request.content, spool, limit), peek
     if row.body is BodyKind.RAW:
         return await _any(request.content, spool, limit), _NOTHING._replace(model=request.match_info["name"])
     if _is_json(row, content_type):
@@ -67,12 +67,9 @@ async def _form(content: StreamReader, spool: Spool, limit: int, content_type: s
             form.feed(piece)
             await keeping.take(piece)
         form.finish()
-        return await keeping.body(boundary), _peek_of(form)
+        peek = _NOTHING._replace(model=named(form.values.get("model")), stream=form.values.get("stream") == "true")
+        return await keeping.body(boundary), peek
     except NotForm as error:
         raise Hal0Error("request.invalid_form", f"cannot read the body as a form: {error}") from None
     finally:
         keeping.close()
-
-
-def _peek_of(form: Form) -> Peek:
-    return _NOTHING._replace(model=form.values.get("model") or None, stream=form.values.get("stream") == "true")

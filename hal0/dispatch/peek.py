@@ -21,6 +21,8 @@ _PARSE_LIMIT_BYTES: Final = 256 * 1024
 _AT_HAND_BYTES: Final = 32 * 1024
 # One step of the scanner, some milliseconds at worst; between steps others have their turn.
 _SLICE_BYTES: Final = 16 * 1024
+# Names are repeated in answers and kept in records, so nothing else may pass as one.
+_LONGEST_NAME: Final = 512
 # A client that goes silent inside its own body has left without saying so.
 _SILENCE_S: Final = 60.0
 
@@ -116,13 +118,18 @@ def parsed(data: bytes) -> Peek:
     return _peek_of(value)
 
 
+def named(model: object) -> str | None:
+    """A model as it was asked for; None when missing or empty. Raises request.invalid."""
+    if model is None or (isinstance(model, str) and len(model) <= _LONGEST_NAME):
+        return model or None
+    message = f"cannot read `model`: it is not a string of at most {_LONGEST_NAME} characters"
+    raise Hal0Error("request.invalid", message, param="model")
+
+
 def _peek_of(members: Mapping[str, Any]) -> Peek:
-    model = members.get("model")
-    if model is not None and not isinstance(model, str):
-        raise Hal0Error("request.invalid", "cannot read `model`: it is not a string", param="model")
     encoding = members.get("encoding_format")
     return Peek(
-        model=model or None,
+        model=named(members.get("model")),
         stream=members.get("stream") is True,
         encoding_format=encoding if isinstance(encoding, str) else None,
     )

@@ -94,6 +94,7 @@ async def test_a_form_that_comes_in_single_bytes_is_the_same_form(w: World) -> N
         (form(b"x", b"ears"), {**FORM, "Content-Encoding": "gzip"}, "request.encoding"),
         (b'{"model": "ears"}', {"Content-Type": "multipart/form-data; boundary=b"}, "request.invalid_form"),
         (b"{", {"Content-Type": "application/json"}, "request.invalid_json"),
+        (form(b"x", b"x" * 513), FORM, "request.invalid"),
         (b'{"model":"a-img"}', {"Content-Type": "application/json; charset=utf-8"}, "dispatch.capability_mismatch"),
         (form(b"x" * (8 << 20), b"ears"), FORM, "request.too_large"),
     ],

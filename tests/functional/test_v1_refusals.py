@@ -41,6 +41,7 @@ async def refused(w: World, body: bytes, **headers: str) -> tuple[int, str]:
         (b'{"model":"x"', "request.invalid_json"),
         (b'{"model":"x"} {}', "request.invalid_json"),
         (b'{"model":7}', "request.invalid"),
+        (b'{"model":"' + b"x" * 513 + b'"}', "request.invalid"),
         (b'{"a":"' + b"x" * 300_000, "request.invalid_json"),
         (b"x" * 300_000, "request.invalid_json"),
         (b'{"a":"' + b"x" * 2_000_000 + b'","model":[]}', "request.invalid"),

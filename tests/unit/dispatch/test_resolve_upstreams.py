@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hal0.config.upstreams import UpstreamKind
 from hal0.dispatch.catalog import ModelList, find, models
 from hal0.dispatch.resolve import Ask, Decision, Outcome, Passage, Refusal, resolve, wants_lists
-from hal0.dispatch.surface import PathRow
+from hal0.dispatch.surface import SURFACE, PathRow, answers
 from hal0.dispatch.table import Table, build
 from hal0.upstreams.snapshot import Hop
-from hal0.vocab import Capability, ProviderName, Rule
+from hal0.vocab import Capability, ProviderName, Rule, SlotName
 from hal0.wire.openai import ModelsView, ModelView
 from tests.fakes.slots import FakeEntry
 from tests.fakes.upstreams import upstream
@@ -43,8 +43,10 @@ def outcome(
     table: Table = TABLE,
     fetched: tuple[str, ...] = (),
     strict: bool = False,
+    slots: frozenset[SlotName] | None = None,
 ) -> Outcome:
-    return resolve(Ask(row, model, model and model.lower(), fetched), table, lambda _slot: 0, strict=strict)
+    ask = Ask(row, model, model and model.lower(), fetched, slots)
+    return resolve(ask, table, lambda _slot: 0, strict=strict)
 
 
 @pytest.mark.parametrize(
@@ -146,15 +148,23 @@ MODELS = st.none() | st.sampled_from(
 
 @given(
     MODELS | st.text(max_size=8),
-    st.sampled_from([*ROWS.values(), MESSAGES]),
+    st.sampled_from([*ROWS.values(), *SURFACE]),
     st.booleans(),
     st.sampled_from([TABLE, COLD_TABLE, FRONTED]),
     st.sets(st.sampled_from(["openrouter", "groq", "asleep", "nobody"])),
+    st.none() | st.frozensets(st.sampled_from([SlotName("primary"), SlotName("embed"), SlotName("coder")])),
 )
 def test_every_request_has_exactly_one_outcome_and_always_the_same(
-    model: str | None, row: PathRow, strict: bool, table: Table, fetched: set[str]
+    model: str | None,
+    row: PathRow,
+    strict: bool,
+    table: Table,
+    fetched: set[str],
+    slots: frozenset[SlotName] | None,
 ) -> None:
-    first, second = (outcome(model or None, row, table=table, strict=strict, fetched=tuple(fetched)) for _ in range(2))
+    first, second = (
+        outcome(model or None, row, table=table, strict=strict, fetched=tuple(fetched), slots=slots) for _ in range(2)
+    )
     assert first.tried == second.tried
     assert all(tried.fact for tried in first.tried)
     hits = sum(tried.hit for tried in first.tried)
@@ -163,11 +173,17 @@ def test_every_request_has_exactly_one_outcome_and_always_the_same(
             assert first == second
             assert first.slot in table.slots
             assert first.slot not in table.fronts
+            assert slots is None or first.slot in slots
+            serves = table.slots[first.slot].serves
+            assert not serves or any(answers(it.capability, row.capability) for it in serves)
             assert hits == 1
         case Passage():
             assert first == second
             assert first.hops
-            assert {hop.upstream for hop in first.hops} <= set(first.candidates)
+            assert not row.only_here
+            assert slots is None or first.slot in slots
+            named = {hop.upstream for hop in first.hops} if first.slot is None else {first.slot}
+            assert named <= set(first.candidates)
             assert hits == 1
         case Refusal():
             assert isinstance(second, Refusal)
