@@ -201,7 +201,8 @@ class Actor:
     def _start(self, effect: Effect) -> None:
         it = self._it
         it.learn(busy=effect)
-        self._hands.start(order_of(effect, it.subject(), it.life, self.face.in_flight, warmed=it.book.warmed))
+        subject = it.subject(it.life.desired.model)
+        self._hands.start(order_of(effect, subject, it.life, self.face.in_flight, warmed=it.book.warmed))
 
     def _refuse_stop(self, old: h.Life, book: Logbook) -> None:
         """A wanted stop could not be recorded: the step is not taken, and whoever wanted it is told."""

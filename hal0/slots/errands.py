@@ -72,7 +72,7 @@ class Errands:
 
     def settled(self, it: Shown) -> None:
         """End what has arrived or failed; report progress of the rest."""
-        kept, progress, told = [], it.life.facts.progress, words(it.config, it.life.facts.fallback)
+        kept, progress, told = [], it.life.facts.progress, words(it.config, it.fallback)
         note = f"started by {told}" if told is not None and it.life.phase is Phase.READY else None
         for job, goal in self._pending:
             ended = verbs.outcome(goal, it.life, it.now)

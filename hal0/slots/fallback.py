@@ -7,6 +7,7 @@ from hal0.config.slots import SlotConfig
 from hal0.slots import happenings as h
 from hal0.slots.logbook import Logbook
 from hal0.slots.record import Failure, Fallback
+from hal0.slots.state import Facts
 from hal0.vocab import FailureClass, Phase
 
 # One failure may be chance; the second of the same start is reason enough to try another one. A fallback that fails
@@ -47,17 +48,17 @@ def after(before: h.Life, life: h.Life, config: SlotConfig, book: Logbook, now: 
 
     Not for a container that had been ready, nor for a change of model: that one goes back.
     """
-    facts, failure = life.facts, life.facts.fault
+    facts, failure, model = life.facts, life.facts.fault, life.desired.model
     warmed = book.warmed and before.phase not in (Phase.PULLING, Phase.STARTING)  # the book's is the one before
     if warmed or failure is None or life.desired != before.desired:
         return life
     failed = facts.starts_failed + 1
-    number = following(facts.fallback, failed, failure, len(config.fallbacks))
+    number = following(of_model(facts.fallback, model), failed, failure, len(config.fallbacks))
     if number is None:
         return replace(life, facts=replace(facts, starts_failed=failed))
     facts = replace(
         facts,
-        fallback=Fallback(number, failure.message, now),
+        fallback=Fallback(number, failure.message, now, model),
         starts_failed=0,
         fault=replace(failure, failure_class=FailureClass.TRANSIENT),  # something is left to try
         attempts=replace(facts.attempts, next_at=now),
@@ -72,6 +73,21 @@ def left_by(old: SlotConfig, new: SlotConfig) -> bool:
     return any(getattr(old, name) != getattr(new, name) for name in _STARTED_FROM)
 
 
+def after_wish(facts: Facts, wished: h.Wished, *, changed: bool) -> Fallback | None:
+    """The fallback that is left when a wish forgets earlier failures; `changed`: it is for another model.
+
+    What is configured gets its own try; but a model that may come back from a swap comes back as it was.
+    """
+    active, swap = facts.fallback, wished.swap or facts.swap
+    way_back = swap is not None and active is not None and active.model == swap.from_model
+    return active if changed and way_back else None
+
+
+def of_model(active: Fallback | None, model: str | None) -> Fallback | None:
+    """The fallback, if it is the model's."""
+    return active if active is not None and active.is_of(model) else None
+
+
 def words(config: SlotConfig, active: Fallback | None) -> str | None:
     """`fallback 1 of 2 (context_size 4096)`."""
     if active is None or active.number > len(config.fallbacks):
@@ -82,20 +98,23 @@ def words(config: SlotConfig, active: Fallback | None) -> str | None:
 
 
 class Fitting:
-    """A slot's configuration under its fallback: the same object until one of them changes."""
+    """A slot's configuration under the fallback of a model: the same object until one of them changes."""
 
     def __init__(self, config: SlotConfig) -> None:
         self.own = config
         self._active: Fallback | None = None
         self._fitted = config
 
-    def under(self, active: Fallback | None) -> SlotConfig:
+    def under(self, active: Fallback | None, model: str | None) -> SlotConfig:
+        """As `model` is started."""
+        if active is None or not active.is_of(model):
+            return self.own
         if active != self._active:
             self._active, self._fitted = active, _applied(self.own, active)
         return self._fitted
 
 
-def _applied(config: SlotConfig, active: Fallback | None) -> SlotConfig:
-    if active is None or active.number > len(config.fallbacks):
+def _applied(config: SlotConfig, active: Fallback) -> SlotConfig:
+    if active.number > len(config.fallbacks):
         return config
     return config.model_copy(update=config.fallbacks[active.number - 1].model_dump(exclude_none=True))

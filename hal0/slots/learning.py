@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Final, assert_never
 
+from hal0.slots import fallback, overlap
 from hal0.slots import happenings as h
-from hal0.slots import overlap
 from hal0.slots.failure import waits_for_engine, waits_for_room
 from hal0.slots.record import Container, Failure, Progress, Swap, SwapStep
 from hal0.slots.state import NEVER, NO_ATTEMPTS, Facts, next_attempt
@@ -96,7 +96,7 @@ def _wished(life: h.Life, wish: h.Wished) -> h.Life:
     changed = wish.desired.model != life.desired.model
     if wish.again or changed:
         facts = replace(facts, fault=None, attempts=NO_ATTEMPTS, retry_at=0.0, again_at=0.0)
-        facts = replace(facts, fallback=None, starts_failed=0)  # what is configured gets its own try
+        facts = replace(facts, fallback=fallback.after_wish(facts, wish, changed=changed), starts_failed=0)
     facts = replace(
         facts,
         swap=wish.swap,
@@ -176,6 +176,7 @@ def enter(life: h.Life, phase: Phase, deadline: float) -> h.Life:
             facts = overlap.taken_over(replace(facts, drained=False, port_tries=0))
         case Phase.READY:
             facts = replace(facts, fault=None, failure=None, swap=None, next_fault=None, starts_failed=0)
+            facts = replace(facts, fallback=fallback.of_model(facts.fallback, life.desired.model))
         case Phase.UNLOADING:
             facts = replace(overlap.left_behind(facts), ready=False, drained=False, again_at=0.0)
         case Phase.OFFLINE:

@@ -7,6 +7,7 @@ is to be done next is `state.decide`'s business, as everywhere.
 from dataclasses import replace
 
 from hal0.slots import happenings as h
+from hal0.slots.fallback import of_model
 from hal0.slots.record import Container, Failure, SwapStep
 from hal0.slots.state import NEVER, NO_ATTEMPTS, Facts
 from hal0.vocab import Phase, Role, Want
@@ -61,6 +62,7 @@ def turned(facts: Facts) -> Facts:
         leaving=(*facts.leaving, replace(old, role=Role.LEAVING)),
         ready=True,
         swap=None,
+        fallback=of_model(facts.fallback, new.model),
         failure=None,
         attempts=NO_ATTEMPTS,
         stale=None,

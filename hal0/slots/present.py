@@ -53,8 +53,11 @@ class Present:
 
     @property
     def config(self) -> SlotConfig:
-        """As configured, under the fallback that is tried instead."""
-        return self._fitting.under(self.life.facts.fallback)
+        """As the model that a request meets was started: configured, or by the fallback that is tried instead."""
+        return self._config_of(model_of(self.life))
+
+    def _config_of(self, model: str | None) -> SlotConfig:
+        return self._fitting.under(self.life.facts.fallback, model)
 
     def learn(self, **facts: Any) -> None:
         """Take these facts over into the life."""
@@ -82,8 +85,9 @@ class Present:
         """Where a request may go now."""
         return endpoint_of(self.life, self.provider, self.secrets)
 
-    def subject(self) -> Subject:
-        return Subject(self.name, self.config, self.provider)
+    def subject(self, model: str | None) -> Subject:
+        """The slot as it starts `model`."""
+        return Subject(self.name, self._config_of(model), self.provider)
 
     def deadline(self, phase: Phase) -> float:
         """When `phase`, entered now, must have ended."""
@@ -93,19 +97,20 @@ class Present:
     def step_deadline(self, step: SwapStep, to_model: str) -> float:
         """When `step` of a swap by overlap, begun now, must have ended."""
         size = self._owner.model_facts(to_model).size_bytes
-        return timers.step_deadline(step, self.now, self.config, size, self.book)
+        return timers.step_deadline(step, self.now, self._config_of(to_model), size, self.book)
 
     def watched(self, container: Container) -> Watched:
         """What its watchers must know of a container of the slot."""
         model, book = self._owner.model_facts(container.model), self.book
-        trial = Trial(container.model, model.capabilities, self.config.extra_args)
+        config = self._config_of(container.model)
+        trial = Trial(container.model, model.capabilities, config.extra_args)
         usual_s, began = warmup.expected_s(book.history, container.model), book.load_started or book.since
         return Watched(
             container,
             self.provider,
             address_of(container, self.provider, self.secrets),
             Expected(model.size_bytes, usual_s, began),
-            trial if self.config.verify_on_load else None,
+            trial if config.verify_on_load else None,
         )
 
     def shown(self, *, in_flight: int, queued: int, unsaved: bool) -> Shown:

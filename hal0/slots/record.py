@@ -75,11 +75,15 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """The slot is started differently than configured: by which of its `fallbacks` (from 1), why, and since when."""
+    """A model is started differently than configured: by which of the slot's `fallbacks` (from 1), why, since when."""
 
     number: int
     why: str
     at: float
+    model: str | None = None  # None: written before models were told apart; whichever the slot has
+
+    def is_of(self, model: str | None) -> bool:
+        return self.model in (None, model)
 
 
 @dataclass(frozen=True, slots=True)

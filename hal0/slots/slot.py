@@ -140,7 +140,7 @@ class Slot:
         current = self.life.facts.current
         if current is None or not self.life.facts.launched:
             return None
-        stale = await self._effects.stale(self._present.subject(), current)
+        stale = await self._effects.stale(self._present.subject(current.model), current)
         self._actor.post(h.Judged(stale), of=current)
         return stale
 

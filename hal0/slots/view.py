@@ -8,12 +8,12 @@ from hal0.config.slots import SlotConfig
 from hal0.lib.clock import iso
 from hal0.providers.base import Endpoint, Provider
 from hal0.slots.failure import signal_words
-from hal0.slots.fallback import words
+from hal0.slots.fallback import of_model, words
 from hal0.slots.handle import Serves, SlotFailure, SlotSnapshot
 from hal0.slots.happenings import Life
 from hal0.slots.logbook import Logbook
 from hal0.slots.need import NO_WEIGHTS, Weights
-from hal0.slots.record import Container, Failure, SwapStep
+from hal0.slots.record import Container, Failure, Fallback, SwapStep
 from hal0.slots.state import NEVER, shown
 from hal0.slots.warmup import expected_s
 from hal0.vocab import BUILTIN_SLOTS, Capability, Device, Phase, SlotName, SlotState, Want
@@ -66,6 +66,11 @@ class Shown:
         quiet_s = self.now - self.book.last_used if self.book.last_used is not None else 0.0
         idle_s = self.config.idle_timeout_s
         return shown(self.life.phase, in_flight=self.in_flight, quiet_s=quiet_s, idle_timeout_s=idle_s)
+
+    @property
+    def fallback(self) -> Fallback | None:
+        """How its model is started instead of as configured."""
+        return of_model(self.life.facts.fallback, self.live_model)
 
     @property
     def live_model(self) -> str | None:
@@ -233,7 +238,7 @@ _BESIDE: Final = {
 def notes(it: Shown) -> list[str]:
     """What an operator should know and is no error."""
     found = []
-    seed, live, fallback = it.config.model, it.live_model, it.life.facts.fallback
+    seed, live, fallback = it.config.model, it.live_model, it.fallback
     if seed is not None and live is not None and seed != live:
         found.append(f"the configuration's seed is {seed}, the live model is {live}: `hal0ctl slot swap` changes it")
     if fallback is not None and (told := words(it.config, fallback)) is not None:
@@ -244,7 +249,7 @@ def notes(it: Shown) -> list[str]:
 
 
 def _fallback(it: Shown) -> FallbackView | None:
-    active = it.life.facts.fallback
+    active = it.fallback
     told = words(it.config, active)
     if active is None or told is None:
         return None

@@ -1,5 +1,6 @@
 """Fallbacks: which one follows as a table, and how they are taken, kept, shown and left on virtual time."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,11 @@ def test_what_follows_a_failed_start(
 
 def test_a_fallback_replaces_the_fields_that_it_names_and_nothing_else() -> None:
     fitting = Fitting(SlotConfig.model_validate({**TABLE, "context_size": 8192, "parallel": 2}))
-    assert fitting.under(None) is fitting.own
-    fitted = fitting.under(LAST)
+    assert fitting.under(None, "one") is fitting.own
+    fitted = fitting.under(LAST, "one")
     assert (fitted.context_size, fitted.device, fitted.parallel) == (1024, Device.CPU, 2)
-    assert fitting.under(LAST) is fitted
-    assert fitting.under(Fallback(3, "a file that was edited meanwhile", NOW)) == fitting.own
+    assert fitting.under(LAST, "one") is fitted
+    assert fitting.under(Fallback(3, "a file that was edited meanwhile", NOW), "one") == fitting.own
     assert words(fitting.own, LAST) == "fallback 2 of 2 (device cpu, context_size 1024)"
     assert words(fitting.own, None) is None
 
@@ -196,3 +197,76 @@ async def test_a_new_model_that_fails_goes_back_and_tries_no_fallback(world: Wor
         assert job.state is JobState.FAILED
         assert hal0.primary.snapshot().model == "one"
         assert hal0.primary.view().fallback is None
+
+
+# -- a change of model: a fallback belongs to the model that does not start as configured --
+
+
+@pytest.mark.parametrize("end", ["fails", "cancelled", "killed", "swapped back"])
+def test_who_never_stopped_serving_is_still_on_its_fallback_after_an_overlap_and_says_so(
+    world: World, end: str
+) -> None:
+    @virtual_time
+    async def story() -> None:
+        world.slots = {"primary": {**TABLE, "swap": "overlap"}}
+        world.engine.plan(CANNOT, CANNOT)
+        async with world.hal0() as hal0:
+            await hal0.load()
+            served = hal0.primary.life.facts.current
+            world.engine.plan(CANNOT if end == "fails" else Program(ready_after_s=5))
+            job = await hal0.supervisor.swap("primary", "two")
+            await until(lambda: hal0.primary.life.facts.next_launched, within_s=5)
+            assert world.engine.running[-1].spec.argv != world.engine.running[0].spec.argv
+            assert hal0.primary.view().context_size == 2048, "the one that serves has it still"
+            if end == "cancelled":
+                hal0.tools.jobs.cancel(job.view.id)
+            elif end == "swapped back":
+                await hal0.supervisor.swap("primary", "one")
+            elif end == "killed":
+                world.engine.running[-1].end(1)
+            if end != "killed":
+                await until(lambda: job.ended and hal0.primary.life.facts.swap is None, within_s=30)
+                await asyncio.sleep(1)  # it is on disk as well
+        async with world.hal0() as hal0:
+            await until(lambda: hal0.phase() is Phase.READY and hal0.primary.life.facts.swap is None, within_s=30)
+            view = hal0.primary.view()
+            assert hal0.primary.life.facts.current is not None
+            assert served is not None
+            assert hal0.primary.life.facts.current.name == served.name
+            assert view.fallback is not None
+            assert (view.fallback.number, view.context_size) == (1, 2048)
+            assert any("started by fallback 1 of 2" in note for note in view.notes)
+            await hal0.primary.judge()
+            await asyncio.sleep(0.1)
+            assert hal0.primary.view().stale is None
+
+    story()
+
+
+@pytest.mark.parametrize("mode", ["replace", "overlap"])
+def test_the_model_that_takes_its_place_begins_as_configured(world: World, mode: str) -> None:
+    @virtual_time
+    async def story() -> None:
+        world.engine.plan(CANNOT, CANNOT)
+        async with world.hal0(primary={**TABLE, "swap": mode}) as hal0:
+            await hal0.load()
+            assert (await (await hal0.supervisor.swap("primary", "two")).wait()).state is JobState.DONE
+            assert hal0.primary.view().fallback is None
+            assert hal0.primary.view().context_size == 4096
+            assert (await (await hal0.supervisor.swap("primary", "one")).wait()).state is JobState.DONE
+            assert hal0.primary.view().fallback is None, "long ago: what is configured gets its own try"
+
+    story()
+
+
+@virtual_time
+async def test_the_way_back_is_the_start_that_worked(world: World) -> None:
+    world.engine.plan(CANNOT, CANNOT)
+    async with world.hal0(primary=TABLE) as hal0:
+        await hal0.load()
+        world.engine.plan(CANNOT)
+        job = await (await hal0.supervisor.swap("primary", "two")).wait()
+        assert job.state is JobState.FAILED
+        view = hal0.primary.view()
+        assert (view.model, view.context_size, view.containers[0].generation) == ("one", 2048, 5)
+        assert view.fallback is not None
