@@ -90,7 +90,7 @@ class Keyring:
     async def rotate(self, name: str, *, grace_s: float) -> tuple[KeyRecord, str]:
         """A new text for the key of this id or label; the old one is good for `grace_s` more.
 
-        Without grace what is open under the old text ends. Raises request.not_found, state.write_failed (then
+        What is open under the old text ends with it. Raises request.not_found, state.write_failed (then
         nothing has changed).
         """
         old = self.find(name)
@@ -102,8 +102,10 @@ class Keyring:
             self._store.keys[old.id] = old
             raise
         self._store.changed()
-        if not grace_s:
+        if new.old_until is None:
             self._end(old.id)
+        else:
+            self._store.end_at(old.id, new.old_until)
         return new, text
 
     async def revoke(self, name: str) -> KeyRecord:

@@ -46,9 +46,12 @@ class KeyRecord:
         old = hmac.compare_digest(given, self.old_hash or "")
         return current or (old and self.old_until is not None and now < self.old_until)
 
-    def principal(self) -> Principal:
+    def principal(self, text: str) -> Principal:
+        """Whoever has proven this key with `text`, for as long as that text is good."""
         slots = None if self.slots is None else frozenset(self.slots)
-        return Principal(frozenset(self.scopes), key_id=self.id, slots=slots)
+        old = not hmac.compare_digest(hashed(text), self.hash)
+        ends = [end for end in (self.expires_at, self.old_until if old else None) if end is not None]
+        return Principal(frozenset(self.scopes), key_id=self.id, slots=slots, until=min(ends, default=None))
 
     def rotated(self, text: str, now: float, *, grace_s: float) -> "KeyRecord":
         old = (self.hash, now + grace_s) if grace_s else (None, None)
@@ -72,8 +75,9 @@ class SessionRecord:
     def proven_by(self, cookie: str) -> bool:
         return hmac.compare_digest(hashed(cookie), self.hash)
 
-    def principal(self) -> Principal:
-        return Principal(frozenset(Scope), session_id=self.id)
+    def principal(self, key: KeyRecord | None) -> Principal:
+        """`key` is the one that it goes back to."""
+        return Principal(frozenset(Scope), session_id=self.id, until=None if key is None else key.expires_at)
 
 
 def fresh_id() -> str:

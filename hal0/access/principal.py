@@ -16,12 +16,16 @@ _NEEDED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """`key_id` is None without a key, `session_id` without a signed-in session; `slots` None: not limited to any."""
+    """`key_id` is None without a key, `session_id` without a signed-in session; `slots` None: not limited to any.
+
+    `until` is when what it stands on ends by itself (the clock's seconds), None: never.
+    """
 
     scopes: frozenset[Scope] = frozenset()
     key_id: str | None = None
     session_id: str | None = None
     slots: frozenset[SlotName] | None = None
+    until: float | None = None
 
     def may(self, access: Access) -> bool:
         return access is Access.OPEN or not _NEEDED[access].isdisjoint(self.scopes)

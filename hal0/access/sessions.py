@@ -69,14 +69,17 @@ class Sessions:
     def recognise(self, cookie: str) -> SessionRecord | None:
         """The session that a cookie proves; None for one that has ended."""
         record = self._store.sessions.get(cookie.partition("_")[0])
-        if record is None or not record.proven_by(cookie) or self._clock.now() >= record.expires_at:
+        if record is None or not record.proven_by(cookie) or not self._lives(record):
             return None
         return record
+
+    def principal(self, record: SessionRecord) -> Principal:
+        return record.principal(self._store.keys.get(record.key_id or ""))
 
     def use(self, session_id: str) -> None:
         """A request of a session moves its end. Raises auth.required when it has ended since."""
         record, now = self._store.sessions.get(session_id), self._clock.now()
-        if record is None or now >= record.expires_at:
+        if record is None or not self._lives(record):
             raise Hal0Error("auth.required", "cannot let this through: the session has ended", hint="hal0ctl open")
         self._store.sessions[session_id] = replace(record, last_used=now)
         self._store.stale()
@@ -95,8 +98,13 @@ class Sessions:
         except OSError as err:
             _log.warning("cannot remove %s: %s", self._admin_key_file, err.strerror or err)
 
+    def _lives(self, record: SessionRecord) -> bool:
+        return self._clock.now() < record.expires_at and self._key_lives(record.key_id)
+
     def _key_lives(self, key_id: str | None) -> bool:
-        return key_id is None or key_id in self._store.keys
+        """Whether the key that a session or a link goes back to is still good."""
+        key = self._store.keys.get(key_id or "")
+        return key_id is None or (key is not None and not key.expired(self._clock.now()))
 
     def _forget_old(self, now: float) -> None:
         """Those that have ended by themselves; of too many, those that are unused for longest."""

@@ -32,6 +32,7 @@ class AccessStore:
         self._stale = asyncio.Event()
         self._writing = asyncio.Lock()
         self._ended: list[Callable[[str], None]] = []
+        self._ending: list[Callable[[str, float], None]] = []
 
     def load(self) -> bool:
         """Read the file; False when there is none. Blocking, at boot.
@@ -58,6 +59,14 @@ class AccessStore:
     def on_ended(self, told: Callable[[str], None]) -> None:
         """`told` hears the id of every key and session whose open connections have to end."""
         self._ended.append(told)
+
+    def on_ending(self, told: Callable[[str, float], None]) -> None:
+        """`told` hears of keys whose open connections have to end at a certain time (the clock's)."""
+        self._ending.append(told)
+
+    def end_at(self, proof_id: str, at: float) -> None:
+        for told in self._ending:
+            told(proof_id, at)
 
     def end(self, proof_id: str) -> None:
         for told in self._ended:

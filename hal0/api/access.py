@@ -5,6 +5,7 @@ import hmac
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_network
 from typing import Final, NamedTuple
@@ -33,6 +34,11 @@ _BEARER: Final = "bearer"
 _ANSWER_S: Final = 0.5
 # Long enough for a client to read what was sent; one that does not read is not waited for.
 _FLUSH_S: Final = 2.0
+
+
+_ENDED: Final = "cannot go on: the key, or the session, is not valid any more"
+# Ends what is under way on a connection.
+Cut = Callable[[asyncio.Transport, Hal0Error], bool]
 
 
 class _Asked(NamedTuple):
@@ -66,20 +72,27 @@ class Door:
         cookie: str,
         keyless_off: str | None,
         owners: Owners,
+        cut: Cut,
     ) -> None:
-        """`keyless_off` is why this machine's loopback proves nothing, None where it does; `cookie` the session's."""
+        """`keyless_off` is why this machine's loopback proves nothing, None where it does; `cookie` the session's.
+
+        `cut` ends what is under way on a connection with an error that its client is told; False: there is nothing.
+        """
         self._config = config
         self._parts = parts
         self._clock = clock
         self._cookie = cookie
         self._keyless_off = keyless_off
         self._owners = owners
+        self._cut = cut
+        self._alarm: asyncio.TimerHandle | None = None  # when the next of those who were let in is not any more
         self._own_uid = os.geteuid()
         name = socket.gethostname().lower()
         self._own_names = frozenset({name, f"{name}.local"})
         # What was let through last on a connection: asked again, the answer is the same, and costs far less.
         self._passed: WeakKeyDictionary[asyncio.Transport, tuple[_Asked, Principal]] = WeakKeyDictionary()
         parts.store.on_ended(self._end)
+        parts.store.on_ending(self._end_at)
 
     async def __call__(self, visit: Visit, access: Access, /) -> Principal:
         """Raises auth.* and access.* errors, or request.invalid for what has no one meaning."""
@@ -124,6 +137,7 @@ class Door:
         caller = await self._caller(visit, asked)
         verdict = decide(asked.access, caller, None if caller.operator else self._proof(visit, asked))
         if isinstance(verdict, Principal):
+            self._watch(verdict.until)
             return verdict
         if verdict.code == "auth.required" and (asked.authorization or asked.api_key):
             wait_s = self._parts.tries.failed(caller.peer, self._clock.now())
@@ -133,6 +147,8 @@ class Door:
         raise verdict
 
     def used(self, principal: Principal) -> None:
+        if principal.until is not None and self._clock.now() >= principal.until:
+            raise Hal0Error("auth.required", _ENDED)
         if principal.key_id is not None:
             self._parts.keyring.use(principal.key_id)
         elif principal.session_id is not None:
@@ -168,12 +184,12 @@ class Door:
         text = _key_in(asked.authorization, asked.api_key)
         if text is not None:
             key = self._parts.keyring.recognise(text)
-            return BadKey() if key is None else ByKey(key.principal())
+            return BadKey() if key is None else ByKey(key.principal(text))
         cookie = visit.cookies.get(self._cookie) if asked.cookie else None
         session = self._parts.sessions.recognise(cookie) if cookie else None
         if cookie is None or session is None:
             return None
-        return BySession(session.principal(), csrf=_same(csrf_of(cookie), asked.csrf))
+        return BySession(self._parts.sessions.principal(session), csrf=_same(csrf_of(cookie), asked.csrf))
 
     def _off(self, config: AccessConfig) -> str | None:
         if not config.trust_loopback:
@@ -199,10 +215,41 @@ class Door:
             if passed[1].holds(proof_id):
                 loop.call_later(_ANSWER_S, self._close, transport, passed)
 
+    def _end_at(self, proof_id: str, at: float) -> None:
+        """Whoever is here by this key is so by a text that is good until then."""
+        for transport, (asked, principal) in list(self._passed.items()):
+            if principal.key_id == proof_id:
+                until = at if principal.until is None else min(principal.until, at)
+                self._passed[transport] = asked, replace(principal, until=until)
+                self._watch(until)
+
     def _close(self, transport: asyncio.Transport, passed: "tuple[_Asked, Principal]") -> None:
-        if self._passed.get(transport) is passed:  # else the connection serves somebody else by now
+        if self._passed.get(transport) is not passed:  # the connection serves somebody else by now
+            return
+        if not self._cut(transport, Hal0Error("auth.required", _ENDED)):
             transport.close()
             asyncio.get_running_loop().call_later(_FLUSH_S, transport.abort)
+
+    def _watch(self, until: float | None) -> None:
+        """Be there when that right ends. One timer for all: there are far more connections than ends."""
+        if until is None:
+            return
+        loop = asyncio.get_running_loop()
+        due = loop.time() + max(until - self._clock.now(), 0.0)
+        if self._alarm is not None and self._alarm.when() > due:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._alarm is None:
+            self._alarm = loop.call_at(due, self._run_out)
+
+    def _run_out(self) -> None:
+        self._alarm, now = None, self._clock.now()
+        ending = [(transport, passed) for transport, passed in self._passed.items() if passed[1].until is not None]
+        for transport, passed in ending:
+            if now >= (passed[1].until or now):
+                self._close(transport, passed)
+            else:
+                self._watch(passed[1].until)
 
 
 def _same(wanted: str, given: str | None) -> bool:

@@ -28,6 +28,7 @@ def build_app(services: Services, *, heartbeat_s: float = sse.HEARTBEAT_S) -> we
         cookie=cookie,
         keyless_off=services.keyless_off,
         owners=Owners(),
+        cut=services.dispatcher.cut,
     )
     cors = Cors(lambda: services.config().access)
     app = web.Application(middlewares=[edge(door, cors)])

@@ -123,7 +123,7 @@ def _admin(services: Services, text: str) -> KeyRecord:
     record = services.access.keyring.recognise(text.strip())
     if record is None:
         raise Hal0Error("auth.required", "cannot sign in: this key is not valid (any more)", hint="hal0ctl open")
-    if not record.principal().may(Access.ADMIN):
+    if not record.principal(text.strip()).may(Access.ADMIN):
         raise Hal0Error("auth.forbidden", "cannot sign in: it takes a key with the scope admin")
     return record
 

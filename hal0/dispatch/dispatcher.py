@@ -13,6 +13,7 @@ from hal0.config.dispatch import DispatchConfig
 from hal0.dispatch.abroad import Abroad, Crossing
 from hal0.dispatch.asked import Asked
 from hal0.dispatch.body import Body, Spool
+from hal0.dispatch.cutting import Cuttable
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.express import Express, Host, House, Request, plainly
 from hal0.dispatch.gate import Gate, hold_header
@@ -66,6 +67,7 @@ class Dispatcher:
         self._spool = Spool(spool_dir)
         self._sender = Sender(self._pool, self._time, between_bytes_s=config.between_bytes_timeout_s)
         self._house = House(self._pool, self._sender, decisions, clock, self._time, config.between_bytes_timeout_s)
+        self._cuttable = Cuttable()
         self._decided: dict[tuple[str, str | None], Decision] = {}
         self._decided_by: Table | None = None
 
@@ -110,6 +112,10 @@ class Dispatcher:
             finally:
                 if body is not None:
                     body.close()
+
+    def cut(self, transport: asyncio.Transport, error: Hal0Error) -> bool:
+        """End the request of this connection; its client is told the error. False when there is none."""
+        return self._cuttable.cut(transport, error)
 
     async def answer(self, lane: Lane, data: bytes, request_id: str) -> web.StreamResponse:
         """The same for a request whose whole body is here."""
@@ -183,12 +189,12 @@ class Dispatcher:
         down.say(outcome)
         if isinstance(outcome, Passage):
             crossing = Crossing(asked, row.abroad or row.path, query_of(asked), body, trace, outcome, down)
-            return await honestly(down, trace, self._abroad.send(crossing))
+            return await honestly(down, trace, self._cuttable.run(asked.transport, self._abroad.send(crossing)))
         if row.body in (BodyKind.JSON, BodyKind.RAW):
             await refuse_remote(body)
         handle = self._handle(outcome.slot)
         sending = Sending(asked, row, body, peek, trace, outcome, handle, down)
-        return await honestly(down, trace, self._admitted(sending, patience_s))
+        return await honestly(down, trace, self._cuttable.run(asked.transport, self._admitted(sending, patience_s)))
 
     async def _admitted(self, it: Sending, patience_s: float | None) -> web.StreamResponse:
         """Through the gate of its slot, at once or after a wait."""

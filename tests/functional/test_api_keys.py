@@ -174,6 +174,27 @@ async def test_a_rotation_with_grace_cuts_nothing(hal0: Operator) -> None:
             assert (await hal0.over_tcp("GET", "/api/slots", headers=bearer(key)))[0] == 200
 
 
+@pytest.mark.parametrize("how", ["expiry", "the end of the grace"])
+async def test_what_ends_by_itself_ends_open_streams_and_kept_connections_too(hal0: Operator, how: str) -> None:
+    """A connection that remembers whom it let in must not remember it for longer than that holds."""
+    wishes: dict[str, Any] = {"expires_in_s": 1.0} if how == "expiry" else {}
+    old = await make(hal0, scopes=["admin"], **wishes)
+    headers = {**FOREIGN, **bearer(old)}
+    one = aiohttp.TCPConnector(limit=1)
+    async with (
+        aiohttp.ClientSession(f"http://127.0.0.1:{hal0.port}", connector=one) as kept,
+        hal0.tcp.get("/api/events", headers=headers) as stream,
+    ):
+        assert await chat(kept, **headers) == "request.invalid_json"
+        if how != "expiry":
+            await hal0.call("POST", "/api/keys/laptop/rotate", {"grace_s": 1.0})
+            assert await chat(kept, **headers) == "request.invalid_json"
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async with asyncio.timeout(REVOKED_WITHIN_S):
+                await stream.content.read()
+        assert await chat(kept, **headers) == "auth.required"
+
+
 async def test_a_link_signs_a_browser_in_and_removes_the_first_key(hal0: Operator) -> None:
     file = hal0.services.about.paths.admin_key_file
     await asyncio.to_thread(file.write_text, "hal0_...")

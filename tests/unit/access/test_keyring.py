@@ -68,8 +68,11 @@ async def test_a_key_is_recognised_now_and_after_a_restart(house: House) -> None
     for parts in (house.parts, await house.again()):
         found = parts.keyring.recognise(text)
         assert found == record
-        assert found.principal() == Principal(
-            frozenset({Scope.INFERENCE}), key_id=record.id, slots=frozenset({SlotName("primary")})
+        assert found.principal(text) == Principal(
+            frozenset({Scope.INFERENCE}),
+            key_id=record.id,
+            slots=frozenset({SlotName("primary")}),
+            until=record.expires_at,
         )
 
 
@@ -98,6 +101,24 @@ async def test_a_key_ends_when_it_said(house: House) -> None:
     assert house.parts.keyring.recognise(text) is None
     with pytest.raises(Hal0Error, match="not valid any more"):  # a connection that remembers it asks here
         house.parts.keyring.use(record.id)
+
+
+async def test_the_old_text_of_a_key_is_good_for_its_grace_alone(house: House) -> None:
+    _, old = await house.key(expires_in_s=HOUR_S)
+    record, new = await house.parts.keyring.rotate("laptop", grace_s=60)
+    assert record.principal(old).until == house.clock.at + 60
+    assert record.principal(new).until == record.expires_at
+
+
+async def test_a_session_ends_with_the_key_that_it_goes_back_to(house: House) -> None:
+    """Else a key that is good for an hour would open a door for ever."""
+    admin, _ = await house.key("admin", scopes=(Scope.ADMIN,), expires_in_s=HOUR_S)
+    session, cookie = await house.parts.sessions.open(admin.id)
+    assert house.parts.sessions.principal(session).until == admin.expires_at
+    house.clock.at += HOUR_S
+    assert house.parts.sessions.recognise(cookie) is None
+    with pytest.raises(Hal0Error, match="has ended"):
+        house.parts.sessions.use(session.id)
 
 
 async def test_a_revoked_key_is_nothing_and_what_it_has_open_ends(house: House) -> None:
