@@ -23,6 +23,7 @@ from hal0.config.engine import EngineConfig
 from hal0.config.live import LiveConfig
 from hal0.config.models import ModelsConfig
 from hal0.dispatch.dispatcher import Dispatcher
+from hal0.dispatch.surface import SPELLINGS
 from hal0.engine import build, nested
 from hal0.engine.checks import Check, checks
 from hal0.engine.host import HostFacts, read_facts
@@ -40,11 +41,12 @@ from hal0.home import Home
 from hal0.lib.aio import cancelled
 from hal0.lib.clock import Clock, SteadyClock
 from hal0.models.registry import Registry
-from hal0.observe.past import Past, open_past
+from hal0.observe.past import Past, Seen, open_past
 from hal0.providers.catalog import PROVIDERS
 from hal0.services import About, Services
 from hal0.slots.custom import CustomSlots
 from hal0.slots.effects import Effects
+from hal0.slots.handle import Slots, endpoints_of
 from hal0.slots.jobs import Jobs
 from hal0.slots.plan import Place
 from hal0.slots.ports import PortLeases
@@ -109,7 +111,7 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
         upstreams = await _upstreams(stack, live, environ, clock, bus, instance=home.instance)
         sources += [supervisor.snapshot_events, jobs.snapshot_events, upstreams.snapshot_events]
         access = await stack.enter_async_context(open_access(paths, clock))
-        past = await _past(stack, paths, live, bus, clock)
+        past = await _past(stack, paths, live, bus, clock, supervisor)
         dispatcher = Dispatcher(
             supervisor, registry, upstreams, past.decisions, clock, live.root.dispatch, paths.spool_dir
         )
@@ -117,7 +119,8 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
         await supervisor.start()
         stack.push_async_callback(supervisor.close)
         custom, upstream_tables = _edits(stack, live, supervisor, store)
-        _run(stack, live.follow(supervisor.apply), upstreams.keep_fresh(), jobs.keep_saving(), past.feed.follow())
+        _run(stack, live.follow(supervisor.apply), upstreams.keep_fresh(), jobs.keep_saving())
+        _run(stack, past.feed.follow(), past.lag.watch())
         _run(stack, ground.probe.warm(ground.engine.transport))  # now, so that the first load need not
         services = Services(
             about=_about(home, live.root.server.port, clock),
@@ -212,8 +215,11 @@ async def _images(stack: AsyncExitStack, engine: PodmanEngine, paths: places.Pat
     return images
 
 
-async def _past(stack: AsyncExitStack, paths: places.Paths, live: LiveConfig, bus: Bus, clock: Clock) -> Past:
-    return await stack.enter_async_context(open_past(paths.history_file, lambda: live.root.dispatch, bus, clock))
+async def _past(
+    stack: AsyncExitStack, paths: places.Paths, live: LiveConfig, bus: Bus, clock: Clock, slots: Slots
+) -> Past:
+    seen = Seen(bus, lambda: live.root.dispatch, SPELLINGS, lambda: endpoints_of(slots))
+    return await stack.enter_async_context(open_past(paths.history_file, seen, clock))
 
 
 async def _upstreams(

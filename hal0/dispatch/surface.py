@@ -114,6 +114,9 @@ ANSWERS: Final = {
     Capability.VISION: frozenset({Capability.CHAT, Capability.COMPLETION, Capability.VISION}),
 }
 
+# As clients write them; what is addressed to a slot's engine has no spelling of its own.
+SPELLINGS: Final = frozenset(spelling for row in SURFACE for spelling in row.spellings if "{" not in spelling)
+
 _DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType(
     {spelling: row.dialect for row in SURFACE for spelling in row.spellings}
 )

@@ -51,11 +51,11 @@ class LiveDecisions:
 
 
 class Feed:
-    """Reads what happened off the event stream, and tells it on: to `note`, and to the stream itself."""
+    """Reads what happened off the event stream, and tells it on: to `listeners`, and to the stream itself."""
 
-    def __init__(self, bus: Bus, note: Callable[[Activity], None], clock: Clock) -> None:
+    def __init__(self, bus: Bus, listeners: Sequence[Callable[[Activity], None]], clock: Clock) -> None:
         self._bus = bus
-        self._note = note
+        self._listeners = listeners
         self._clock = clock
         self._known: dict[tuple[str, str], Value] = {}
         self._last_id = 0
@@ -94,6 +94,7 @@ class Feed:
         number = max(entry.id, self._last_id + 1)
         self._last_id = number
         entry = Activity(number, entry.at, entry.kind, entry.subject, entry.message, entry.by)
-        self._note(entry)
+        for listener in self._listeners:
+            listener(entry)
         view = ActivityView(**entry.__dict__)
         self._bus.publish(Topic.ACTIVITY, str(number), view.model_dump(mode="json"))

@@ -1,40 +1,65 @@
 """All that remembers, opened and closed together."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import aiohttp
 
 from hal0.config.dispatch import DispatchConfig
 from hal0.events.bus import Bus
 from hal0.lib.clock import Clock, SystemClock
 from hal0.observe.database import Database
 from hal0.observe.decisions import Decisions
+from hal0.observe.engines import EngineMetrics
 from hal0.observe.history import History, limits_of
 from hal0.observe.live import Feed, LiveDecisions
+from hal0.observe.measures import RequestMeasures, SlotMeasures
+from hal0.observe.process import LoopLag
 from hal0.observe.queries import Reader
+from hal0.providers.base import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """`decisions` takes what ended, `feed` what happened; `history` keeps both, `reader` gives them back."""
+    """`decisions` takes what ended, `feed` what happened; `history` keeps both, `reader` gives them back.
+
+    `requests` and `slots` count them for Prometheus; `lag` and `engines` are what else is told there.
+    """
 
     decisions: Decisions
     feed: Feed
     history: History
     reader: Reader
+    requests: RequestMeasures
+    slots: SlotMeasures
+    lag: LoopLag
+    engines: EngineMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is looked at from here. `paths` are those that are counted one by one, `endpoints` the engines by slot."""
+
+    bus: Bus
+    config: Callable[[], DispatchConfig]
+    paths: frozenset[str]
+    endpoints: Callable[[], Mapping[str, Endpoint]]
 
 
 @asynccontextmanager
-async def open_past(
-    file: Path, config: Callable[[], DispatchConfig], bus: Bus, clock: Clock, *, wall: Clock | None = None
-) -> AsyncIterator[Past]:
+async def open_past(file: Path, seen: Seen, clock: Clock, *, wall: Clock | None = None) -> AsyncIterator[Past]:
     """`wall` is the clock of the thread that writes, which has no event loop. Raises state.newer."""
-    history = History(Database(file), lambda: limits_of(config()), wall or SystemClock())
+    history = History(Database(file), lambda: limits_of(seen.config()), wall or SystemClock())
     await history.start()
     try:
-        decisions = Decisions(history.put, LiveDecisions(bus))
-        yield Past(decisions, Feed(bus, history.note, clock), history, Reader(file))
+        requests, slots, lag = RequestMeasures(seen.paths), SlotMeasures(), LoopLag()
+        decisions = Decisions(history.put, requests, LiveDecisions(seen.bus))
+        feed = Feed(seen.bus, (history.note, slots), clock)
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+            engines = EngineMetrics(session, seen.endpoints)
+            yield Past(decisions, feed, history, Reader(file), requests, slots, lag, engines)
         decisions.flush()
     finally:
         await history.close()

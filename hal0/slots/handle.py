@@ -148,3 +148,9 @@ class Slots(Protocol):
         pinned or answers at that moment is not cut but stays: then the load finds its room otherwise, or fails.
         """
         ...
+
+
+def endpoints_of(slots: Slots) -> dict[str, Endpoint]:
+    """Where the slots answer that may be asked now."""
+    found = ((handle.name, handle.snapshot().endpoint) for handle in slots.all())
+    return {name: endpoint for name, endpoint in found if endpoint is not None}

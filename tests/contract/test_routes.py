@@ -37,6 +37,7 @@ GET /api/decisions
 GET /api/decisions/{id}
 POST /api/decisions/explain
 GET /api/activity
+GET /metrics
 GET /api/slots
 GET /api/slots/{name}
 POST /api/slots

@@ -17,6 +17,7 @@ from hal0.api.runner import serving
 from hal0.config.live import LiveConfig
 from hal0.config.load import load
 from hal0.dispatch.dispatcher import Dispatcher
+from hal0.dispatch.surface import SPELLINGS
 from hal0.engine.checks import Check, CheckState
 from hal0.engine.images import ImageService
 from hal0.engine.manifest import ImageEntry
@@ -24,10 +25,11 @@ from hal0.engine.service import ServiceStatus, Source
 from hal0.lib.aio import cancelled
 from hal0.models import demo
 from hal0.models.registry import Registry
-from hal0.observe.past import Past, open_past
+from hal0.observe.past import Past, Seen, open_past
 from hal0.paths import Paths
 from hal0.services import About, Services
 from hal0.slots.custom import CustomSlots
+from hal0.slots.handle import endpoints_of
 from hal0.upstreams.link import Link, new_session
 from hal0.upstreams.tables import UpstreamTables
 from hal0.upstreams.upstreams import Upstreams
@@ -137,14 +139,14 @@ async def operator(
         )
         live.on_change(upstreams.apply)
         tables = UpstreamTables(live, running.supervisor.apply)
+        seen = Seen(
+            running.supervisor._bus,
+            lambda: live.root.dispatch,
+            SPELLINGS,
+            lambda: endpoints_of(running.supervisor),
+        )
         past = await stack.enter_async_context(
-            open_past(
-                paths.history_file,
-                lambda: live.root.dispatch,
-                running.supervisor._bus,
-                running.tools.clock,
-                wall=StoppedClock(),
-            )
+            open_past(paths.history_file, seen, running.tools.clock, wall=StoppedClock())
         )
         services = change(_services(running, models, paths, live, checks, custom, upstreams, tables, past))
         stack.push_async_callback(cancelled, asyncio.create_task(past.feed.follow()))

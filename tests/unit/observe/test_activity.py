@@ -66,7 +66,7 @@ def test_news(topic: str, before: Any, after: Any, news: tuple[str, str] | None)
 
 async def test_the_feed_tells_what_changes_after_the_beginning_in_order() -> None:
     bus, noted = Bus(lambda: [Event(Topic.SLOT, "x", slot("offline"))]), list[Activity]()
-    feed = Feed(bus, noted.append, SteadyClock(asyncio.get_running_loop()))
+    feed = Feed(bus, [noted.append], SteadyClock(asyncio.get_running_loop()))
     following = asyncio.create_task(feed.follow())
     await settled(lambda: bus.wanted(Topic.SLOT))
     async with bus.listen(topics=frozenset({Topic.ACTIVITY})) as listening:
