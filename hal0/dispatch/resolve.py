@@ -151,7 +151,17 @@ def _prefetch(ask: Ask, table: Table) -> _Offer:
     return _Offer((), "skipped: every upstream's list is known, or could not be had")
 
 
+def _tag(ask: Ask, table: Table) -> _Offer:
+    """All of the last rule that is no guess."""
+    slot = table.tags.get(ask.asked or "")
+    if slot is None:
+        return _Offer((), "skipped: dispatch.strict_models is on")
+    return _Offer((slot,), f"{ask.asked!r} is a model that only the slot {slot!r} knows")
+
+
 def _capability(ask: Ask, table: Table) -> _Offer:
+    if ask.asked in table.tags:
+        return _tag(ask, table)
     needed = ask.path.capability
     what = needed or "a model"
     for name in _SLOTS_FOR.get(needed, (PRIMARY,)) if needed else (PRIMARY,):
@@ -171,13 +181,10 @@ _RULES: Final[tuple[tuple[Rule, _RuleFn], ...]] = (
 
 
 def resolve(ask: Ask, table: Table, busy: Busy, *, strict: bool) -> Outcome:
-    """Try the rules in order; `strict` ends before the last one, which guesses."""
+    """Try the rules in order; `strict` takes of the last one only what is no guess."""
     tried: list[Tried] = []
     for rule, attempt in _RULES:
-        if rule is Rule.CAPABILITY and strict:
-            tried.append(Tried(rule, hit=False, fact="skipped: dispatch.strict_models is on"))
-            break
-        offer = attempt(ask, table)
+        offer = _tag(ask, table) if strict and rule is Rule.CAPABILITY else attempt(ask, table)
         tried.append(Tried(rule, hit=bool(offer.slots or offer.hops), fact=offer.fact))
         if tried[-1].hit:
             if offer.hops:
@@ -289,7 +296,7 @@ def _no_route(ask: Ask, table: Table) -> Hal0Error:
         return Hal0Error("request.missing_model", "cannot choose a slot: the request names no model", param="model")
     length = len(ask.asked)
     abroad = nsmallest(_COMPARED, table.listed, key=lambda name: abs(len(name) - length))
-    known = sorted({*table.addresses, *table.bound, *table.entries, *abroad})
+    known = sorted({*table.addresses, *table.bound, *table.entries, *table.tags, *abroad})
     close = get_close_matches(ask.asked, known, n=3)
     message = f"cannot find anything that serves {ask.asked!r}"
     if close:

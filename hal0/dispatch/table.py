@@ -50,6 +50,7 @@ class Table:
     """`addresses`: word -> slot. `loaded`, `bound`: model id -> the slots that have it up, or would load it.
 
     `entries`: model id -> what is on disk. `listed`: model id -> the upstreams that list it, and its name there.
+    `tags`: a name that only a slot's provider knows -> the slot.
     `cold`: the upstreams whose lists nobody knows yet. `fronts`: the slots that stand for a model of an upstream.
     """
 
@@ -58,6 +59,7 @@ class Table:
     loaded: Mapping[str, tuple[SlotName, ...]]
     bound: Mapping[str, tuple[SlotName, ...]]
     entries: Mapping[str, Entry]
+    tags: Mapping[str, SlotName]
     upstreams: Mapping[str, UpstreamSnapshot]
     listed: Mapping[str, tuple[Hop, ...]]
     cold: tuple[str, ...]
@@ -84,6 +86,7 @@ def build(
         loaded=_by_model((slot for slot in by_name.values() if is_loaded(slot)), standing),
         bound=_by_model(by_name.values(), standing),
         entries={entry.id: entry for entry in entries},
+        tags={tag: slot.name for slot in by_name.values() for tag in slot.provider.tags},
         upstreams={upstream.name: upstream for upstream in upstreams},
         listed=_listed(tuple(upstreams)),
         cold=tuple(upstream.name for upstream in upstreams if upstream.models is None),

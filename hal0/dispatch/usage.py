@@ -31,32 +31,40 @@ class Meter:
         self._last: deque[bytes] = deque(maxlen=_KEPT_CHUNKS)
 
     def saw(self, chunk: bytes) -> None:
-        if len(chunk) > _KEPT_BYTES:
-            self._first = self._first or chunk[:_KEPT_BYTES]
-            chunk = chunk[-_KEPT_BYTES:]
-        self._last.append(chunk)
+        if not self._first:
+            self._first, chunk = chunk[:_KEPT_BYTES], chunk[_KEPT_BYTES:]
+            if not chunk:
+                return
+        self._last.append(chunk if len(chunk) <= _KEPT_BYTES else chunk[-_KEPT_BYTES:])
 
     def usage(self) -> Usage:
         text = b"".join((self._first, *self._last))
-        usage, timings = _last_object(_USAGE, text), _last_object(_TIMINGS, text)
+        usage, timings = _said(_USAGE, text), _said(_TIMINGS, text)
         if not usage and not timings:
             return Usage()
         return Usage(
-            prompt_tokens=_number(usage, "prompt_tokens", "input_tokens") or _number(timings, "prompt_n"),
+            prompt_tokens=_read(usage) or _number(timings, "prompt_n"),
             completion_tokens=_number(usage, "completion_tokens", "output_tokens") or _number(timings, "predicted_n"),
             tokens_per_second=_rate(timings),
         )
 
 
-def _last_object(pattern: re.Pattern[bytes], text: bytes) -> dict[str, Any]:
-    found = pattern.findall(text)
-    if not found:
-        return {}
-    try:
-        value: dict[str, Any] = jsonio.loads(found[-1])
-    except jsonio.JSONDecodeError:
-        return {}
-    return value
+def _said(pattern: re.Pattern[bytes], text: bytes) -> dict[str, Any]:
+    """All that the objects found say, the later word against the earlier: some streams begin with what was read."""
+    said: dict[str, Any] = {}
+    for found in pattern.findall(text):
+        try:
+            said |= jsonio.loads(found)
+        except jsonio.JSONDecodeError:
+            continue
+    return said
+
+
+def _read(usage: dict[str, Any]) -> int | None:
+    """Tokens of the prompt. Anthropic's form counts those that came from a cache beside the others."""
+    read = _number(usage, "prompt_tokens", "input_tokens")
+    cached = [_number(usage, name) or 0 for name in ("cache_read_input_tokens", "cache_creation_input_tokens")]
+    return read if read is None else read + sum(cached)
 
 
 def _number(values: dict[str, Any], *names: str) -> int | None:

@@ -22,6 +22,7 @@ class Absent:
 
     name: ProviderName
     capabilities: frozenset[Capability]
+    tags: frozenset[str] = frozenset()
     container_port: int = 8080
     stops_while_streaming: bool = True
 

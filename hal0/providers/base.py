@@ -169,6 +169,9 @@ class Provider(Protocol):
     name: ProviderName
     container_port: int  # where the engine listens inside its container
     capabilities: frozenset[Capability]  # what this provider can serve at all, whatever the model
+    tags: frozenset[
+        str
+    ]  # models that only it knows, by names of its own (FLM's list): requests for them are its slot's
     stops_while_streaming: bool  # False: its streams must be closed before SIGTERM
 
     def image_key(self, device: Device) -> str:

@@ -79,6 +79,7 @@ class LlamaCpp:
     capabilities = frozenset(
         {Capability.CHAT, Capability.COMPLETION, Capability.EMBED, Capability.RERANK, Capability.VISION}
     )
+    tags: frozenset[str] = frozenset()
     stops_while_streaming = False  # on SIGTERM it waits for its open streams, for ever
 
     def __init__(self, *, probe_s: float = _PROBE_S) -> None:

@@ -42,6 +42,7 @@ class FakeHealth:
     name = ProviderName.LLAMACPP
     container_port = 8080
     capabilities = frozenset({Capability.CHAT, Capability.COMPLETION, Capability.EMBED})
+    tags: frozenset[str] = frozenset()
     stops_while_streaming = False
 
     def __init__(self, engine: FakeEngine) -> None:

@@ -18,6 +18,7 @@ class FakeProvider:
 
     inferred: Forward | Serve | None = None
     asked: list[InferRequest] = field(default_factory=list)
+    tags: frozenset[str] = frozenset()
 
     def infer(self, request: InferRequest) -> Forward | Serve:
         self.asked.append(request)

@@ -11,7 +11,7 @@ from hal0.providers.base import Endpoint
 from hal0.slots.handle import Serves, SlotSnapshot
 from hal0.upstreams.snapshot import Hop
 from hal0.vocab import Capability, Rule, SlotName
-from tests.fakes.slots import LOADING, READY, FakeEntry, FakeRegistry, FakeSlots, snapshot
+from tests.fakes.slots import LOADING, READY, FakeEntry, FakeProvider, FakeRegistry, FakeSlots, snapshot
 from tests.fakes.upstreams import FakeUpstreams, upstream
 
 UP = {**READY, "endpoint": Endpoint("127.0.0.1", 20000, "s")}
@@ -71,6 +71,34 @@ def test_each_request_finds_its_slot(model: str | None, capability: Capability, 
     assert [tried.rule for tried in decision.tried] == list(Rule)[: list(Rule).index(rule) + 1]
     assert [tried.hit for tried in decision.tried] == [False] * (len(decision.tried) - 1) + [True]
     assert all(tried.fact for tried in decision.tried)
+
+
+NPU = slot(
+    "npu",
+    "llama3.2:1b",
+    provider=FakeProvider(tags=frozenset({"qwen3:4b", "llama3.2:1b", "whisper-v3:turbo", "big"})),
+    **UP,
+)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("model", "target", "rule"),
+    [
+        ("qwen3:4b", "npu", Rule.CAPABILITY),
+        ("llama3.2:1b", "npu", Rule.PREEMPTION),
+        ("big", "primary", Rule.PREEMPTION),  # what is loaded under a name has it
+        ("Qwen3:4b", "primary", Rule.CAPABILITY),  # FLM's list is taken as it is spelled
+    ],
+)
+def test_a_tag_of_flms_own_list_means_the_npu(model: str, target: str, rule: Rule, strict: bool) -> None:
+    found = resolve(Ask(ROWS[Capability.CHAT], model, model), build((*FLEET, NPU)), lambda _slot: 0, strict=strict)
+    if strict and model == "Qwen3:4b":
+        assert isinstance(found, Refusal)
+        assert found.error.details["did_you_mean"][0] == "qwen3:4b"
+        return
+    assert isinstance(found, Decision)
+    assert (found.slot, found.rule) == (target, rule)
 
 
 @pytest.mark.parametrize(
