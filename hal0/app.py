@@ -101,7 +101,7 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
             effects=Effects(ground.engine, images, registry, store, ground.place),
             store=store,
             ports=PortLeases(slot_ports(environ)),
-            steward=Steward(lambda: asyncio.to_thread(snapshot.read), clock, own_cgroup=ground.own_cgroup),
+            steward=Steward(lambda: asyncio.to_thread(snapshot.read), clock, store, own_cgroup=ground.own_cgroup),
             jobs=jobs,
             watchers=Watchers(ground.engine, await _probe_session(stack), clock),
             clock=clock,

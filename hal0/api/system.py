@@ -60,6 +60,7 @@ async def status(request: web.Request) -> web.Response:
             slots={state.value: counted[state] for state in SlotState},
             memory_total_bytes=ram.total_bytes,
             memory_available_bytes=ram.available_bytes,
+            gpus=services.supervisor.gpus(),
             attention=attention(services, slots),
             config_file=str(about.paths.config_file),
             state_dir=str(about.paths.state_dir),

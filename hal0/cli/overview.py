@@ -1,5 +1,7 @@
 """`hal0ctl status` and `hal0ctl ps`: the machine and what is loaded, at a glance."""
 
+import time
+
 import click
 
 from hal0.cli import units
@@ -55,6 +57,15 @@ def status(session: Session, *, watch: bool, exit_code: bool) -> int:
     return Exit.CHECK_FAILED if exit_code and view["attention"] else Exit.DONE
 
 
+def _gpu(gpu: Json) -> str:
+    """Who has a GPU that images and language models share, and what happens next."""
+    held = " (pinned)" if gpu["pinned"] else ""
+    left = f" for {units.duration(gpu['until'] - time.time())} without new ones" if gpu["until"] else ""
+    models = ", ".join(gpu["comes_back"]) or "nobody"
+    images = gpu["images"]
+    return f"{gpu['mode']}: {images}{held} has it{left}; {models} comes back then (hal0ctl slot unload {images})"
+
+
 def _status_text(session: Session, view: Json, reached_at: str) -> str:
     total, free = view["memory_total_bytes"], view["memory_available_bytes"]
     counted = view["slots"].items()
@@ -69,5 +80,6 @@ def _status_text(session: Session, view: Json, reached_at: str) -> str:
         f"config    {view['config_file']}",
         f"state     {view['state_dir']}",
     ]
+    lines += [f"gpu       {_gpu(gpu)}" for gpu in view["gpus"] if gpu["mode"] != "llm"]
     lines += [f"attention {line}" for line in view["attention"]]
     return "\n".join(lines)

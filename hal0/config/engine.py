@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from hal0.config.base import ConfigModel, Flag, SomeSize, Text, fault
+from hal0.config.base import ConfigModel, Count, Flag, SomeSize, Text, fault
 
 
 def _socket(value: str) -> str:
@@ -24,5 +24,9 @@ class EngineConfig(ConfigModel):
         None,
         examples=["24GiB"],
         description='What all slots together may take of RAM, such as "24GiB". Unset: what there is.',
+    )
+    idle_restore_min: Count = Field(
+        60,
+        description="Without images for so long, language models that made way get the GPU back. 0: never by itself.",
     )
     start_service: Flag = Field(True, description="Run `podman system service` when no socket answers.")

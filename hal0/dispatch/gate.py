@@ -39,6 +39,7 @@ class Gate:
     """One line per slot; a place in it lasts until the request goes in, is refused, or its client leaves."""
 
     def __init__(self, slots: Slots, clock: Clock, config: DispatchConfig) -> None:
+        self._slots = slots
         self._clock = clock
         self._lines: dict[SlotName, Line] = {}
         rules = Rules(fits=slots.fits_together, max_wait_s=config.max_wait_s, min_residency_s=config.min_residency_s)
@@ -88,6 +89,8 @@ class Gate:
         while True:
             snapshot = handle.snapshot()
             verdict = self._look(handle, snapshot, line, place)
+            if not isinstance(verdict, Go) and (barred := self._slots.barred(handle.name)) is not None:
+                raise barred
             if not isinstance(verdict, Go) and verdict.load:
                 self._rota.ask(handle)
                 verdict = self._look(handle, snapshot, line, place)  # now with what is expected

@@ -1,7 +1,8 @@
 """Who has the GPU, language models or images, when they do not fit on it together; and the NPU. Pure.
 
-One arbiter per GPU that an image slot uses. `step` folds one event into the state and says what to do; whoever waits
-(a held request) asks again after every change. Slots on the CPU and the NPU never come here.
+One arbiter per image slot on a GPU. `step` folds one event into the state and says what to do; a load that waits asks
+again after every change. It rests on what is so now (`gpu_news`), so it goes on after a restart as after any other
+moment. Slots on the CPU and the NPU never come here.
 
     llm -> clearing -> starting -> images -> returning -> restoring -> llm
            (the llm set drains)    |          (images drain; asked for again: starting)
@@ -17,22 +18,17 @@ from hal0.errors import Hal0Error
 from hal0.slots.gpu_words import (
     Action,
     Arrived,
-    Booted,
     Deny,
     Event,
     Failed,
     Forgotten,
-    Free,
     Hold,
-    ImageDone,
     ImagesWanted,
     Left,
     LlmWanted,
     Load,
-    Pin,
     Proceed,
     Report,
-    Restore,
     Save,
     Tick,
     Unload,
@@ -57,10 +53,15 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The image slot of a GPU; `idle_restore_s` 0: the llm set comes back only when it is told to."""
+    """The image slot of a GPU; with `idle_restore_s` 0, or `pinned`, it stays until somebody unloads it."""
 
     images: SlotName
     idle_restore_s: float = IDLE_RESTORE_S
+    pinned: bool = False
+
+    @property
+    def stays(self) -> bool:
+        return self.pinned or self.idle_restore_s <= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,11 @@ class Arbiter:
     mode: Mode = Mode.LLM
     saved: tuple[SlotName, ...] = ()
     pending: frozenset[SlotName] = frozenset()
-    pinned: bool = False
     wanted: bool = False
     last_image: float = 0.0
 
+
+REST: Final = Arbiter()
 
 Step: TypeAlias = tuple[Arbiter, tuple[Action, ...]]
 
@@ -89,17 +91,8 @@ def step(state: Arbiter, event: Event, group: Group, now: float) -> Step:
             return _images_wanted(replace(state, last_image=now), event, group)
         case LlmWanted():
             return state, _llm_wanted(state, event, group, now)
-        case ImageDone():
-            return replace(state, last_image=now), ()
-        case Tick():
-            return _tick(state, event, group, now)
-        case Pin(on):
-            return replace(state, pinned=on), (Save(),)
-        case Restore(force):
-            return _restore(state, group, force=force)
-        case Booted(loaded):
-            # When images were last made is not written with each of them: a restart begins a new window.
-            return _booted(replace(state, last_image=now), loaded, group)
+        case Tick(used_at):
+            return _tick(replace(state, last_image=max(state.last_image, used_at)), group, now)
         case _:
             return _reported(state, event, group, now)
 
@@ -126,7 +119,7 @@ def _images_wanted(state: Arbiter, event: ImagesWanted, group: Group) -> Step:
             leaving = replace(state, mode=Mode.CLEARING, saved=event.llm, pending=frozenset(event.llm))
             return leaving, (Save(), Unload(event.llm), Hold())
         case Mode.LLM | Mode.IMAGES | Mode.STARTING:
-            return state, (Load((group.images,)), Proceed())
+            return state, (Proceed(),)
         case Mode.RETURNING:
             return replace(state, wanted=True), (Hold(),)
         case Mode.CLEARING | Mode.RESTORING:
@@ -150,12 +143,12 @@ def _llm_wanted(state: Arbiter, event: LlmWanted, group: Group, now: float) -> t
 
 
 def _image_mode(state: Arbiter, slot: SlotName, group: Group, now: float) -> Hal0Error:
-    held = state.pinned or group.idle_restore_s <= 0
-    left = _RETRY_PINNED_S if held else max(state.last_image + group.idle_restore_s - now, _RETRY_LEAST_S)
+    left = _RETRY_PINNED_S if group.stays else max(state.last_image + group.idle_restore_s - now, _RETRY_LEAST_S)
     return Hal0Error(
         "gpu.image_mode",
         f"cannot answer with {slot}: the GPU makes images, and both do not fit on it",
-        details={"slot": slot, "holder": group.images, "pinned": state.pinned},
+        details={"slot": slot, "holder": group.images, "pinned": group.pinned},
+        hint=f"hal0ctl slot unload {group.images} gives the GPU back now.",
         retry_after_s=left,
     )
 
@@ -163,24 +156,32 @@ def _image_mode(state: Arbiter, slot: SlotName, group: Group, now: float) -> Hal
 # -- switching --------------------------------------------------------------------------------------------------------
 
 
-def _tick(state: Arbiter, event: Tick, group: Group, now: float) -> Step:
-    if event.busy:
-        return replace(state, last_image=now), ()
-    over = 0 < group.idle_restore_s <= now - state.last_image
-    return _return(state, group) if state.mode is Mode.IMAGES and over and not state.pinned else (state, ())
+def _tick(state: Arbiter, group: Group, now: float) -> Step:
+    match state.mode:
+        case Mode.LLM:
+            return state, ()
+        case Mode.CLEARING:
+            return state, (Unload(_in_order(state)),)
+        case Mode.STARTING:
+            return state, (Load((group.images,)),)
+        case Mode.IMAGES:
+            over = now - state.last_image >= group.idle_restore_s
+            return _return(state, group) if over and not group.stays else (state, ())
+        case Mode.RETURNING:
+            return state, (Unload((group.images,)),)
+        case Mode.RESTORING:
+            return state, (Load(_in_order(state)),)
+        case _:
+            assert_never(state.mode)
 
 
-def _restore(state: Arbiter, group: Group, *, force: bool) -> Step:
-    if state.mode is not Mode.IMAGES:
-        return state, ()
-    if state.pinned and not force:
-        message = f"cannot give the GPU back to language models: images are pinned to it by {group.images}"
-        return state, (Deny(Hal0Error("slot.pinned", message)),)
-    return _return(state, group)
+def _in_order(state: Arbiter) -> tuple[SlotName, ...]:
+    """What is still leaving or coming, in the order of the set."""
+    return tuple(slot for slot in state.saved if slot in state.pending)
 
 
 def _return(state: Arbiter, group: Group) -> Step:
-    return replace(state, mode=Mode.RETURNING, wanted=False), (Save(), Free(), Unload((group.images,)))
+    return replace(state, mode=Mode.RETURNING, wanted=False), (Save(), Unload((group.images,)))
 
 
 def _start(state: Arbiter, group: Group) -> Step:
@@ -194,7 +195,7 @@ def _bring_back(state: Arbiter, slots: Iterable[SlotName]) -> Step:
     if not missing:
         return replace(state, mode=Mode.LLM, saved=(), pending=missing, wanted=False), (Save(),)
     restoring = replace(state, mode=Mode.RESTORING, pending=missing, wanted=False)
-    return restoring, (Save(), Load(tuple(slot for slot in state.saved if slot in missing)))
+    return restoring, (Save(), Load(_in_order(restoring)))
 
 
 def _one_less(state: Arbiter, slot: SlotName) -> Step:
@@ -233,9 +234,7 @@ def _left(state: Arbiter, slot: SlotName, group: Group) -> Step:
             return (replace(state, pending=pending), ()) if pending else _start(state, group)
         case Mode.RETURNING if images and state.wanted:
             return _start(state, group)
-        case Mode.RETURNING | Mode.STARTING if images:
-            return _bring_back(state, state.saved)
-        case Mode.IMAGES if images and not state.pinned:
+        case Mode.CLEARING | Mode.STARTING | Mode.IMAGES | Mode.RETURNING if images:  # nobody wants them any more
             return _bring_back(state, state.saved)
         case Mode.RESTORING if slot in state.pending:
             return _one_less(state, slot)
@@ -248,8 +247,9 @@ def _failed(state: Arbiter, slot: SlotName, group: Group, now: float) -> Step:
     match state.mode:
         case Mode.CLEARING if slot in state.pending:  # it will not go: the others come back, on their way out or not
             return _bring_back(state, (name for name in state.saved if name != slot))
-        case Mode.STARTING | Mode.IMAGES if images:
-            return _bring_back(state, state.saved)
+        case Mode.STARTING | Mode.IMAGES if images:  # a next try would take the GPU again: somebody has to want that
+            back, actions = _bring_back(state, state.saved)
+            return back, (*actions, Unload((group.images,)))
         case Mode.RETURNING if images:  # it will not go: images go on, and it is tried again after the next window
             return replace(state, mode=Mode.IMAGES, wanted=False, last_image=now), (Save(),)
         case Mode.RESTORING if slot in state.pending:
@@ -266,24 +266,3 @@ def _forgotten(state: Arbiter, slot: SlotName) -> Step:
         known, actions = _one_less(known, slot)
         return known, (Save(), *actions)
     return known, (Save(),)  # one that is leaving still has to be waited for
-
-
-def _booted(state: Arbiter, loaded: frozenset[SlotName], group: Group) -> Step:
-    """Go on where the last life ended, by what runs now."""
-    here = group.images in loaded
-    match state.mode:
-        case Mode.LLM:
-            return state, ()
-        case Mode.CLEARING:
-            still = state.pending & loaded
-            return (replace(state, pending=still), (Unload(tuple(sorted(still))),)) if still else _start(state, group)
-        case Mode.STARTING:
-            return _start(state, group)  # one that is ready already says so at once
-        case Mode.IMAGES if here or state.pinned:
-            return state, () if here else (Load((group.images,)),)
-        case Mode.RETURNING if here:
-            return _return(state, group)
-        case Mode.IMAGES | Mode.RETURNING | Mode.RESTORING:
-            return _bring_back(state, (slot for slot in state.saved if slot not in loaded))
-        case _:
-            assert_never(state.mode)

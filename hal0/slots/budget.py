@@ -1,7 +1,7 @@
 """Whether a load fits, who makes room for it, and the arithmetic when it cannot: admission and eviction. Pure."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -84,6 +84,15 @@ def admit(slot: SlotName, need: Need, ledger: Ledger, now: float, *, beside: boo
     in_the_way = not short_of(wanted, freed(ledger, room, [*candidates, *busy]))
     blocked_by = tuple(dict.fromkeys(h.slot for h in busy)) if in_the_way else ()
     return Refuse(_refusal(slot, need, ledger, others, own, blocked_by), blocked_by)
+
+
+def would_fit(slot: SlotName, need: Need, ledger: Ledger, *, without: Collection[SlotName] = ()) -> bool:
+    """Would there be room with these gone, and everybody who may leave or leaves already?"""
+    others = [h for h in ledger.holdings if h.slot != slot]
+    own = next((h for h in ledger.holdings if h.slot == slot), None)
+    gone = [h for h in others if h.slot in without or h.evictable or h.standing is Standing.LEAVING]
+    wanted = spread(ledger, need.pool, need.bytes, need.host_bytes)
+    return not short_of(wanted, freed(ledger, room_of(ledger, others, own), gone))
 
 
 def fits_together(needs: Mapping[SlotName, Need], ledger: Ledger) -> bool:

@@ -95,6 +95,11 @@ def may_leave(it: Shown) -> bool:
     return ready and not it.config.pinned and not it.unsaved and it.in_flight == 0
 
 
+def overdue(it: Shown) -> bool:
+    """What is on its way out should be gone by now."""
+    return it.now - it.book.since > it.config.drain_s + STOP_S + UNLOADING_GRACE_S
+
+
 def _holding(it: Shown, need: Need, standing: Standing) -> Holding:
     return Holding(
         slot=it.name,
@@ -126,7 +131,6 @@ def _standing(it: Shown) -> Standing | None:
         case Phase.READY:
             return Standing.LOADED if life.desired.want is Want.LOADED else Standing.LEAVING
         case Phase.UNLOADING | Phase.ERROR:
-            late = it.now - it.book.since > it.config.drain_s + STOP_S + UNLOADING_GRACE_S
-            return Standing.STUCK if late else Standing.LEAVING
+            return Standing.STUCK if overdue(it) else Standing.LEAVING
         case _:
             assert_never(life.phase)

@@ -132,8 +132,8 @@ def streams_go_on(fault: Failure) -> bool:
 
 
 def waits_for_room(failure: Failure | None, *, anew: bool) -> bool:
-    """The attempt failed for lack of memory; `anew`: also one that could not have hoped."""
-    if failure is None or failure.code not in ("slot.memory_budget", "slot.npu_exclusive"):
+    """The attempt failed for lack of memory, or of the GPU; `anew`: also one that could not have hoped."""
+    if failure is None or failure.code not in ("slot.memory_budget", "slot.npu_exclusive", "gpu.image_mode"):
         return False
     return anew or failure.failure_class is FailureClass.TRANSIENT
 

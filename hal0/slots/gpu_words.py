@@ -9,9 +9,9 @@ from hal0.vocab import SlotName
 
 @dataclass(frozen=True, slots=True)
 class ImagesWanted:
-    """A request for images, or a load of the slot. `fits`: beside what is loaded (`budget.admit` evicts nobody).
+    """The image slot is about to load. `fits`: beside the language models that are loaded on this GPU.
 
-    `llm`: the slots of this GPU that are loaded or loading, are not pinned, and would leave.
+    `llm`: those of them that have to leave, when that is of any use; in the order in which they come back.
     """
 
     llm: tuple[SlotName, ...]
@@ -20,15 +20,10 @@ class ImagesWanted:
 
 @dataclass(frozen=True, slots=True)
 class LlmWanted:
-    """A request for, or a load of, a language model on this GPU that is not loaded."""
+    """A language model on this GPU is about to load. `fits`: nobody has to leave for it."""
 
     slot: SlotName
     fits: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ImageDone:
-    """An image request has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +35,7 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A slot is offline and its memory is back."""
+    """Nothing of a slot is on the GPU any more, and nothing of it is on its way there."""
 
     slot: SlotName
 
@@ -61,32 +56,13 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time passes; `busy`: images are under way, also those that were started in ComfyUI's own page."""
+    """Time passes: what was ordered and is not under way is ordered again. `used_at`: when images were made last."""
 
-    busy: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    on: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Restore:
-    """The operator wants the llm set back now."""
-
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Booted:
-    """hal0 has started; these slots are loaded or loading."""
-
-    loaded: frozenset[SlotName]
+    used_at: float
 
 
 Report: TypeAlias = Arrived | Left | Failed | Forgotten
-Event: TypeAlias = Report | ImagesWanted | LlmWanted | ImageDone | Tick | Pin | Restore | Booted
+Event: TypeAlias = Report | ImagesWanted | LlmWanted | Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,32 +71,27 @@ class Save:
 
 
 @dataclass(frozen=True, slots=True)
-class Free:
-    """Tell the image engine to give its models up (ComfyUI's POST /free); best effort."""
-
-
-@dataclass(frozen=True, slots=True)
 class Unload:
-    """Drain, then unload; each ends in `Left` or `Failed`."""
+    """Drain, then unload, unless that is under way; each ends in `Left` or `Failed`."""
 
     slots: tuple[SlotName, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load, or join the load under way; each ends in `Arrived` or `Failed`."""
+    """Load what was unloaded here, unless that is under way; each ends in `Arrived` or `Failed`."""
 
     slots: tuple[SlotName, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Proceed:
-    """Whoever asked goes on to the slot's own gate."""
+    """The load that asked goes on to admission."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Whoever asked waits, and asks again when the state has changed."""
+    """The load that asked waits, and asks again when something has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,4 +99,4 @@ class Deny:
     error: Hal0Error
 
 
-Action: TypeAlias = Save | Free | Unload | Load | Proceed | Hold | Deny
+Action: TypeAlias = Save | Unload | Load | Proceed | Hold | Deny

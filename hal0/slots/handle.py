@@ -141,6 +141,13 @@ class Slots(Protocol):
         """
         ...
 
+    def barred(self, slot: SlotName) -> Hal0Error | None:
+        """Why the slot is not loaded now, whoever asks: images have its GPU. None: nothing is in the way.
+
+        Cheap, as `fits_together` is.
+        """
+        ...
+
     async def switch(self, load: SlotName, unload: Collection[SlotName]) -> None:
         """Want `unload` to leave and `load` to be loaded, as a request does; returns when that is in effect.
 

@@ -6,20 +6,21 @@ from collections.abc import Callable, Iterable, Mapping
 
 from hal0.config.root import RootConfig
 from hal0.hardware.snapshot import Machine
-from hal0.slots import claims
+from hal0.slots import claims, verbs
 from hal0.slots import failure as failures
 from hal0.slots.changeover import make_way
 from hal0.slots.happenings import RoomMade
 from hal0.slots.ledger import Holding
 from hal0.slots.need import Need
-from hal0.slots.slot import Slot
+from hal0.slots.slot import Slot, Wish
+from hal0.slots.view import Shown
 from hal0.vocab import By, Device, SlotName
 
 log = logging.getLogger(__name__)
 
 
 class Household:
-    """Implements `steward.House` over the supervisor's own table of slots."""
+    """Implements `steward.House` and `gpus.Tenants` over the supervisor's own table of slots."""
 
     def __init__(self, slots: Mapping[SlotName, Slot], facts: claims.FactsOf, config: Callable[[], RootConfig]) -> None:
         self._slots = slots
@@ -40,6 +41,25 @@ class Household:
     def on_npu(self, slot: SlotName) -> bool:
         found = self._slots.get(slot)
         return found is not None and found.config.device is Device.NPU
+
+    def shown(self) -> Mapping[SlotName, Shown]:
+        return {name: slot.shown() for name, slot in self._slots.items()}
+
+    def idle_restore_s(self) -> float:
+        return self._config().engine.idle_restore_min * 60
+
+    async def send_away(self, slots: Iterable[SlotName]) -> None:
+        await self._wish(slots, verbs.sent_away)
+
+    async def call_back(self, slots: Iterable[SlotName]) -> None:
+        await self._wish(slots, verbs.called_back)
+
+    async def _wish(self, slots: Iterable[SlotName], wish: Wish) -> None:
+        """Who cannot be asked now is asked again."""
+        found = [slot for name in slots if (slot := self._slots.get(name)) is not None]
+        for answer in await asyncio.gather(*(slot.wish(wish) for slot in found), return_exceptions=True):
+            if isinstance(answer, Exception):
+                log.info("a slot cannot be asked now: %s", answer)
 
     async def make_way(self, slots: Iterable[SlotName]) -> None:
         found = [slot for name in slots if (slot := self._slots.get(name)) is not None]

@@ -7,7 +7,7 @@ to be free less what is still to be allocated (sees what other programs take).
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -79,6 +79,14 @@ class Ledger:
 
     def measured(self, pools: tuple[MemoryPool, ...]) -> "Ledger":
         return replace(self, pools=pools)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Who holds what, and what each slot needs: one look at turns asks that for hundreds of sets of slots."""
+
+    ledger: Ledger
+    need: Callable[[SlotName], Need | None]
 
 
 def claimed(ledger: Ledger, *standings: Standing) -> dict[PoolKey, int]:

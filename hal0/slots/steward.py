@@ -9,7 +9,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from hal0.errors import Hal0Error
@@ -22,8 +22,10 @@ from hal0.lib.clock import Clock
 from hal0.slots.arbiter import npu_refusal
 from hal0.slots.budget import RECOVERY_S, Evict, Fits, Refuse, Wait, admit, fits_together, memory_back
 from hal0.slots.claims import used_of
-from hal0.slots.ledger import Holding, Ledger, Standing, offered
+from hal0.slots.gpus import Gpus, Tenants
+from hal0.slots.ledger import Holding, Known, Ledger, Standing, offered
 from hal0.slots.need import Need, Used
+from hal0.slots.store import SlotStore
 from hal0.slots.view import Shown
 from hal0.vocab import SlotName
 
@@ -35,7 +37,7 @@ _ASK_AGAIN_S: Final = 1.0  # freed memory comes back without a word
 _UNKNOWN: Final = Machine(cpu=Cpu(), memory=Memory(0, 0))  # nobody has looked yet: nothing is refused for it
 
 
-class House(Protocol):
+class House(Tenants, Protocol):
     """Whose memory it is: all slots, as the supervisor has them."""
 
     def memory_limit(self) -> int | None:
@@ -62,9 +64,9 @@ class House(Protocol):
 
 
 class Steward:
-    """`measure` reads the machine's memory; `own_cgroup` as in `hardware.pools`. `house` is set before anybody asks."""
+    """`measure` reads the machine's memory; `own_cgroup` as in `hardware.pools`. `settle` comes before questions."""
 
-    def __init__(self, measure: Measure, clock: Clock, *, own_cgroup: bool = True) -> None:
+    def __init__(self, measure: Measure, clock: Clock, store: SlotStore, *, own_cgroup: bool = True) -> None:
         self._measure = measure
         self._clock = clock
         self._own_cgroup = own_cgroup
@@ -74,7 +76,11 @@ class Steward:
         self._changed = Signal()
         self._recovery = Recovery()
         self._known: Known | None = None  # forgotten whenever a slot changes or memory is measured
+        self.gpus = Gpus(store, clock)
         self.house: House
+
+    def settle(self, house: House) -> None:
+        self.house = self.gpus.house = house
 
     def changed(self) -> None:
         """A slot has changed: who waits for memory asks again."""
@@ -91,6 +97,7 @@ class Steward:
         self._known = None
         if self._recovery.saw(self._pools(), self._holdings(), self._clock.now()):
             self.house.room_made(anew=False)
+        await self.gpus.look(self._machine)
 
     async def keep_looking(self) -> None:
         """Measure again and again; runs for ever."""
@@ -100,10 +107,19 @@ class Steward:
 
     def fits_together(self, slots: frozenset[SlotName]) -> bool:
         """Could these be loaded at the same time? From what was measured last."""
+        known = self._now_known()
+        needs = {slot: need for slot in slots if (need := known.need(slot)) is not None}
+        parts = ({slot: needs[slot] for slot in part & needs.keys()} for part in self.gpus.apart(slots))
+        return all(fits_together(part, known.ledger) for part in parts)
+
+    def barred(self, slot: SlotName) -> Hal0Error | None:
+        """gpu.image_mode when images keep the slot from being loaded. From what was measured last."""
+        return self.gpus.barred(slot, self._now_known)
+
+    def _now_known(self) -> Known:
         if self._known is None:
             self._known = Known(self._ledger(), functools.cache(lambda slot: self.house.need(slot, self._machine)))
-        needs = {slot: need for slot in slots if (need := self._known.need(slot)) is not None}
-        return fits_together(needs, self._known.ledger)
+        return self._known
 
     async def make_room(self, slot: SlotName, tell: Tell, *, beside: bool = False) -> Need | None:
         """Return when there is room for the slot's load, which is promised to it from then on; others may leave for it.
@@ -111,7 +127,7 @@ class Steward:
         `tell` is told, at least every second, what is waited for. None: the load needs nothing. `beside`: it is to run
         beside the slot's own container (swap by overlap); then nobody leaves, and nothing is waited for.
 
-        Raises slot.memory_budget or slot.npu_exclusive.
+        Raises slot.memory_budget, slot.npu_exclusive or gpu.image_mode.
         """
         self._promised.pop(slot, None)
         try:
@@ -134,7 +150,10 @@ class Steward:
                 return None
             if (leaver := self._leaver_of_npu(slot)) is not None:
                 return f"waiting for the NPU: {leaver} is being unloaded"
-            verdict = admit(slot, need, self._ledger(), self._clock.now(), beside=beside)
+            ledger = self._ledger()
+            if (waits_for := await self.gpus.ask(slot, need, ledger)) is not None:
+                return waits_for
+            verdict = admit(slot, need, ledger, self._clock.now(), beside=beside)
             if isinstance(verdict, Refuse):
                 raise verdict.error
             if beside and not isinstance(verdict, Fits):
@@ -170,14 +189,6 @@ class Steward:
 
     def _ledger(self) -> Ledger:
         return Ledger(self._pools(), (*self._holdings(), *self._recovery.leaving()))
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Who holds what, and what each slot needs: one look at turns asks that for hundreds of sets of slots."""
-
-    ledger: Ledger
-    need: Callable[[SlotName], Need | None]
 
 
 class Recovery:

@@ -29,6 +29,7 @@ class Remembered:
     secrets: Mapping[int, str] = field(repr=False)  # by the generation of the container that asks for it
     model: str | None
     failure: bytes | None = None  # last-failure.json
+    gpu: bytes | None = None  # gpu.json: of an image slot, who comes back to its GPU
 
 
 class SlotStore:
@@ -56,6 +57,10 @@ class SlotStore:
     async def write_failure(self, slot: str, failure: bytes) -> None:
         """Why the slot failed last; stays when it is well again."""
         await self._write(self._dir / slot / "last-failure.json", failure)
+
+    async def write_gpu(self, slot: str, state: bytes) -> None:
+        """Who has the GPU of an image slot, and who comes back to it. Raises state.write_failed."""
+        await self._write(self._dir / slot / "gpu.json", state)
 
     async def write_secret(self, slot: str, generation: int, *, keep: Collection[int] = ()) -> str:
         """A fresh random secret for one generation; of the earlier ones only those of `keep` stay."""
@@ -88,12 +93,13 @@ class SlotStore:
         return await asyncio.to_thread(lambda: {SlotName(slot): self._read(slot) for slot in slots})
 
     def _read(self, slot: str) -> Remembered:
-        failure = self._dir / slot / "last-failure.json"
+        failure, gpu = (self._dir / slot / name for name in ("last-failure.json", "gpu.json"))
         return Remembered(
             self.read_record(slot),
             self._read_secrets(slot),
             self._read_override(slot),
             failure.read_bytes() if failure.is_file() else None,
+            gpu.read_bytes() if gpu.is_file() else None,
         )
 
     # -- blocking:  ------------------------------------------------

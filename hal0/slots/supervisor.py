@@ -35,6 +35,7 @@ from hal0.slots.warmup import STOP_S
 from hal0.vocab import By, Phase, ProviderName, SlotName, Want
 from hal0.wire.jobs import JobKind
 from hal0.wire.slots import SlotView
+from hal0.wire.system import GpuView
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Supervisor:
         self._bus = bus
         self._slots: dict[SlotName, Slot] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        tools.steward.house = Household(self._slots, self.model_facts, lambda: self._config)
+        tools.steward.settle(Household(self._slots, self.model_facts, lambda: self._config))
         self._lookout = Lookout(engine, {LABEL_INSTANCE: tools.place.instance}, self)
         self._version = 0
         self._facts: dict[str | None, ModelFacts] = {}
@@ -89,6 +90,9 @@ class Supervisor:
 
     def fits_together(self, slots: frozenset[SlotName]) -> bool:
         return self._tools.steward.fits_together(slots)
+
+    def barred(self, slot: SlotName) -> Hal0Error | None:
+        return self._tools.steward.barred(slot)
 
     async def switch(self, load: SlotName, unload: Collection[SlotName]) -> None:
         await switch(self.slot(load), [slot for name in unload if (slot := self.get(name)) is not None])
@@ -176,6 +180,10 @@ class Supervisor:
     def views(self) -> list[SlotView]:
         return [slot.view() for slot in self._slots.values()]
 
+    def gpus(self) -> list[GpuView]:
+        """GPUs that images and language models share."""
+        return self._tools.steward.gpus.views()
+
     def snapshot_events(self) -> list[Event]:
         """Every slot's present value, for new listeners."""
         return [Event(Topic.SLOT, slot.name, slot.view().model_dump(mode="json")) for slot in self._slots.values()]
@@ -191,11 +199,11 @@ class Supervisor:
 
     async def start(self) -> None:
         """Boot: place every slot, then run its actor. Returns when requests may be routed."""
-        await self._tools.steward.look()
-        past = await self._tools.store.read(self._config.slots)
+        past = await self._past(self._config.slots)
         infos = await self._lookout.containers(_FIRST_LIST_S)
         slots = await asyncio.gather(*(self._construct(n, r, alone=infos is None) for n, r in past.items()))
         self._slots.update((slot.name, slot) for slot in slots)
+        await self._tools.steward.look()
         if infos is not None:
             await self._adopt(slots, infos, past)
         else:
@@ -210,6 +218,7 @@ class Supervisor:
         for task in list(self._tasks.values()):
             await cancelled(task)
         self._tasks.clear()
+        await self._tools.steward.gpus.aclose()
 
     async def apply(self, config: RootConfig) -> None:
         """A new valid configuration: only the slots that changed notice."""
@@ -238,7 +247,7 @@ class Supervisor:
             await asyncio.wait([drop])
 
     async def _add(self, name: SlotName) -> None:
-        past = await self._tools.store.read([name])
+        past = await self._past([name])
         infos = await self._lookout.containers()
         slot = self._slots[name] = await self._construct(name, past[name], alone=infos is None)
         if infos is not None:
@@ -273,6 +282,13 @@ class Supervisor:
         del self._tasks[_dropping(name)]
         self._version += 1
         self._bus.publish(Topic.SLOT, name, None)
+
+    async def _past(self, slots: Iterable[str]) -> Mapping[SlotName, Remembered]:
+        """What the disk remembers of slots that come to be."""
+        past = await self._tools.store.read(slots)
+        for name, remembered in past.items():
+            self._tools.steward.gpus.recall(name, remembered.gpu)
+        return past
 
     # -- boot and adoption ------------------------------------------------------------------------------------------
 

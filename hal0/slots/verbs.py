@@ -8,7 +8,7 @@ from hal0.slots.happenings import Life, Wished
 from hal0.slots.logbook import Logbook
 from hal0.slots.record import Desired, Failure, Swap, SwapStep
 from hal0.slots.state import superseded
-from hal0.vocab import By, Phase, SwapMode, Want
+from hal0.vocab import By, FailureClass, Phase, SwapMode, Want
 from hal0.wire.jobs import JobKind, JobState
 
 _LOADING: Final = frozenset({Phase.PULLING, Phase.STARTING, Phase.WARMING})
@@ -67,6 +67,23 @@ def requested(life: Life, now: float) -> Wished | None:
     return Wished(replace(desired, want=Want.LOADED, by=By.REQUEST, at=now), again=False)
 
 
+def sent_away(life: Life, now: float) -> Wished | None:
+    """The slot makes way for images on its GPU; None: it goes already, or a failure keeps it from coming."""
+    fault = life.facts.fault
+    rests = life.phase is Phase.ERROR and fault is not None and fault.failure_class is FailureClass.PERMANENT
+    if rests or life.phase in (Phase.OFFLINE, Phase.UNLOADING) or life.desired.want is Want.UNLOADED:
+        return None
+    return _unload(Asked(JobKind.UNLOAD, None, By.ARBITER), life, now)[0]
+
+
+def called_back(life: Life, now: float) -> Wished | None:
+    """The GPU is free again; None: whoever has wished for something else since then is obeyed."""
+    desired = life.desired
+    if desired.want is Want.LOADED or desired.by is not By.ARBITER:
+        return None
+    return Wished(replace(desired, want=Want.LOADED, at=now), again=False)
+
+
 def reconfigured(seed: str | None, life: Life, book: Logbook) -> Wished | None:
     """What a changed configuration changes about the wish: failures are tried again, a slot never loaded follows."""
     desired = life.desired
@@ -97,8 +114,9 @@ def _has_or_gets(life: Life, model: str) -> bool:
 
 def _unload(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
     goal = Goal(Phase.OFFLINE, None)
-    if life.desired.want is Want.UNLOADED:
-        return None, goal
+    desired = life.desired
+    if desired.want is Want.UNLOADED:  # what only made way is not called back any more
+        return (Wished(replace(desired, by=asked.by, at=now)) if desired.by is By.ARBITER else None), goal
     model = life.desired.model
     if life.facts.swap is not None and life.facts.swap.from_model is not None:
         model = life.facts.swap.from_model  # the new model never proved itself: the old one stays the slot's

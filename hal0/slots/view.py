@@ -16,7 +16,7 @@ from hal0.slots.need import NO_WEIGHTS, Weights
 from hal0.slots.record import Container, Failure, Fallback, SwapStep
 from hal0.slots.state import NEVER, shown
 from hal0.slots.warmup import expected_s
-from hal0.vocab import BUILTIN_SLOTS, Capability, Device, Phase, SlotName, SlotState, Want
+from hal0.vocab import BUILTIN_SLOTS, By, Capability, Device, Phase, SlotName, SlotState, Want
 from hal0.wire.slots import (
     ContainerView,
     DesiredView,
@@ -206,6 +206,8 @@ def message(it: Shown) -> str:
             return f"its requests go to upstream {it.config.upstream!r}"
         if it.live_model is None:
             return "pick a model"
+        if life.desired.by is By.ARBITER:
+            return "made way for images; comes back when they are done"
         return it.model.missing or "offline"
     if life.phase is Phase.ERROR and facts.fault is not None:
         if not facts.fault.settled or facts.retry_at == NEVER:

@@ -47,6 +47,20 @@ class HealthSummaryView(View):
     slots: dict[str, str]
 
 
+class GpuView(View):
+    """A GPU that images and language models share: `images` is its image slot.
+
+    `mode` is llm, images, or what leads from one to the other: clearing, starting, returning, restoring. `until`: when
+    the models of `comes_back` return if no more images are made (seconds since the epoch; None: nobody knows).
+    """
+
+    images: str
+    mode: str
+    comes_back: list[str]
+    pinned: bool
+    until: float | None
+
+
 class StatusView(View):
     version: str
     instance: str
@@ -58,6 +72,7 @@ class StatusView(View):
     slots: dict[str, int]  # how many slots are in each state
     memory_total_bytes: int
     memory_available_bytes: int
+    gpus: list[GpuView]
     attention: list[str]
     config_file: str
     state_dir: str

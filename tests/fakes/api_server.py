@@ -192,7 +192,7 @@ class ApiServer:
         attention = [f"slot {s.name} failed" for s in self.slots.values() if s.state is SlotState.ERROR]
         return StatusView(
             version="0.1.0", instance="a1b2c3d4", pid=4711, url="http://0.0.0.0:8080", socket="/run/hal0/hal0.sock",
-            uptime_s=7200, in_flight=0, slots=counted, memory_total_bytes=82_000_000_000,
+            uptime_s=7200, in_flight=0, gpus=[], slots=counted, memory_total_bytes=82_000_000_000,
             memory_available_bytes=20_900_000_000, attention=attention, config_file="/etc/hal0/hal0.toml",
             state_dir="/var/lib/hal0",
         ).model_dump(mode="json")  # fmt: skip

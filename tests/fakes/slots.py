@@ -155,13 +155,17 @@ def _starts(slot: FakeSlot) -> None:
 
 
 class FakeSlots:
-    """`fits` says what may be loaded together, `switched` what was ordered; `stuck`: why nothing can be unloaded."""
+    """`fits` says what may be loaded together, `switched` what was ordered; `stuck`: why nothing can be unloaded.
+
+    `bars`: slots that are kept from being loaded.
+    """
 
     def __init__(self, *values: SlotSnapshot) -> None:
         self.version = 0
         self.fits: Callable[[frozenset[SlotName]], bool] = lambda _slots: True
         self.switched: list[tuple[str, set[str]]] = []
         self.stuck: Hal0Error | None = None
+        self.bars: dict[str, Hal0Error] = {}
         self._slots: dict[str, FakeSlot] = {}
         for value in values:
             self.add(value)
@@ -182,6 +186,9 @@ class FakeSlots:
 
     def fits_together(self, slots: frozenset[SlotName]) -> bool:
         return self.fits(slots)
+
+    def barred(self, slot: SlotName) -> Hal0Error | None:
+        return self.bars.get(slot)
 
     async def switch(self, load: SlotName, unload: Collection[SlotName]) -> None:
         self.switched.append((load, set(unload)))

@@ -11,10 +11,12 @@ from hal0.config.root import RootConfig
 from hal0.engine.base import Engine, ImageProgress
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus
+from hal0.hardware.cards import Gpu, Vendor
 from hal0.hardware.cpu import Cpu
 from hal0.hardware.memory import Memory
 from hal0.hardware.snapshot import Machine
 from hal0.providers.base import Provider
+from hal0.slots.adopt import LABEL_SLOT
 from hal0.slots.effects import Effects
 from hal0.slots.jobs import Job, Jobs
 from hal0.slots.plan import Place
@@ -152,7 +154,9 @@ class DiskStore(MortalStore):
         data = self.disk.files.get(self.directory(slot) / "state.json")
         known = {file for file in self.disk.files if file.parent == self.directory(slot)}
         secrets = {int(file.suffix[1:]): text(file.name) for file in known if file.stem == "secret"}
-        return Remembered(load(data) if data else None, secrets, text("override.env").partition("=")[2] or None)
+        gpu = self.disk.files.get(self.directory(slot) / "gpu.json")
+        model = text("override.env").partition("=")[2] or None
+        return Remembered(load(data) if data else None, secrets, model, gpu=gpu)
 
 
 @dataclass
@@ -167,21 +171,42 @@ class World:
     slots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     disk: Disk | None = None  # None: real files below `folder`
     ram_bytes: int = 64 * 2**30
+    gtt_bytes: int = 0  # of it, what an APU may borrow for slots with `device = "vulkan"`; 0: there is none
     memory_limit: int | None = None
+    idle_restore_min: int = 60
     adapter: Engine | None = None  # what hal0 is given instead of `engine` itself: another way to the same containers
     polite: bool = False  # leave as SIGTERM does: what is due is still written
+
+    on_gpu: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.models.add(self.folder / "models", "one", "two", "bad")
 
     async def measure(self) -> Machine:
-        """A machine of `ram_bytes` and no GPU; what containers take is not available."""
+        """A machine of `ram_bytes`, with an APU or without; what containers take is not available."""
         taken = sum(container.program.memory_bytes for container in self.engine.running)
-        return Machine(cpu=Cpu(), memory=Memory(self.ram_bytes, max(self.ram_bytes - taken, 0)))
+        memory = Memory(self.ram_bytes, max(self.ram_bytes - taken, 0))
+        return Machine(cpu=Cpu(), memory=memory, gpus=(self._apu(),) if self.gtt_bytes else ())
+
+    def _apu(self) -> Gpu:
+        mine = [c for c in self.engine.running if c.spec.labels[LABEL_SLOT] in self.on_gpu]
+        return Gpu(
+            index=0,
+            vendor=Vendor.AMD,
+            name="Radeon 8060S",
+            driver="amdgpu",
+            pci_id="1002:1586",
+            address="0000:c5:00.0",
+            apu=True,
+            gtt_total=self.gtt_bytes,
+            gtt_used=sum(c.program.memory_bytes for c in mine),
+        )
 
     def config(self, **slots: Mapping[str, Any]) -> RootConfig:
-        engine = {} if self.memory_limit is None else {"memory_limit": self.memory_limit}
+        engine: dict[str, Any] = {"idle_restore_min": self.idle_restore_min}
+        engine |= {} if self.memory_limit is None else {"memory_limit": self.memory_limit}
         tables = {"primary": {"model": "one"}, **self.slots, **slots}
+        self.on_gpu = {name for name, table in tables.items() if table.get("device") == "vulkan"}
         return RootConfig.model_validate({"engine": engine, "slots": tables})
 
     @contextlib.asynccontextmanager
@@ -202,7 +227,7 @@ class World:
             effects=Effects(engine, self.images, self.models, store, place),
             store=store,
             ports=PortLeases(self.ports),
-            steward=Steward(self.measure, clock),
+            steward=Steward(self.measure, clock, store),
             jobs=jobs,
             watchers=Watchers(engine, None, clock),  # type: ignore[arg-type]
             clock=clock,

@@ -185,7 +185,7 @@ def test_an_unknown_key_is_answered_with_the_likely_one_and_all_that_there_are(p
     write(paths, "[engine]\nsoket = '/x'\n")
     [fault] = faults(paths)
     assert "did you mean socket?" in fault["message"]
-    assert fault["allowed"] == "socket, memory_limit, start_service"
+    assert fault["allowed"] == "socket, memory_limit, idle_restore_min, start_service"
 
 
 @pytest.mark.parametrize(("text", "line"), [("[server\nport = 1\n", 1), ("a = 1\nb = [1,\n", 3), ("x = 1\nx = 2\n", 2)])

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from tests.vloop import until
 EMBED: Final = {"model": "two", "fallbacks": [{"context_size": 2048}, {"device": "cpu"}]}
 MODELS: Final = (None, "one", "two", "bad")
 MACHINES: Final = (64 * 2**30, 270 * 2**20)  # room for all, and for one slot at a time
+GPUS: Final = 0.2  # the share of lives with a GPU
+LARGE, GTT = 60 * 2**20, 300 * 2**20  # a model needs 134 MiB of a GPU
 # What a verb may be told; anything else is a mistake.
 REFUSALS: Final = {
     "slot.not_found",
@@ -65,11 +68,25 @@ class Chaos(Promises):
         super().__init__(folder, ports)
         self.dice = random.Random(seed)
         self.world.ram_bytes = self.dice.choice(MACHINES)
+        self.names = ["primary", "embed"]
+        self.on: dict[str, Any] = {}
+        self.fallbacks = EMBED["fallbacks"]
         self.trace: list[str] = []
         self.configuring = asyncio.Lock()
         self.swaps = {slot: {"swap": self.dice.choice(("replace", "overlap"))} for slot in SLOTS}
-        self.world.slots = {"primary": {"model": "one", **self.swaps["primary"]}}
+        if self.dice.random() < GPUS:
+            self.share_gpu()
+        self.world.slots = {**self.world.slots, "primary": {"model": "one", **self.swaps["primary"], **self.on}}
         self.kept: dict[str, str] = {}  # slot -> the container that served when the process before was killed
+
+    def share_gpu(self) -> None:
+        """All slots on a GPU that holds two of three: images take it from the others, and give it back."""
+        self.names.append("img")
+        self.on = {"device": "vulkan"}
+        self.fallbacks = EMBED["fallbacks"][:1]  # not away from the GPU
+        self.world.ram_bytes, self.world.gtt_bytes, self.world.idle_restore_min = MACHINES[0], GTT, 1
+        self.world.models.known |= {n: replace(m, size_bytes=LARGE) for n, m in self.world.models.known.items()}
+        self.world.slots = {"img": {"model": "two", "provider": "comfyui", **self.on}}
 
     def note(self, text: str) -> None:
         self.trace.append(f"{asyncio.get_running_loop().time():9.3f} {text}")
@@ -132,7 +149,7 @@ class Chaos(Promises):
 
     async def step(self, hal0: Running) -> None:
         """The next thing that happens: a wish, a fault in the world, or time."""
-        name = self.dice.choice([slot for slot in SLOTS if hal0.supervisor.get(slot)])
+        name = self.dice.choice([slot for slot in self.names if hal0.supervisor.get(slot)])
         what = self.dice.choices(STEPS, WEIGHTS)[0]
         if what == "tick":
             await self.tick()
@@ -227,16 +244,19 @@ class Chaos(Promises):
 
     async def configure(self, hal0: Running) -> None:
         """A slot comes, goes, or changes; one configuration at a time, as the daemon applies them."""
-        primary = {"model": "one", "unload_after_s": self.dice.choice((0, 0, 30)), **self.swaps["primary"]}
+        primary = {"model": "one", "unload_after_s": self.dice.choice((0, 0, 30)), **self.swaps["primary"], **self.on}
         tables: dict[str, Any] = {"primary": primary}
-        tables |= {"embed": self.embed()} if self.dice.random() < 0.6 else {}
+        tables |= {"embed": self.embed()} if self.on or self.dice.random() < 0.6 else {}
         async with self.configuring:
             self.note(f"configure {tables}")
             await hal0.supervisor.apply(hal0.world.config(**tables))
 
+    def plain_embed(self) -> dict[str, Any]:
+        return {**EMBED, "fallbacks": self.fallbacks, **self.swaps["embed"], **self.on}
+
     def embed(self) -> dict[str, Any]:
         own = {"drain_s": self.dice.choice((60, 120)), "pinned": self.dice.random() < 0.2}
-        return {**EMBED, **own, **self.swaps["embed"]}
+        return {**self.plain_embed(), **own}
 
     def stray(self, slot: str) -> ContainerSpec:
         """A create that landed after everybody had forgotten it."""
@@ -285,7 +305,7 @@ class Chaos(Promises):
         return steady
 
     async def live(self, steps: int) -> None:
-        async with self.world.hal0(embed={**EMBED, **self.swaps["embed"]}) as self.hal0:
+        async with self.world.hal0(embed=self.plain_embed()) as self.hal0:
             await self.check_kept(self.hal0)
             for _ in range(steps):
                 await self.step(self.hal0)
@@ -310,7 +330,7 @@ class Chaos(Promises):
 
     async def last_life(self) -> None:
         """Steps, then peace: everything must come to rest where it is wanted."""
-        async with self.world.hal0(embed={**EMBED, **self.swaps["embed"]}) as self.hal0:
+        async with self.world.hal0(embed=self.plain_embed()) as self.hal0:
             await self.check_kept(self.hal0)
             for _ in range(self.dice.randint(5, 60)):
                 await self.step(self.hal0)

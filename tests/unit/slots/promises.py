@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hal0.engine.base import ContainerSpec
+from hal0.slots.arbiter import Mode
 from hal0.slots.jobs import Job
 from hal0.slots.record import SlotRecord, load
 from hal0.slots.state import TRANSITIONS
@@ -13,7 +14,7 @@ from hal0.vocab import FailureClass, Phase, Role, Want
 from tests.fakes.world import Disk, Running, World
 from tests.unit.slots.chaos_engine import TAKING, ChaosEngine
 
-SLOTS: Final = ("primary", "embed")
+SLOTS: Final = ("primary", "embed", "img")
 
 
 class Promises:
@@ -82,6 +83,8 @@ class Promises:
         if taken > self.world.ram_bytes:
             beside = [c.spec.name for c in self.engine.running]
             self.wrong.append(f"{spec.name} starts beside {beside}: {taken} of {self.world.ram_bytes} bytes are taken")
+        if self.world.gtt_bytes and taken > self.world.gtt_bytes:  # then all slots are on the GPU
+            self.wrong.append(f"{spec.name} starts: {taken} of {self.world.gtt_bytes} bytes of the GPU are taken")
 
     def at_rest(self) -> bool:
         assert self.hal0 is not None
@@ -90,6 +93,7 @@ class Promises:
             all(life.facts.busy is None and not life.facts.leaving and is_where_it_should_be(life) for life in slots)
             and all(life.facts.next is None and life.facts.swap is None for life in slots)
             and not any(slot.shown().unsaved for slot in self.hal0.supervisor.all())
+            and all(gpu.mode == Mode.LLM for gpu in self.hal0.supervisor.gpus())
             and not self.tasks
             and all(job.ended for job in self.jobs)
         )

@@ -11,21 +11,16 @@ from hal0.slots.arbiter import IDLE_RESTORE_S, Arbiter, Group, Mode, npu_refusal
 from hal0.slots.gpu_words import (
     Action,
     Arrived,
-    Booted,
     Deny,
     Event,
     Failed,
     Forgotten,
-    Free,
     Hold,
-    ImageDone,
     ImagesWanted,
     Left,
     LlmWanted,
     Load,
-    Pin,
     Proceed,
-    Restore,
     Save,
     Tick,
     Unload,
@@ -41,19 +36,19 @@ REST = Arbiter()
 CLEARING = Arbiter(Mode.CLEARING, SET, frozenset(SET), last_image=NOW)
 STARTING = Arbiter(Mode.STARTING, SET, last_image=NOW)
 IMAGES = Arbiter(Mode.IMAGES, SET, last_image=NOW)
-PINNED = replace(IMAGES, pinned=True)
+PINNED: Final = replace(GROUP, pinned=True)
 RETURNING = replace(IMAGES, mode=Mode.RETURNING)
 RESTORING = Arbiter(Mode.RESTORING, SET, frozenset(SET), last_image=NOW)
 HOUR = NOW + IDLE_RESTORE_S
 WANTED = ImagesWanted(SET, fits=False)
 IMG_LOAD, IMG_UNLOAD, SET_LOAD = Load((IMG,)), Unload((IMG,)), Load(SET)
 
+OLD: Final = Tick(NOW - 1)
+
 TABLE: Final[dict[str, tuple[Arbiter, Event, float, Mode, tuple[Action, ...]]]] = {
-    "images beside a model when both fit": (
-        REST, ImagesWanted(SET, fits=True), NOW, Mode.LLM, (IMG_LOAD, Proceed()),
-    ),
+    "images beside a model when both fit": (REST, ImagesWanted(SET, fits=True), NOW, Mode.LLM, (Proceed(),)),
     "nobody to clear: the load itself says what is short": (
-        REST, ImagesWanted((), fits=False), NOW, Mode.LLM, (IMG_LOAD, Proceed()),
+        REST, ImagesWanted((), fits=False), NOW, Mode.LLM, (Proceed(),),
     ),
     "the set is saved before it leaves": (REST, WANTED, NOW, Mode.CLEARING, (Save(), Unload(SET), Hold())),
     "a second request joins": (CLEARING, WANTED, NOW, Mode.CLEARING, (Hold(),)),
@@ -63,16 +58,21 @@ TABLE: Final[dict[str, tuple[Arbiter, Event, float, Mode, tuple[Action, ...]]]] 
     ),
     "one will not leave": (CLEARING, Failed(A), NOW, Mode.RESTORING, (Save(), Load((B,)))),
     "images are ready": (STARTING, Arrived(IMG), NOW, Mode.IMAGES, (Save(),)),
-    "images fail to load": (STARTING, Failed(IMG), NOW, Mode.RESTORING, (Save(), SET_LOAD)),
-    "images go on": (IMAGES, WANTED, NOW, Mode.IMAGES, (IMG_LOAD, Proceed())),
-    "within the hour nothing happens": (IMAGES, Tick(busy=False), HOUR - 1, Mode.IMAGES, ()),
-    "after the hour the set returns": (
-        IMAGES, Tick(busy=False), HOUR, Mode.RETURNING, (Save(), Free(), IMG_UNLOAD),
+    "images are not wanted any more while the set leaves": (
+        CLEARING, Left(IMG), NOW, Mode.RESTORING, (Save(), SET_LOAD),
     ),
-    "a busy queue begins a new hour": (IMAGES, Tick(busy=True), HOUR, Mode.IMAGES, ()),
-    "pin holds it": (PINNED, Tick(busy=False), HOUR * 9, Mode.IMAGES, ()),
-    "the operator may ask for the set": (IMAGES, Restore(), NOW, Mode.RETURNING, (Save(), Free(), IMG_UNLOAD)),
-    "and insist": (PINNED, Restore(force=True), NOW, Mode.RETURNING, (Save(), Free(), IMG_UNLOAD)),
+    "images fail to load, and are not tried again by themselves": (
+        STARTING, Failed(IMG), NOW, Mode.RESTORING, (Save(), SET_LOAD, IMG_UNLOAD),
+    ),
+    "images go on": (IMAGES, WANTED, NOW, Mode.IMAGES, (Proceed(),)),
+    "within the hour nothing happens": (IMAGES, OLD, HOUR - 1, Mode.IMAGES, ()),
+    "after the hour the set returns": (IMAGES, OLD, HOUR, Mode.RETURNING, (Save(), IMG_UNLOAD)),
+    "a busy slot begins a new hour": (IMAGES, Tick(HOUR), HOUR, Mode.IMAGES, ()),
+    "what does not leave is told again": (replace(CLEARING, pending=frozenset({B})), OLD, NOW, Mode.CLEARING,
+        (Unload((B,)),)),
+    "so is the load of images": (STARTING, OLD, NOW, Mode.STARTING, (IMG_LOAD,)),
+    "and their unload": (RETURNING, OLD, NOW, Mode.RETURNING, (IMG_UNLOAD,)),
+    "and who comes back": (RESTORING, OLD, NOW, Mode.RESTORING, (SET_LOAD,)),
     "images are gone": (RETURNING, Left(IMG), NOW, Mode.RESTORING, (Save(), SET_LOAD)),
     "asked for again on their way out": (RETURNING, WANTED, NOW, Mode.RETURNING, (Hold(),)),
     "and back they come": (replace(RETURNING, wanted=True), Left(IMG), NOW, Mode.STARTING, (Save(), IMG_LOAD)),
@@ -86,23 +86,13 @@ TABLE: Final[dict[str, tuple[Arbiter, Event, float, Mode, tuple[Action, ...]]]] 
     ),
     "a stranger's news changes nothing": (IMAGES, Left(A), NOW, Mode.IMAGES, ()),
     "the operator unloaded images": (IMAGES, Left(IMG), NOW, Mode.RESTORING, (Save(), SET_LOAD)),
-    "unless they are pinned": (PINNED, Left(IMG), NOW, Mode.IMAGES, ()),
-    "images that fail for good give the GPU back, pinned or not": (
-        PINNED, Failed(IMG), NOW, Mode.RESTORING, (Save(), SET_LOAD),
+    "images that fail give the GPU back": (
+        IMAGES, Failed(IMG), NOW, Mode.RESTORING, (Save(), SET_LOAD, IMG_UNLOAD),
     ),
     "a model waits for its return": (RETURNING, LlmWanted(A, fits=False), NOW, Mode.RETURNING, (Hold(),)),
     "a model goes to its own gate": (RESTORING, LlmWanted(A, fits=False), NOW, Mode.RESTORING, (Proceed(),)),
     "a small model beside images": (IMAGES, LlmWanted(A, fits=True), NOW, Mode.IMAGES, (Proceed(),)),
-    "boot while clearing": (CLEARING, Booted(frozenset({B})), NOW, Mode.CLEARING, (Unload((B,)),)),
-    "boot when all had left": (CLEARING, Booted(frozenset()), NOW, Mode.STARTING, (Save(), IMG_LOAD)),
-    "boot with images": (IMAGES, Booted(frozenset({IMG})), NOW, Mode.IMAGES, ()),
-    "boot without the images that were here": (
-        IMAGES, Booted(frozenset({A})), NOW, Mode.RESTORING, (Save(), Load((B,))),
-    ),
-    "boot with pinned images": (PINNED, Booted(frozenset()), NOW, Mode.IMAGES, (IMG_LOAD,)),
-    "boot while returning": (RETURNING, Booted(frozenset({IMG})), NOW, Mode.RETURNING, (Save(), Free(), IMG_UNLOAD)),
-    "boot with all back": (RESTORING, Booted(frozenset(SET)), NOW, Mode.LLM, (Save(),)),
-    "boot at rest": (REST, Booted(frozenset(SET)), NOW, Mode.LLM, ()),
+    "at rest": (REST, OLD, HOUR, Mode.LLM, ()),
 }  # fmt: skip
 
 
@@ -121,29 +111,29 @@ def test_at_rest_nothing_is_saved(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "now", "retry_after"),
-    [(IMAGES, NOW + 600, 3000.0), (IMAGES, HOUR, 15.0), (PINNED, NOW, 60.0), (CLEARING, NOW, 3600.0)],
+    ("state", "group", "now", "retry_after"),
+    [
+        (IMAGES, GROUP, NOW + 600, 3000.0),
+        (IMAGES, GROUP, HOUR, 15.0),
+        (IMAGES, PINNED, NOW, 60.0),
+        (CLEARING, GROUP, NOW, 3600.0),
+    ],
 )
-def test_models_are_told_when_to_come_back(state: Arbiter, now: float, retry_after: float) -> None:
-    _, (action,) = step(state, LlmWanted(A, fits=False), GROUP, now)
+def test_models_are_told_when_to_come_back(state: Arbiter, group: Group, now: float, retry_after: float) -> None:
+    _, (action,) = step(state, LlmWanted(A, fits=False), group, now)
     assert isinstance(action, Deny)
     assert (action.error.code, action.error.status, action.error.retry_after_s) == ("gpu.image_mode", 503, retry_after)
 
 
-def test_a_pin_refuses_the_set_unless_it_is_insisted_on() -> None:
-    after, (action,) = step(PINNED, Restore(), GROUP, NOW)
-    assert isinstance(action, Deny)
-    assert (after, action.error.code) == (PINNED, "slot.pinned")
+@pytest.mark.parametrize("group", [PINNED, Group(IMG, idle_restore_s=0)])
+def test_pinned_or_without_a_window_images_stay(group: Group) -> None:
+    assert step(IMAGES, OLD, group, HOUR * 9) == (IMAGES, ())
 
 
-def test_without_a_window_images_stay() -> None:
-    assert step(IMAGES, Tick(busy=False), Group(IMG, idle_restore_s=0), HOUR * 9) == (IMAGES, ())
-
-
-def test_the_end_of_an_image_begins_the_hour() -> None:
-    after, _ = step(IMAGES, ImageDone(), GROUP, NOW + 100)
-    assert step(after, Tick(busy=False), GROUP, HOUR + 99)[0].mode is Mode.IMAGES
-    assert step(after, Tick(busy=False), GROUP, HOUR + 100)[0].mode is Mode.RETURNING
+def test_the_last_image_begins_the_hour() -> None:
+    after, _ = step(IMAGES, Tick(NOW + 100), GROUP, NOW + 100)
+    assert step(after, OLD, GROUP, HOUR + 99)[0].mode is Mode.IMAGES
+    assert step(after, OLD, GROUP, HOUR + 100)[0].mode is Mode.RETURNING
 
 
 def test_the_npu_holds_one_model() -> None:
@@ -167,16 +157,20 @@ class World:
         self.work: list[Load | Unload] = []
         self.lost: set[SlotName] = set()  # not to be expected back
         self.now = NOW
+        self.group = GROUP
 
     def happen(self, event: Event) -> None:
-        self.state, actions = step(self.state, event, GROUP, self.now)
+        self.state, actions = step(self.state, event, self.group, self.now)
         for action in actions:
             match action:
                 case Save():
                     self.disk = self.state
                 case Unload(slots):
                     assert all(slot == IMG or slot in self.disk.saved or slot in self.lost for slot in slots)
-                    self.work += [Unload((slot,)) for slot in slots]
+                    under_way = {work.slots for work in self.work if isinstance(work, Unload)}
+                    self.work += [Unload((slot,)) for slot in slots if slot in self.up and (slot,) not in under_way]
+                case Proceed() if IMG not in self.up:
+                    self.begin(IMG)
                 case Load(slots):
                     for slot in slots:
                         # What was still to leave is wanted again: the slot's actor takes the last wish.
@@ -218,9 +212,9 @@ class World:
                 self.finish(pick, well=op == "finish")
             case "hour":
                 self.now += IDLE_RESTORE_S
-                self.happen(Tick(busy=False))
+                self.happen(Tick(0.0))
             case "pin" | "unpin":
-                self.happen(Pin(op == "pin"))
+                self.group = replace(GROUP, pinned=op == "pin")
             case "forget":
                 slot = (A, B)[pick % 2]
                 if slot not in self.up:
@@ -229,9 +223,28 @@ class World:
             case "reboot":
                 self.state = self.disk
                 self.work = [Load(w.slots) for w in self.work if isinstance(w, Load)]  # those go on by themselves
-                self.happen(Booted(frozenset(self.up)))
+                self.look()
             case _:
-                self.happen(Restore(force=True))
+                if IMG in self.up and not self.work:  # the operator unloads images
+                    self.up.discard(IMG)
+                    self.happen(Left(IMG))
+
+    def look(self) -> None:
+        """What `gpu_news` tells of those that are waited for, and what is ordered again."""
+        loading = {slot for work in self.work for slot in work.slots}
+        match self.state.mode:
+            case Mode.CLEARING:
+                reports: list[Event] = [Left(slot) for slot in sorted(self.state.pending - self.up)]
+            case Mode.RESTORING:
+                reports = [Arrived(slot) for slot in sorted(self.state.pending & self.up - loading)]
+            case Mode.LLM:
+                reports = []
+            case _ if IMG not in self.up:
+                reports = [Left(IMG)]
+            case _:
+                reports = [Arrived(IMG)] if IMG not in loading else []
+        for event in (*reports, Tick(0.0)):
+            self.happen(event)
 
 
 OPS = st.sampled_from(["images", "finish", "finish", "fail", "hour", "pin", "unpin", "forget", "reboot", "restore"])
