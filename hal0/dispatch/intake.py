@@ -18,8 +18,8 @@ _NOTHING: Final = Peek(model=None, stream=False, encoding_format=None)
 
 def limit_of(row: PathRow, content_type: str, config: DispatchConfig) -> int:
     """The most bytes that a body of this kind may have."""
-    small = row.body is BodyKind.NONE or _is_json(row, content_type)
-    return config.json_limit if small else config.multipart_limit
+    is_form = row.body is BodyKind.FORM and not _is_json(row, content_type)
+    return config.multipart_limit if is_form else config.json_limit
 
 
 def refuse(request: web.Request, row: PathRow, config: DispatchConfig) -> None:

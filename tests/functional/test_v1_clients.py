@@ -1,13 +1,68 @@
 """The clients that users bring, unmodified."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, Final
 
+import anthropic
 import openai
 import pytest
 
+from hal0.dispatch.surface import SURFACE
 from tests.fakes.backend import Talk, delta
 from tests.functional.dispatch_app import World, world
+
+HELLO: Final[Any] = [{"role": "user", "content": "hi"}]
+# By path: what a real llama-server streamed.
+RECORDED: Final = {
+    f"POST {path} ": (Path(__file__).parent / "recorded" / f"{name}.sse").read_bytes()
+    for path, name in (
+        ("/v1/chat/completions", "chat"),
+        ("/v1/completions", "completions"),
+        ("/v1/responses", "responses"),
+        ("/v1/messages", "messages"),
+    )
+}
+
+
+async def recorded(talk: Talk) -> None:
+    """After a while, the stream; or half of its events, to the user of that name."""
+    stream = next(stream for line, stream in RECORDED.items() if talk.seen.line.startswith(line))
+    await asyncio.sleep(0.1)
+    await talk.open_events()
+    if b'"half"' in talk.seen.body:
+        await talk.chunk(stream[: len(stream) // 2].rpartition(b"\n\n")[0] + b"\n\n")
+        talk.writer.close()
+        return
+    await talk.chunk(stream)
+    await talk.end()
+
+
+async def streamed(url: str, path: str, user: str) -> int:
+    """Streams through the client that a path is for; how many events it made of what came."""
+    count = 0
+    if path == "/messages":
+        async with anthropic.AsyncAnthropic(base_url=url, api_key="none", max_retries=0) as client:
+            meta: Any = {"user_id": user}
+            stream: Any = await client.messages.create(
+                model="primary", max_tokens=8, messages=HELLO, stream=True, metadata=meta
+            )
+            async for _ in stream:
+                count += 1
+        return count
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as other:
+        members: Any = {"model": "primary", "stream": True, "user": user}
+        match path:
+            case "/chat/completions":
+                stream = await other.chat.completions.create(messages=HELLO, **members)
+            case "/completions":
+                stream = await other.completions.create(prompt="the river", **members)
+            case _:
+                stream = await other.responses.create(input="hi", **members)
+        async for _ in stream:
+            count += 1
+    return count
 
 
 @pytest.fixture
@@ -71,3 +126,42 @@ async def test_openai_retries_by_itself_while_a_slot_loads(w: World) -> None:
             await client.chat.completions.create(model="primary", messages=[])
     assert caught.value.status_code == 503
     assert len(list(w.decisions)) == 2
+
+
+KEPT_ALIVE: Final = [row.path for row in SURFACE if row.keepalive]
+
+
+@pytest.mark.parametrize("path", KEPT_ALIVE)
+async def test_the_client_of_each_path_skips_signs_of_life_and_reads_the_stream(tmp_path: Path, path: str) -> None:
+    async with world(tmp_path, keepalive_s=0.02) as w:
+        w.backend.behave("primary", recorded)
+        with_signs = await streamed(w.url, path, "whole")
+        (record,) = w.decisions
+    async with world(tmp_path, keepalive_s=0) as w:
+        w.backend.behave("primary", recorded)
+        assert await streamed(w.url, path, "whole") == with_signs > 8
+        (bare,) = w.decisions
+    assert record.bytes_out == bare.bytes_out
+
+
+@pytest.mark.parametrize("path", KEPT_ALIVE)
+async def test_the_client_of_each_path_sees_that_a_stream_broke(w: World, path: str) -> None:
+    w.backend.behave("primary", recorded)
+    failure = anthropic.APIError if path == "/messages" else openai.APIError
+    with pytest.raises(failure) as caught:
+        await streamed(w.url, path, "half")
+    assert "broke off" in str(caught.value)
+
+
+async def test_anthropic_is_refused_in_its_own_words(w: World) -> None:
+    async with anthropic.AsyncAnthropic(base_url=w.url, api_key="none", max_retries=0) as client:
+        with pytest.raises(anthropic.ConflictError) as caught:
+            await client.messages.create(model="embed", max_tokens=8, messages=HELLO)
+        assert caught.value.body["error"]["type"] == "invalid_request_error"  # type: ignore[index]
+        assert caught.value.request_id == list(w.decisions)[-1].request_id
+        w.slots["primary"].become(expected_load_s=1.0, endpoint=None)
+        patient = client.with_options(default_headers={"X-Hal0-Hold": "0"})
+        with pytest.raises(anthropic.APIStatusError) as later:
+            await patient.messages.create(model="primary", max_tokens=8, messages=HELLO)
+    assert later.value.status_code == 503
+    assert later.value.body["error"]["type"] == "overloaded_error"  # type: ignore[index]
