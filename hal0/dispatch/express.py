@@ -72,7 +72,9 @@ def plainly(slot: SlotSnapshot, inferred: Forward | Serve) -> Forward | None:
     """Where to, if bytes pass as they are both ways and an answer whose client left may be broken off."""
     if not isinstance(inferred, Forward) or slot.on_client_gone is OnClientGone.DRAIN:
         return None
-    touched = inferred.edits or inferred.fingerprint is not None or inferred.answer is not AnswerMode.RAW
+    touched = (
+        inferred.edits or inferred.revise or inferred.fingerprint is not None or inferred.answer is not AnswerMode.RAW
+    )
     return None if touched else inferred
 
 

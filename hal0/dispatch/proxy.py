@@ -8,7 +8,7 @@ from aiohttp import web
 
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
-from hal0.dispatch.edits import cuts_for
+from hal0.dispatch.edits import cuts_of
 from hal0.dispatch.headers import RawHeaders, request_end, request_start
 from hal0.dispatch.mark import Mark
 from hal0.dispatch.pool import Pool
@@ -115,9 +115,8 @@ class Relay:
 
     async def _ask(self) -> Head:
         """Send the request and wait for the head; once more when a reused connection turned out to be dead."""
-        edits = self._out.forward.edits
-        cuts = await cuts_for(self._out.body, edits) if edits else ()
         begun = self._connection
+        cuts = () if begun else await cuts_of(self._out.body, self._out.forward)
         connection = begun or self._pool.take(self._address)
         if connection is not None:
             try:

@@ -93,13 +93,15 @@ class Forward:
     """Send the request on to the engine.
 
     `path` is the engine's own path with the query string left to the caller. `edits` replaces or adds top-level
-    members of a JSON body, or fields of a form, in place; None forwards it byte for byte. `convert(request, answer)`
+    members of a JSON body, or fields of a form, in place; None forwards it byte for byte. `revise(request)` gets the
+    JSON body and returns further edits, for members that have to be read to be changed. `convert(request, answer)`
     gets both JSON bodies of a complete 200 answer when `answer` is INSPECT, and returns the body to send. `fingerprint`
     is a word put in front of the answer's `system_fingerprint` (the demonstration model says there, too, what it is).
     """
 
     path: str
     edits: Mapping[str, Any] | None = None
+    revise: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     answer: AnswerMode = AnswerMode.RAW
     convert: Callable[[Mapping[str, Any], bytes], bytes] | None = None
     fingerprint: str | None = None

@@ -154,13 +154,27 @@ class LlamaCpp:
                 f"cannot answer {request.path} with {request.model}: llama.cpp has no such path",
                 details={"path": request.path, "provider": self.name.value},
             )
-        return Forward(path, fingerprint=_DEMO_WORD if request.demo else None)
+        revise = _plain_documents if request.capability is Capability.RERANK else None
+        return Forward(path, revise=revise, fingerprint=_DEMO_WORD if request.demo else None)
 
     def classify(self, ended: Exit) -> Verdict:
         return llamacpp_failures.verdict(ended)
 
     def progress(self, line: str) -> float | None:
         return next((fraction for pattern, fraction in _MILESTONES if pattern.search(line)), None)
+
+
+def _plain_documents(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Cohere's and Jina's clients may send a document as {"text": ...}; the server takes strings alone."""
+    documents = request.get("documents")
+    if not isinstance(documents, list) or not any(isinstance(document, dict) for document in documents):
+        return {}
+    return {"documents": [_text(document) for document in documents]}
+
+
+def _text(document: Any) -> Any:
+    """What is neither is for the server to refuse."""
+    return document.get("text", document) if isinstance(document, dict) else document
 
 
 def _mode_flags(launch: Launch) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
@@ -182,6 +183,20 @@ async def test_llama_cpp_knows_what_it_can_be_asked(w: World) -> None:
         async with w.http.post(w.url + path, json={}) as answer:
             assert answer.status == 200
         assert w.backend.seen[-1].line == f"POST {target} HTTP/1.1"
+
+
+@pytest.mark.parametrize("filler", [10, 400_000, 2_000_000])
+async def test_documents_as_objects_reach_llama_cpp_as_texts(w: World, filler: int) -> None:
+    w.slots["embed-rerank"].become(provider=LlamaCpp())
+    long = b"z" * filler
+    body = b'{ "query":1.0, "documents" : [{"text":"%b"}, "b"] , "top_n": 1}'
+    async with w.http.post(f"{w.url}/v1/rerank", data=BytesIO(body % long)) as answer:
+        assert answer.status == 200
+    assert w.backend.seen[0].body == b'{ "query":1.0, "documents" : ["%b","b"] , "top_n": 1}' % long
+    untouched = b'{"documents": ["a", "b"]}'
+    async with w.http.post(f"{w.url}/v1/rerank", data=untouched) as answer:
+        assert answer.status == 200
+    assert w.backend.seen[1].body == untouched
 
 
 async def test_upstreams_are_asked_in_the_worlds_spelling_and_never_about_engines(tmp_path: Path) -> None:

@@ -57,11 +57,14 @@ async def cohere_ranks(url: str) -> None:
         cohere.AsyncClientV2(base_url=url, api_key="none") as second,
         cohere.AsyncClient(base_url=url, api_key="none") as first,
     ):
-        for client in (first, second):
-            ranked = await client.rerank(model="embed-rerank", query="a river", documents=RIVERS, top_n=3)
+        objects = [{"text": text} for text in RIVERS]
+        best = set()
+        for client, documents in ((first, RIVERS), (first, objects), (second, RIVERS)):
+            ranked = await client.rerank(model="embed-rerank", query="a river", documents=documents, top_n=3)
             scores = [result.relevance_score for result in ranked.results]
             assert scores == sorted(scores, reverse=True)
-            assert len({result.index for result in ranked.results}) == 3
+            best.add(tuple(result.index for result in ranked.results))
+        assert len(best) == 1
 
 
 async def engines_own_paths(url: str) -> None:
