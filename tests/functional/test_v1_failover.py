@@ -1,16 +1,19 @@
 """Several upstreams, over real sockets: who is asked when one fails, whose lists count, and no circles."""
 
 import asyncio
+import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from hal0.config.root import RootConfig
 from hal0.lib import jsonio
-from tests.fakes.backend import Talk, running
+from tests.fakes.backend import Talk, delta, running
 from tests.fakes.slots import settled
 from tests.functional.dispatch_app import world
 from tests.functional.upstream_app import cut, garbage, hang, house, post, posts, refuse_429, table
@@ -162,3 +165,48 @@ async def test_two_hal0_and_no_circle(tmp_path: Path) -> None:
 
 def _root(upstreams: dict[str, Any]) -> RootConfig:
     return RootConfig.model_validate({"upstreams": upstreams})
+
+
+async def breaks(talk: Talk) -> None:
+    await talk.open_events()
+    await talk.chunk(delta("one"))
+    await asyncio.sleep(0.01)
+    talk.break_off()
+
+
+async def test_requests_that_go_wrong_elsewhere_slow_nobody_here(tmp_path: Path) -> None:
+    """Ten at a time of every way to go wrong, again and again, beside requests for a slot and for a good upstream."""
+    wrong = {"hang": hang, "garbage": garbage, "429": refuse_429, "cut": cut, "breaks": breaks}
+    async with running() as bad, running() as good:
+        bad.lists = list(wrong)
+        for name, behaviour in wrong.items():
+            bad.behave(name, behaviour)
+        upstreams = {"good": table(good, prefix="good/")} | {
+            name: table(bad, prefix=f"{name}/", models=[name]) for name in wrong
+        }
+        async with world(tmp_path, root={"upstreams": upstreams}) as it:
+            await it.upstreams.prefetch()
+
+            async def again(name: str) -> None:
+                while True:
+                    with suppress(aiohttp.ClientError):
+                        await post(it, it.chat(f"{name}/{name}", stream=True))
+                    await asyncio.sleep(0.05)
+
+            async def took(model: str) -> float:
+                began = time.monotonic()
+                status, _, _ = await post(it, it.chat(model))
+                assert status == 200
+                return time.monotonic() - began
+
+            alone = [await took(model) for _ in range(20) for model in ("primary", "good/fake")]
+            pests = [asyncio.create_task(again(name)) for name in wrong for _ in range(10)]
+            await settled(lambda: all(it.upstreams.named(name).requests for name in wrong))
+            beside = [await took(model) for _ in range(20) for model in ("primary", "good/fake")]
+            for pest in pests:
+                pest.cancel()
+            await asyncio.gather(*pests, return_exceptions=True)
+            assert it.upstreams.named("good").circuit.failures == 0
+            assert it.slots["primary"].suspected == 0
+            assert statistics.median(beside) <= statistics.median(alone) + 0.1, (alone, beside)
+            assert max(beside) < 2.0
