@@ -19,8 +19,9 @@ from hal0.lib.aio import backoff_s, cancelled
 from hal0.models.registry import Registry
 from hal0.providers.base import Provider
 from hal0.slots import boot, verbs
-from hal0.slots.adopt import LABEL_INSTANCE, LABEL_SLOT, adopt
+from hal0.slots.adopt import LABEL_INSTANCE, LABEL_SLOT, Found, adopt
 from hal0.slots.changeover import switch
+from hal0.slots.effects import Stuck
 from hal0.slots.happenings import EngineBack
 from hal0.slots.household import Household
 from hal0.slots.jobs import Job
@@ -32,7 +33,7 @@ from hal0.slots.tools import Tools
 from hal0.slots.verbs import Asked
 from hal0.slots.view import ModelFacts
 from hal0.slots.warmup import STOP_S
-from hal0.vocab import By, Phase, ProviderName, SlotName, Want
+from hal0.vocab import By, Phase, ProviderName, Role, SlotName, Want
 from hal0.wire.jobs import JobKind
 from hal0.wire.slots import SlotView
 from hal0.wire.system import GpuView
@@ -337,9 +338,9 @@ class Supervisor:
         found = boot.by_slot(infos)
         for slot in self._slots.values():
             slot.observe(found.pop(slot.name, []))
-        strays = [info for infos_left in found.values() for info in infos_left]
-        if strays and "strays" not in self._tasks:
-            self._keep("strays", lambda: self._retire_strays(strays), once=True)
+        for info in (info for left in found.values() for info in left):
+            if (name := f"stray-{info.id}") not in self._tasks:
+                self._keep(name, functools.partial(self._retire_stray, info), once=True)
 
     def ended(self, labels: Mapping[str, str]) -> None:
         slot = self.get(labels.get(LABEL_SLOT, ""))
@@ -353,15 +354,13 @@ class Supervisor:
                 await slot.judge()
             await asyncio.sleep(_JUDGE_EVERY_S)
 
-    async def _retire_strays(self, strays: list[ContainerInfo]) -> None:
-        """Containers of ours whose slot is configured no more. What will not go is met again at the next look."""
-        for info in strays:
-            log.warning("removing %s: no slot %r is configured", info.name, info.labels.get(LABEL_SLOT))
-            try:
-                await self._engine.stop(info.id, timeout_s=STOP_S)
-                await self._engine.remove(info.id)
-            except Hal0Error as err:
-                log.warning("cannot remove %s: %s", info.name, err.message)
+    async def _retire_stray(self, info: ContainerInfo) -> None:
+        """A container of ours whose slot is configured no more. If it will not go it is met again at the next look."""
+        log.warning("removing %s: no slot %r is configured", info.name, info.labels.get(LABEL_SLOT))
+        try:
+            await self._tools.effects.retire(Found(info, answers=False).container(Role.LEAVING, {}), stop_s=STOP_S)
+        except (Stuck, Hal0Error) as err:
+            log.warning("cannot remove %s: %s", info.name, err)
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 

@@ -206,10 +206,21 @@ async def test_a_changed_configuration_ends_a_permanent_failure_and_touches_noth
 
 @virtual_time
 async def test_a_container_of_no_configured_slot_is_removed(world: World, engine: RoughEngine) -> None:
+    """By force where podman refuses to stop it, as it does when a container's monitor was killed."""
     engine.place(container_spec("ghost", generation=3, port=world.ports[9]))
-    engine.fail("stop", REFUSED)
+    engine.fail("stop", *[REFUSED] * 1000)
     async with world.hal0():
-        await until(lambda: engine.all == [], within_s=10)
+        await until(lambda: engine.all == [], within_s=4)
+
+
+@virtual_time
+async def test_one_that_will_not_stop_delays_no_other(world: World, engine: RoughEngine) -> None:
+    stubborn, meek = (container_spec("ghost", generation=number, port=world.ports[number]) for number in (8, 9))
+    engine.place(stubborn, Program(ignores_sigterm=True))
+    engine.place(meek)
+    async with world.hal0():
+        await until(lambda: [one.spec.name for one in engine.all] == [stubborn.name], within_s=4)
+        await until(lambda: engine.all == [], within_s=25)
 
 
 # -- announcements --
