@@ -32,7 +32,9 @@ class LoopLag:
     def families(self) -> Iterator[Family]:
         lag = Family("hal0_event_loop_lag_seconds", "histogram", "How late the event loop woke up, looked at often.")
         lag.observed(self._late)
-        yield lag
+        tasks = Family("hal0_event_loop_tasks", "gauge", "Tasks on the event loop, whatever they wait for.")
+        tasks.add(len(asyncio.all_tasks()))
+        yield from (lag, tasks)
 
 
 def process_families(started_at: float) -> list[Family]:

@@ -19,6 +19,7 @@ NAMES = ("primary", *(f"chat{number:02}" for number in range(1, len(SLOT_PORTS))
 CLIENTS = 4
 GROWTH_BYTES = 24 * 2**20  # the allocator's own ups and downs over a short run
 SPARE_FILES = 40  # connections that are just being made or closed
+SPARE_TASKS = 20  # likewise, and probes that are just under way
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,12 @@ def resident_bytes(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
 
 
+async def tasks(operator: Operator) -> int:
+    async with operator.session.get("/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("hal0_event_loop_tasks "))
+
+
 def open_files(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
@@ -94,7 +101,7 @@ async def test_nineteen_slots_live_through_everything(daemon: Daemon, soak_scale
         assert len(daemon.containers()) == len(NAMES) == 19
         extra = await operator.verb("embed", "swap", {"model": "tiny-embed"})
         assert extra["error"]["code"] == "slot.no_free_port"
-        before, files = resident_bytes(pid), open_files(pid)
+        before, files, busy = resident_bytes(pid), open_files(pid), await tasks(operator)
         half_s = soak_scale(23, 300)
         until = time.monotonic() + 2 * half_s
         clients = [asyncio.create_task(streams(daemon, random.Random(n), until, outcomes)) for n in range(CLIENTS)]
@@ -106,7 +113,7 @@ async def test_nineteen_slots_live_through_everything(daemon: Daemon, soak_scale
         verbs += await operate(operator, until, random.Random(20), "swap", "restart", "unload")
         await asyncio.gather(*clients)
         ports = [(await operator.slot(name))["port"] for name in NAMES]
-        health = await operator.get("/api/status")
+        health, still_busy = await operator.get("/api/status"), await tasks(operator)
     assert len(verbs) > 5
     assert len(outcomes) > 100
     # A drain waits for open streams, and a request waits for the load: nobody was cut off, and nobody was turned
@@ -116,3 +123,4 @@ async def test_nineteen_slots_live_through_everything(daemon: Daemon, soak_scale
     assert health["in_flight"] == 0
     assert resident_bytes(pid) - before < GROWTH_BYTES
     assert open_files(pid) - files < SPARE_FILES
+    assert still_busy - busy < SPARE_TASKS
