@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,25 @@ from hal0.client import ClientError, Json
 # hal0 waits for a model list for 8 s, behind at most a few others.
 ASK_S: Final = 60.0
 _MOST_KEY_BYTES: Final = 4096
+
+
+_OPTIONS: Final = (
+    click.option("--base-url", "base_url", metavar="URL", help='Its address, up to and with "/v1".'),
+    click.option("--kind", type=click.Choice(["openai", "anthropic", "hal0"]), help="Which API it speaks."),
+    click.option("--key-file", metavar="FILE", help="File with the key; it goes into hal0.toml. - reads stdin."),
+    click.option("--key-env", metavar="VAR", help="Environment variable of hal0 that holds the key instead."),
+    click.option("--prefix", metavar="TEXT", help='Put before its model ids, such as "openrouter/".'),
+    click.option("--model", "models", metavar="ID", multiple=True, help="Only this model of it; may be repeated."),
+    click.option("--priority", type=click.IntRange(0, 100), help="Higher goes first when several list a model."),
+    click.option("--weight", type=click.IntRange(1, 1000), help="Share among upstreams of the same priority."),
+)
+
+
+def _described(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that describe an upstream, new or not."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
 
 
 def _number(key: str) -> Any:
@@ -47,7 +67,7 @@ _MODELS: Final = (
 )
 
 
-@noun(short_help="Upstreams: list, add, test, refresh, models, enable, delete.")
+@noun(short_help="Upstreams: list, add, set, test, refresh, models, enable, delete.")
 def upstream() -> None:
     """Upstreams: servers elsewhere; what is sent to one leaves this machine."""
 
@@ -72,20 +92,12 @@ def show(session: Session, *, name: str) -> None:
 @subcommand(upstream, "hal0ctl upstream add openrouter --preset openrouter --key-file key.txt")
 @click.argument("name")
 @click.option("--preset", type=PresetName(), help="A server that hal0 knows: openrouter, openai, ollama, ...")
-@click.option("--base-url", "base_url", metavar="URL", help='Its address, up to and with "/v1".')
-@click.option("--kind", type=click.Choice(["openai", "anthropic", "hal0"]), help="Which API it speaks.")
-@click.option("--key-file", metavar="FILE", help="File with the key; it goes into hal0.toml. - reads stdin.")
-@click.option("--key-env", metavar="VAR", help="Environment variable of hal0 that holds the key instead.")
-@click.option("--prefix", metavar="TEXT", help='Put before its model ids, such as "openrouter/".')
-@click.option("--model", "models", metavar="ID", multiple=True, help="Only this model of it; may be repeated.")
-@click.option("--priority", type=click.IntRange(0, 100), help="Higher goes first when several list a model.")
-@click.option("--weight", type=click.IntRange(1, 1000), help="Share among upstreams of the same priority.")
+@_described
 def add(session: Session, *, name: str, key_file: str | None, models: tuple[str, ...], **given: Any) -> None:
     """Add an upstream to the configuration."""
     if given["preset"] is None and given["base_url"] is None:
         raise click.UsageError("say where it is: --preset NAME or --base-url URL")
-    if key_file is not None and given["key_env"] is not None:
-        raise click.UsageError("the key comes from one place: --key-file or --key-env")
+    _one_key(key_file, given["key_env"])
     body: Json = {"name": name, **{key: value for key, value in given.items() if value is not None}}
     if models:
         body["models"] = list(models)
@@ -94,6 +106,37 @@ def add(session: Session, *, name: str, key_file: str | None, models: tuple[str,
     view = session.client().post("/api/upstreams", body)
     session.value(view, "", name=name)
     session.note(f"{name} is added ({view['base_url']}). Try it: hal0ctl upstream test {name}")
+
+
+@subcommand(upstream, "hal0ctl upstream set openrouter --priority 80", name="set")
+@click.argument("name", type=UpstreamName())
+@_described
+@click.option("--all-models", is_flag=True, help="Every model that it lists, from now on.")
+def set_(
+    session: Session,
+    *,
+    name: str,
+    key_file: str | None,
+    key_env: str | None,
+    models: tuple[str, ...],
+    all_models: bool,
+    **given: Any,
+) -> None:
+    """Change what is said of an upstream; the rest stays. An empty --prefix takes it away."""
+    _one_key(key_file, key_env)
+    if models and all_models:
+        raise click.UsageError("say which models: --model ID or --all-models")
+    fields: Json = {key: None if value == "" else value for key, value in given.items() if value is not None}
+    if models or all_models:
+        fields["models"] = list(models) or None
+    client = session.client()
+    if key_file is not None or key_env is not None:
+        fields["auth"] = _auth(client.get(f"/api/upstreams/{name}")["auth"], key_file, key_env)
+    if not fields:
+        raise click.UsageError("say what to change, such as --priority 80")
+    view = client.request("PATCH", f"/api/upstreams/{name}", fields)
+    session.value(view, "", name=name)
+    session.note(f"{name} is changed. Try it: hal0ctl upstream test {name}")
 
 
 @subcommand(upstream, "hal0ctl upstream test openrouter")
@@ -166,6 +209,18 @@ def _switch(session: Session, name: str, *, on: bool) -> None:
     view = session.client().request("PATCH", f"/api/upstreams/{name}", {"enabled": on})
     session.value(view, "", name=name)
     session.note(f"{name} is {'enabled' if on else 'disabled'}")
+
+
+def _one_key(file: str | None, env: str | None) -> None:
+    if file is not None and env is not None:
+        raise click.UsageError("the key comes from one place: --key-file or --key-env")
+
+
+def _auth(now: Json, file: str | None, env: str | None) -> Json:
+    """Another key, sent the way in which the present one is: as bearer where there is none."""
+    style = "bearer" if now["style"] == "none" else now["style"]
+    key = {"env": env} if file is None else {"secret": _key(file)}
+    return {"style": style, **({"header": now["header"]} if now["header"] else {}), **key}
 
 
 def _key(file: str) -> str:

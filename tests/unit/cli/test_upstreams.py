@@ -144,3 +144,50 @@ def test_models_by_the_names_to_ask_for(api: ApiServer, hal0ctl: Run) -> None:
     model = {"id": "far/m", "theirs": "m", "context_length": 8192, "capabilities": []}
     api.replies["GET", "/api/upstreams/far/models"] = (200, {"items": [model], "listed_at": None})
     assert hal0ctl("upstream", "models", "far", "-o", "name").out == "far/m\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "fields"),
+    [
+        (("--priority", "0", "--weight", "3"), {"priority": 0, "weight": 3}),
+        (("--prefix", ""), {"prefix": None}),
+        (("--model", "a", "--model", "b"), {"models": ["a", "b"]}),
+        (("--all-models",), {"models": None}),
+        (("--base-url", URL, "--kind", "hal0"), {"base_url": URL, "kind": "hal0"}),
+        (("--key-env", "NEW"), {"auth": {"style": "bearer", "env": "NEW"}}),
+    ],
+)
+def test_what_is_set_is_all_that_is_sent(
+    api: ApiServer, hal0ctl: Run, flags: tuple[str, ...], fields: dict[str, Any]
+) -> None:
+    assert hal0ctl("upstream", "set", "far", *flags).code == 0
+    assert api.requests[-1] == ("PATCH", "/api/upstreams/far", fields)
+
+
+@pytest.mark.parametrize(
+    ("now", "sent"),
+    [
+        (AuthView(style="none", header=None, env=None, present=False), {"style": "bearer", "secret": "sk-1"}),
+        (
+            AuthView(style="header", header="x-api-key", env=None, present=True),
+            {"style": "header", "header": "x-api-key", "secret": "sk-1"},
+        ),
+    ],
+)
+def test_another_key_goes_where_the_old_one_went_and_is_never_shown(
+    api: ApiServer, hal0ctl: Run, tmp_path: Path, now: AuthView, sent: dict[str, str]
+) -> None:
+    api.replies["GET", "/api/upstreams/far"] = (200, view(auth=now))
+    file = tmp_path / "key"
+    file.write_text("sk-1\n")
+    ran = hal0ctl("upstream", "set", "far", "--key-file", str(file), "-v")
+    assert api.requests[-1] == ("PATCH", "/api/upstreams/far", {"auth": sent})
+    assert "sk-1" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    "flags", [(), ("--model", "a", "--all-models"), ("--key-file", "-", "--key-env", "K"), ("--weight", "0")]
+)
+def test_a_change_that_makes_no_sense_is_not_sent(api: ApiServer, hal0ctl: Run, flags: tuple[str, ...]) -> None:
+    assert hal0ctl("upstream", "set", "far", *flags).code == Exit.USAGE
+    assert all(method != "PATCH" for method, _, _ in api.requests)
