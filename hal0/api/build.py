@@ -14,6 +14,7 @@ from hal0.api.middleware import edge
 from hal0.api.openai import DISPATCHER, MODEL_LIST
 from hal0.api.route import register
 from hal0.api.routes import ROUTES
+from hal0.api.told import Told
 from hal0.dispatch.catalog import ModelList
 from hal0.services import SERVICES, Services
 
@@ -31,7 +32,7 @@ def build_app(services: Services, *, heartbeat_s: float = sse.HEARTBEAT_S) -> we
         cut=services.dispatcher.cut,
     )
     cors = Cors(lambda: services.config().access)
-    app = web.Application(middlewares=[edge(door, cors)])
+    app = web.Application(middlewares=[edge(door, cors, Told(services))])
     app[SERVICES] = services
     app[SESSION_COOKIE] = cookie
     app[CORS] = cors

@@ -228,6 +228,7 @@ class Front(asyncio.Protocol):
         try:
             parts.check.used(lane.principal)
         except Hal0Error as error:
+            self._turned_away(error)
             self._refuse(error)
             self.done()
             return
@@ -241,10 +242,19 @@ class Front(asyncio.Protocol):
         """The first request with this head: who sends it, the door has to find out."""
         parts = self._parts
         self._lane = None
-        principal = await parts.check(arrival, Access.INFERENCE)
+        try:
+            principal = await parts.check(arrival, Access.INFERENCE)
+        except Hal0Error as error:
+            self._turned_away(error)
+            raise
         assert self._row is not None
         self._lane = lane = Lane(arrival, self._row, principal)
         return await parts.dispatcher.answer(lane, body, self._request_id)
+
+    def _turned_away(self, error: Hal0Error) -> None:
+        """What the dispatcher never sees is remembered all the same."""
+        assert self._arrival is not None
+        self._parts.dispatcher.turned_away(self._arrival, self._request_id, error.status, error.code)
 
     async def _see_through(self, work: Coroutine[Any, Any, web.StreamResponse]) -> None:
         """What aiohttp and the middleware do around a handler."""

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -42,32 +42,38 @@ class Check(Protocol):
         ...
 
 
-def edge(check: Check, cors: Cors) -> Middleware:
+# Hears how a request ended: its status, and the code of its error.
+Told = Callable[[web.Request, int, str | None], None]
+
+
+def edge(check: Check, cors: Cors, told: Told) -> Middleware:
     """The one middleware. A path that is not in the table is checked as `Access.OPEN` before it is 404 or 405."""
 
     @web.middleware
     async def pass_edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = request[REQUEST_ID_KEY] = request_id_of(request.headers)
+        route, code = route_of(request), None
         try:
-            route = route_of(request)
             request[PRINCIPAL_KEY] = await check(request, route.access if route else Access.OPEN)
             _go_on(request, route)
             response = cors.preflight(request) or await handler(request)
         except web.HTTPException as error:
-            response = error_response(from_http(error, request.method, request.path), request.path, request_id)
+            refused = from_http(error, request.method, request.path)
+            response, code = error_response(refused, request.path, request_id), refused.code
             if isinstance(error, web.HTTPMethodNotAllowed):
                 response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         except Hal0Error as error:
-            response = error_response(error, request.path, request_id)
+            response, code = error_response(error, request.path, request_id), error.code
         except ConnectionError:
             if request.transport is not None and not request.transport.is_closing():
                 raise
             # The client left. Any answer meets the closed connection in silence; raising would log a traceback.
-            response = web.Response(status=499)
+            response, code = web.Response(status=499), "request.client_gone"
         except Exception:  # the outermost line of a request: whatever it is, the client gets JSON and we the traceback
             _log.exception("request %s failed", request_id)
             mistake = Hal0Error("system.internal", "cannot answer: hal0 made a mistake")
-            response = error_response(mistake, request.path, request_id)
+            response, code = error_response(mistake, request.path, request_id), mistake.code
+        told(request, response.status, code)
         if not response.prepared:
             response.headers.setdefault("X-Request-ID", request_id)
             for name, value in (*SECURITY.items(), *cors.headers(request).items()):

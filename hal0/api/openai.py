@@ -34,6 +34,7 @@ def _route(row: PathRow, spelling: str) -> Route:
         Access.INFERENCE,
         row.summary,
         own_continue=True,
+        recorded=True,
         query=("model",) if row.body is BodyKind.NONE else (),
         media=() if row.method == "GET" else _MEDIA[row.body],
         head=False,

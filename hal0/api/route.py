@@ -18,8 +18,8 @@ class Route:
     """`path` is in aiohttp's spelling ({name}). `request` and `response` are the JSON bodies, for OpenAPI.
 
     `query` names the query parameters, which `api.openapi` describes; `media` what else than a view a body may be.
-    `own_continue`: the handler itself answers `Expect: 100-continue`, after it has looked at the headers. `head`: a
-    GET also answers HEAD.
+    `own_continue`: the handler itself answers `Expect: 100-continue`, after it has looked at the headers;
+    `recorded`: and leaves a record of every request. `head`: a GET also answers HEAD.
     """
 
     method: str
@@ -30,6 +30,7 @@ class Route:
     request: type[View] | None = None
     response: type[View] | None = None
     own_continue: bool = False
+    recorded: bool = False
     query: tuple[str, ...] = ()
     media: tuple[str, ...] = ()
     head: bool = True

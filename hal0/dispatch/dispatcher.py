@@ -148,6 +148,14 @@ class Dispatcher:
         express.begin(forward.path)
         return express
 
+    def turned_away(
+        self, asked: Asked, request_id: str, status: int, code: str | None, principal: Principal = NOBODY
+    ) -> None:
+        """Remember a request that ended before it was anybody's to answer."""
+        trace = self._trace(asked, request_id, principal)
+        trace.status, trace.code = status, code
+        self._decisions.add(trace.record(self._time()))
+
     def _trace(self, asked: Asked, request_id: str, principal: Principal) -> Trace:
         return Trace(request_id, self._clock.now(), self._time(), asked.method, asked.path, principal.key_id)
 

@@ -76,7 +76,7 @@ class Everyone:
 def build_app(dispatcher: Dispatcher, check: Check | None = None) -> web.Application:
     cors = Cors(AccessConfig)
     check = check or Everyone()
-    app = web.Application(middlewares=[edge(check, cors)])
+    app = web.Application(middlewares=[edge(check, cors, lambda *_: None)])
     app[CHECK] = check
     app[CORS] = cors
     app[DISPATCHER] = dispatcher

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from hal0.events.bus import Topic
 from hal0.paths import Paths
@@ -108,6 +109,54 @@ async def test_a_key_sees_its_own_requests_alone(hal0: Operator) -> None:
     assert (await hal0.over_tcp("GET", "/api/decisions"))[0] == 401
 
 
+TURNED_AWAY = [
+    ("POST", CHAT, 401, "auth.required"),  # as most clients write it, and with something that takes the longer way
+    ("POST", f"{CHAT}?q=1", 401, "auth.required"),
+    ("POST", "/v1/nothing%ff%fe%00%22", 404, "request.not_found"),
+    ("PUT", "/v1/models", 405, "request.method"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status", "code"), TURNED_AWAY)
+async def test_who_is_turned_away_is_remembered_once(
+    hal0: Operator, method: str, path: str, status: int, code: str
+) -> None:
+    headers = {"Host": "elsewhere.example", "Authorization": f"Bearer hal0_00000000_{'d' * 64}"}
+    names = []
+    for _ in range(2):  # the second one on a connection that is known
+        async with hal0.tcp.request(method, URL(path, encoded=True), json={} if method == "POST" else None,
+                                    headers=headers) as response:  # fmt: skip
+            assert response.status == status
+            names.append(response.headers["X-Request-ID"])
+    rows = await listed(hal0)
+    assert [(row["status"], row["code"], row["target"]) for row in rows] == [(status, code, None)] * 2
+    assert [row["request_id"] for row in rows] == names[::-1]
+    assert rows[0]["path"].startswith(path.partition("?")[0].partition("%")[0])
+    assert hal0.services.past.history.health().dropped == 0
+
+
+async def test_what_asks_for_no_model_is_no_request_of_the_history(hal0: Operator) -> None:
+    for path in ("/favicon.ico", "/api/nothing", "/api/decisions/nobody"):
+        assert (await hal0.call("GET", path))[0] == 404
+    assert await listed(hal0) == []
+
+
+async def test_what_operators_do_is_an_entry_with_their_name(hal0: Operator) -> None:
+    key = await make(hal0, "ops", scopes=["admin"])
+    (made,) = (await hal0.call("GET", "/api/keys"))[1]["items"]
+    assert (await hal0.over_tcp("POST", "/api/slots/nobody/load", {}, headers=bearer(key)))[0] == 404
+    assert (await hal0.over_tcp("POST", "/api/slots/primary/reset", {}, headers=FOREIGN))[0] == 401
+    _, page = await hal0.call("GET", "/api/activity?kind=operator")
+    assert [(entry["kind"], entry["by"], entry["message"]) for entry in page["items"]] == [
+        (
+            "operator.refused",
+            f"key {made['id']}",
+            "POST /api/slots/nobody/load: it ended with 404 slot.not_found",
+        ),
+        ("operator.done", "socket", "POST /api/keys: done"),
+    ]
+
+
 async def test_explain_says_where_it_would_go_and_leaves_no_trace(hal0: Operator) -> None:
     async def explained(**body: Any) -> Json:
         status, found = await hal0.call("POST", "/api/decisions/explain", body)
@@ -121,9 +170,9 @@ async def test_explain_says_where_it_would_go_and_leaves_no_trace(hal0: Operator
     assert (found["target"], found["rule"], [it["rule"] for it in found["tried"]][-1]) == ("embed", *["capability"] * 2)
     found = await explained(model="primary", slots=["embed"])
     assert (found["target"], found["error"]["code"]) == (None, "auth.forbidden")
+    assert await listed(hal0) == []
     status, body = await hal0.call("POST", "/api/decisions/explain", {"path": "/v1/nothing"})
     assert (status, body["error"]["param"]) == (400, "path")
-    assert await listed(hal0) == []
     assert (await hal0.call("GET", "/api/slots/primary"))[1]["state"] == "offline"
 
 
@@ -140,7 +189,7 @@ async def test_activity_is_told_live_and_remembered(hal0: Operator) -> None:
     _, page = await hal0.call("GET", "/api/activity?limit=1")
     _, older = await hal0.call("GET", f"/api/activity?before={page['next']}")
     kinds = [entry["kind"] for entry in page["items"] + older["items"]]
-    assert sorted(kinds) == ["job.done", "slot.loading", "slot.ready"]
+    assert sorted(kinds) == ["job.done", "operator.done", "slot.loading", "slot.ready"]
 
 
 async def test_requests_are_told_live_to_those_who_ask(hal0: Operator) -> None:

@@ -272,7 +272,7 @@ async def test_writing_to_a_client_that_left_is_no_error_of_ours(caplog: pytest.
             ended.set()
         return response
 
-    app = web.Application(middlewares=[edge(Everyone(), Cors(AccessConfig))])
+    app = web.Application(middlewares=[edge(Everyone(), Cors(AccessConfig), lambda *_: None)])
     register(app, [Route("POST", CHAT, naive, Access.OPEN, "")])
     async with serving(app, tcp=[("127.0.0.1", 0)], grace_s=1) as (port,), raw(port) as client:
         await client.post(CHAT, {})
