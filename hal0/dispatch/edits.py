@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from hal0.dispatch.body import Body
 from hal0.dispatch.form import Form, NotForm
@@ -11,6 +11,8 @@ from hal0.dispatch.rewrite import Splice, form_splices, splices
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 from hal0.providers.base import Forward
+
+S = TypeVar("S", Form, Members)
 
 _PARSE_LIMIT_BYTES: Final = 256 * 1024  # beyond, a parser call belongs into a thread
 
@@ -30,29 +32,29 @@ def _object(data: bytes) -> Any:
     try:
         return jsonio.loads(data)
     except jsonio.JSONDecodeError as error:
-        raise Hal0Error("request.invalid_json", f"cannot read the body as a JSON object: {error}") from None
+        raise _not_json(error) from None
 
 
 async def cuts_for(body: Body, edits: Mapping[str, Any]) -> tuple[Splice, ...]:
     """Raises request.invalid_json, or request.invalid_form."""
-    if body.boundary:
-        return await _form_cuts(body, edits)
-    members = Members(frozenset(edits), decode=False)
+    names = frozenset(edits)
     try:
-        async for piece in body.pieces():
-            members.feed(piece)
-        members.finish()
-    except NotJson as error:
-        raise Hal0Error("request.invalid_json", f"cannot read the body as a JSON object: {error}") from None
-    return splices(members, edits)
-
-
-async def _form_cuts(body: Body, edits: Mapping[str, Any]) -> tuple[Splice, ...]:
-    form = Form(body.boundary, frozenset(edits))
-    try:
-        async for piece in body.pieces():
-            form.feed(piece)
-        form.finish()
+        if body.boundary:
+            form = await _fed(Form(body.boundary, names), body)
+            return form_splices(form, body.boundary, edits)
+        return splices(await _fed(Members(names, decode=False), body), edits)
     except NotForm as error:
         raise Hal0Error("request.invalid_form", f"cannot read the body as a form: {error}") from None
-    return form_splices(form, body.boundary, edits)
+    except NotJson as error:
+        raise _not_json(error) from None
+
+
+async def _fed(scanner: S, body: Body) -> S:
+    async for piece in body.pieces():
+        scanner.feed(piece)
+    scanner.finish()
+    return scanner
+
+
+def _not_json(why: ValueError) -> Hal0Error:
+    return Hal0Error("request.invalid_json", f"cannot read the body as a JSON object: {why}")

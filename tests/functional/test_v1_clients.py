@@ -10,8 +10,9 @@ import openai
 import pytest
 
 from hal0.dispatch.surface import SURFACE
-from tests.fakes.backend import Talk, delta
+from tests.fakes.backend import Talk, delta, running
 from tests.functional.dispatch_app import World, world
+from tests.functional.upstream_app import KEY, table
 
 HELLO: Final[Any] = [{"role": "user", "content": "hi"}]
 # By path: what a real llama-server streamed.
@@ -165,3 +166,26 @@ async def test_anthropic_is_refused_in_its_own_words(w: World) -> None:
             await patient.messages.create(model="primary", max_tokens=8, messages=HELLO)
     assert later.value.status_code == 503
     assert later.value.body["error"]["type"] == "overloaded_error"  # type: ignore[index]
+
+
+async def test_anthropics_own_models_are_asked_with_hal0s_key_and_the_clients_version(tmp_path: Path) -> None:
+    async with running() as far:
+        far.lists = ["claude-x"]
+        far.behave("claude-x", recorded)
+        auth = {"style": "header", "header": "x-api-key", "env": "FAR_KEY"}
+        claude = table(far, kind="anthropic", prefix="c/", auth=auth)
+        async with world(tmp_path, root={"upstreams": {"claude": claude}}, environ=KEY) as w:
+            async with anthropic.AsyncAnthropic(base_url=w.url, api_key="mine", max_retries=0) as client:
+                beta: Any = {"anthropic-beta": "b-1", "anthropic-version": "2024-01-01"}
+                async with client.messages.stream(
+                    model="c/claude-x", max_tokens=8, messages=HELLO, extra_headers=beta
+                ) as stream:
+                    final = await stream.get_final_message()
+            assert final.usage.output_tokens == 8
+            (record,) = w.decisions
+        seen = next(seen for seen in far.seen if seen.line.startswith("POST"))
+        assert seen.line == "POST /v1/messages HTTP/1.1"
+        assert b'"model":"claude-x"' in seen.body
+        told = [seen.header(name) for name in ("x-api-key", "anthropic-beta", "anthropic-version", "authorization")]
+        assert told == ["sk-far", "b-1", "2024-01-01", None]
+        assert (record.target, record.prompt_tokens, record.completion_tokens) == ("claude", 20, 8)
