@@ -9,6 +9,7 @@ from aiohttp import HttpVersion, HttpVersion11
 from multidict import CIMultiDictProxy
 
 from hal0.api.heads import Heading, RawHeaders
+from hal0.api.ids import own_request_id
 
 _NO_COOKIES: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -52,6 +53,7 @@ class Arrival:
         self.path = self.raw_path = heading.target
         self.headers = heading.headers
         self.raw_headers: RawHeaders = heading.raw
+        self.own_id = own_request_id(heading.headers)
         self.writer = connection
         peer = self.get_extra_info("peername")
         self.remote = str(peer[0]) if isinstance(peer, tuple) and peer else None

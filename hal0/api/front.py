@@ -18,7 +18,8 @@ from aiohttp import web
 from hal0.api.arrival import Arrival
 from hal0.api.errors import refusal
 from hal0.api.heads import END, LENGTH, read
-from hal0.api.middleware import Check, request_id_of
+from hal0.api.ids import new_request_id
+from hal0.api.middleware import Check
 from hal0.dispatch.dispatcher import Dispatcher
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.express import Express
@@ -220,7 +221,7 @@ class Front(asyncio.Protocol):
     def _request(self, body: bytes) -> None:
         parts, lane, arrival = self._parts, self._lane, self._arrival
         assert arrival is not None
-        request_id = self._request_id = request_id_of(arrival.headers)
+        request_id = self._request_id = arrival.own_id or new_request_id()
         if lane is None or self._stamp != parts.check.stamp():
             self._stamp = parts.check.stamp()
             self.go_on(self._first(arrival, body))

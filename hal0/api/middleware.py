@@ -1,8 +1,6 @@
 """What every request passes: an id, the access check of its route, and one place that renders failures."""
 
-import itertools
 import logging
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
@@ -13,14 +11,12 @@ from hal0.access.principal import Principal
 from hal0.api.arrival import Visit
 from hal0.api.cors import Cors
 from hal0.api.errors import SECURITY, error_response, from_http
+from hal0.api.ids import new_request_id, own_request_id
 from hal0.api.route import Handler, Route, route_of
 from hal0.errors import Hal0Error
-from hal0.vocab import REQUEST_ID, Access
+from hal0.vocab import Access
 
 _log: Final = logging.getLogger("hal0.api")
-# A request's own id: a random word of this process, and a number. It identifies and proves nothing.
-_BOOT: Final = secrets.token_hex(4)
-_COUNT: Final = itertools.count()
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -84,9 +80,8 @@ def edge(check: Check, cors: Cors, told: Told) -> Middleware:
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
-    """The client's own id when it is harmless, else a new one (16 hex digits)."""
-    given = headers.get("X-Request-ID")
-    return given if given is not None and REQUEST_ID.match(given) else f"{_BOOT}{next(_COUNT):08x}"
+    """The client's own id when it is harmless, else a new one."""
+    return own_request_id(headers) or new_request_id()
 
 
 def _go_on(request: web.Request, route: Route | None) -> None:

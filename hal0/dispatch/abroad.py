@@ -148,8 +148,9 @@ class Abroad:
         return down.finish()
 
     async def _pour(self, it: Crossing, hop: Hop, response: ClientResponse) -> None:
+        saw = it.trace.measured().saw
         while data := await chunk(hop.upstream, response, self._between_bytes_s):
-            it.trace.meter.saw(data)
+            saw(data)
             if not it.down.write(data):
                 await it.down.drained()
 

@@ -15,7 +15,7 @@ from hal0.dispatch.asked import Asked
 from hal0.dispatch.body import Body, Spool
 from hal0.dispatch.cutting import Cuttable
 from hal0.dispatch.downstream import Downstream
-from hal0.dispatch.express import Express, Host, House, Request, plainly
+from hal0.dispatch.express import Express, Host, House, Request
 from hal0.dispatch.gate import Gate, hold_header
 from hal0.dispatch.intake import refuse, take
 from hal0.dispatch.lane import Lane
@@ -24,7 +24,7 @@ from hal0.dispatch.noted import Noted, honestly
 from hal0.dispatch.peek import Peek, parsed
 from hal0.dispatch.pool import Pool
 from hal0.dispatch.resolve import Ask, Decision, Outcome, Passage, Refusal, resolve, wants_lists
-from hal0.dispatch.sending import Sender, Sending, inference, query_of
+from hal0.dispatch.sending import Sender, Sending, query_of
 from hal0.dispatch.surface import BodyKind, PathRow
 from hal0.dispatch.table import Registry, Table, TableSource
 from hal0.dispatch.trace import Trace
@@ -137,8 +137,8 @@ class Dispatcher:
         if decision is None or handle is None or suspicious(data):
             return None
         slot = handle.snapshot()
-        forward = plainly(slot, slot.provider.infer(inference(lane.row, peek, decision, slot)))
-        admitted = None if forward is None else self._gate.straight(handle)
+        forward = lane.forward(slot, decision, peek)
+        admitted = None if forward is None else self._gate.straight(handle, slot)
         if forward is None or admitted is None:
             return None
         trace = self._trace(lane.asked, request_id, lane.principal)
@@ -164,11 +164,12 @@ class Dispatcher:
         trace.asked_model, trace.stream = peek.model, peek.stream
 
     def _plain_decision(self, lane: Lane, model: str | None) -> Decision | None:
-        """The decision for a slot, where no list of an upstream could make it another one."""
-        outcome = self.decide(lane.row, model, lane.principal.slots)
-        if not isinstance(outcome, Decision) or wants_lists(model, outcome, self._tables.current()):
+        """The decision for a slot, where no list of an upstream could make it another one; None: look closer."""
+        if lane.principal.slots is not None:
             return None
-        return outcome
+        if self._tables.current() is not self._decided_by:
+            self.decide(lane.row, model)
+        return self._decided.get((lane.row.path, model))
 
     async def _outcome(self, row: PathRow, model: str | None, slots: frozenset[SlotName] | None) -> Outcome:
         if row.body is BodyKind.RAW and model not in self._tables.current().slots:
@@ -206,7 +207,7 @@ class Dispatcher:
 
     async def _admitted(self, it: Sending, patience_s: float | None) -> web.StreamResponse:
         """Through the gate of its slot, at once or after a wait."""
-        admitted = self._gate.straight(it.handle)
+        admitted = self._gate.straight(it.handle, it.handle.snapshot())
         if admitted is None:
             if it.row.method == "GET" and not it.handle.snapshot().routable:
                 raise _asleep(it.handle.snapshot())
@@ -244,10 +245,14 @@ class Dispatcher:
         if known is not None:
             return known
         outcome = self._resolved(row, model, None)
-        # With one candidate nothing that changes with every request has a say.
-        if isinstance(outcome, Decision) and len(outcome.candidates) == 1 and len(self._decided) < _REMEMBERED:
-            self._decided[row.path, model] = outcome
+        # With one candidate, and all lists known, nothing that changes with every request has a say.
+        if isinstance(outcome, Decision) and len(outcome.candidates) == 1 and not wants_lists(model, outcome, table):
+            self._remember((row.path, model), outcome)
         return outcome
+
+    def _remember(self, asked: tuple[str, str | None], outcome: Decision) -> None:
+        if len(self._decided) < _REMEMBERED:
+            self._decided[asked] = outcome
 
     def _resolved(
         self, row: PathRow, model: str | None, slots: frozenset[SlotName] | None, fetched: Collection[str] = ()

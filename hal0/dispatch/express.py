@@ -23,12 +23,11 @@ from hal0.dispatch.sending import Sender, Sending
 from hal0.dispatch.surface import id_headers
 from hal0.dispatch.trace import Trace
 from hal0.dispatch.upstream_http import Connection, Head
+from hal0.dispatch.usage import usage_in
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock
 from hal0.observe.decisions import Decisions
-from hal0.providers.base import AnswerMode, Forward, Serve
-from hal0.slots.handle import SlotHandle, SlotSnapshot
-from hal0.vocab import OnClientGone
+from hal0.slots.handle import SlotHandle
 
 # Beyond, an answer is passed on in pieces rather than waited for.
 _SMALL_BYTES: Final = 32 * 1024
@@ -66,16 +65,6 @@ class Request(NamedTuple):
     trace: Trace
     decision: Decision
     handle: SlotHandle
-
-
-def plainly(slot: SlotSnapshot, inferred: Forward | Serve) -> Forward | None:
-    """Where to, if bytes pass as they are both ways and an answer whose client left may be broken off."""
-    if not isinstance(inferred, Forward) or slot.on_client_gone is OnClientGone.DRAIN:
-        return None
-    touched = (
-        inferred.edits or inferred.revise or inferred.fingerprint is not None or inferred.answer is not AnswerMode.RAW
-    )
-    return None if touched else inferred
 
 
 class Express:
@@ -143,7 +132,8 @@ class Express:
         trace.head_at = house.time()
         trace.status = head.status
         trace.bytes_out = len(body)
-        trace.meter.saw(body)
+        if head.status == 200:
+            trace.usage = usage_in(body)
         own = id_headers(it.lane.row.dialect, trace.request_id)
         own["X-Hal0-Slot"] = it.decision.slot
         own["X-Hal0-Rule"] = it.decision.rule.value

@@ -52,11 +52,10 @@ class Gate:
         """How many requests stand at the gate of a slot."""
         return len(self._lines.get(slot, ()))
 
-    def straight(self, handle: SlotHandle) -> Admitted | None:
-        """The way of most requests: the slot has room and nobody waits for it. None: `enter`."""
+    def straight(self, handle: SlotHandle, snapshot: SlotSnapshot) -> Admitted | None:
+        """The way of most requests: the slot, as it is now, has room and nobody waits for it. None: `enter`."""
         if handle.name in self._lines or handle.name in self._rota.closed:
             return None
-        snapshot = handle.snapshot()
         if not snapshot.routable or (snapshot.max_inflight is not None and handle.in_flight >= snapshot.max_inflight):
             return None
         return Admitted(handle.serving(), snapshot)

@@ -1,6 +1,7 @@
 """Which headers pass, in both directions, and which never reach a slot."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from hal0.providers.base import Endpoint
@@ -40,6 +41,7 @@ _NEVER_TO_A_CLIENT: Final = HOP_BY_HOP | {b"content-length", b"date"}
 _CORS: Final = b"access-control-"
 
 
+_REMEMBERED: Final = 64  # beginnings of answers; an engine has a handful
 # Answers with these never have a body, nor say how long it is (RFC 9110 8.6).
 _BODILESS: Final = (204, 304)
 
@@ -85,10 +87,17 @@ def request_end(length: int | None) -> bytes:
 
 def answer_head(status: int, reason: str, slot: RawHeaders, own: Mapping[str, str], length: int | None) -> bytes:
     """The status line and headers for a client: the slot's but hop-by-hop ones and its CORS, then hal0's own."""
-    lines = [b"HTTP/1.1 %d %b" % (status, reason.encode("latin-1", "replace"))]
+    ours = "".join([f"{name}: {value}\r\n" for name, value in own.items()]).encode()
+    start = answer_start(status, reason, tuple(slot))
+    if length is None or status in _BODILESS:
+        return b"%b%b\r\n" % (start, ours)
+    return b"%bContent-Length: %d\r\n%b\r\n" % (start, length, ours)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def answer_start(status: int, reason: str, slot: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """The part of an answer's head that an engine says again and again."""
+    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason.encode("latin-1", "replace"))]
     kept = passing(slot, _NEVER_TO_A_CLIENT)
-    lines += [b"%b: %b" % header for header in kept if not header[0].lower().startswith(_CORS)]
-    if length is not None and status not in _BODILESS:
-        lines.append(b"Content-Length: %d" % length)
-    ours = "".join([f"{name}: {value}\r\n" for name, value in own.items()])
-    return b"%b\r\n%b\r\n" % (b"\r\n".join(lines), ours.encode())
+    lines += [b"%b: %b\r\n" % header for header in kept if not header[0].lower().startswith(_CORS)]
+    return b"".join(lines)

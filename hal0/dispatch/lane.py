@@ -5,8 +5,13 @@ from dataclasses import dataclass, field
 from hal0.access.principal import Principal
 from hal0.dispatch.asked import Asked
 from hal0.dispatch.headers import request_start
+from hal0.dispatch.peek import Peek
+from hal0.dispatch.resolve import Decision
+from hal0.dispatch.sending import inference
 from hal0.dispatch.surface import PathRow
-from hal0.providers.base import Endpoint
+from hal0.providers.base import AnswerMode, Endpoint, Forward, Serve
+from hal0.slots.handle import SlotSnapshot
+from hal0.vocab import OnClientGone
 
 
 @dataclass(slots=True)
@@ -16,12 +21,30 @@ class Lane:
     asked: Asked
     row: PathRow
     principal: Principal
+    _last: tuple[SlotSnapshot, Decision, str | None] | None = field(default=None, init=False)
+    _forward: Forward | None = field(default=None, init=False)
     _to: tuple[str, Endpoint] | None = field(default=None, init=False)
     _start: bytes = field(default=b"", init=False)
 
+    def forward(self, slot: SlotSnapshot, decision: Decision, peek: Peek) -> Forward | None:
+        """How the slot's provider wants the request, if bytes pass as they are; it is asked once for the same."""
+        last = self._last
+        if last is None or last[0] is not slot or last[1] is not decision or last[2] != peek.encoding_format:
+            self._last = slot, decision, peek.encoding_format
+            self._forward = _plainly(slot, slot.provider.infer(inference(self.row, peek, decision, slot)))
+        return self._forward
+
     def start_for(self, path: str, endpoint: Endpoint) -> bytes:
         """The head of the request to a slot, but for its last line; see `headers.request_end`."""
-        if self._to is None or self._to[1] is not endpoint or self._to[0] != path:
+        if self._to is None or self._to[1] != endpoint or self._to[0] != path:
             self._to = (path, endpoint)
             self._start = request_start("POST", path.encode(), self.asked.raw_headers, endpoint, identity=False)
         return self._start
+
+
+def _plainly(slot: SlotSnapshot, inferred: Forward | Serve) -> Forward | None:
+    """Where to, if bytes pass as they are both ways and an answer whose client left may be broken off."""
+    if not isinstance(inferred, Forward) or slot.on_client_gone is OnClientGone.DRAIN:
+        return None
+    changed = inferred.edits or inferred.revise or inferred.fingerprint is not None
+    return None if changed or inferred.answer is not AnswerMode.RAW else inferred

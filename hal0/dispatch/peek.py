@@ -128,11 +128,8 @@ def named(model: object) -> str | None:
 
 def _peek_of(members: Mapping[str, Any]) -> Peek:
     encoding = members.get("encoding_format")
-    return Peek(
-        model=named(members.get("model")),
-        stream=members.get("stream") is True,
-        encoding_format=encoding if isinstance(encoding, str) else None,
-    )
+    streamed = members.get("stream") is True
+    return Peek(named(members.get("model")), streamed, encoding if isinstance(encoding, str) else None)
 
 
 def _not_json(why: str) -> Hal0Error:

@@ -1,6 +1,5 @@
 """What is noted about one request on its way; becomes its decision record at the end."""
 
-from dataclasses import dataclass, field
 from typing import Final
 
 from hal0.dispatch.resolve import Decision, Outcome, Refusal
@@ -9,18 +8,15 @@ from hal0.errors import Hal0Error
 from hal0.observe.decisions import DecisionRecord
 
 CLIENT_GONE: Final = 499
+_NO_USAGE: Final = Usage()
 
 
-@dataclass(slots=True)
 class Trace:
-    """Mutable, owned by one request. `*_at` are the event loop's seconds, `at` the clock's."""
+    """Mutable, owned by one request. `*_at` are the event loop's seconds, `at` the clock's.
 
-    request_id: str
-    at: float
-    started_at: float
-    method: str
-    path: str
-    key_id: str | None = None
+    What most requests never change stands in the class: one is made for every request.
+    """
+
     asked_model: str | None = None
     stream: bool = False
     outcome: Outcome | None = None
@@ -35,7 +31,23 @@ class Trace:
     sent_at: float | None = None
     head_at: float | None = None
     bytes_out: int = 0
-    meter: Meter = field(default_factory=Meter)
+    meter: Meter | None = None  # of an answer that passes in pieces
+    usage: Usage = _NO_USAGE
+
+    def __init__(
+        self, request_id: str, at: float, started_at: float, method: str, path: str, key_id: str | None = None
+    ) -> None:
+        self.request_id = request_id
+        self.at = at
+        self.started_at = started_at
+        self.method = method
+        self.path = path
+        self.key_id = key_id
+
+    def measured(self) -> Meter:
+        """What has to see every piece of the answer."""
+        self.meter = self.meter or Meter()
+        return self.meter
 
     def failed(self, error: Hal0Error) -> None:
         self.status = error.status
@@ -53,7 +65,7 @@ class Trace:
 
     def record(self, now: float) -> DecisionRecord:
         decision = None if isinstance(self.outcome, Refusal) else self.outcome
-        usage = self.meter.usage() if self.status == 200 else Usage()
+        usage = self.usage if self.meter is None or self.status != 200 else self.meter.usage()
         return DecisionRecord(
             request_id=self.request_id,
             at=self.at,

@@ -6,6 +6,7 @@ this one leaves out everything else: no redirects, cookies, TLS, decompression.
 
 import asyncio
 from collections.abc import AsyncIterable, Callable
+from functools import lru_cache
 from typing import Final, NamedTuple, cast
 
 import httptools
@@ -17,21 +18,31 @@ from hal0.errors import Hal0Error
 _HIGH_WATER_BYTES: Final = 64 * 1024
 _LOW_WATER_BYTES: Final = 16 * 1024
 _MAX_HEAD_BYTES: Final = 64 * 1024
+_LENGTH: Final = b"content-length"
+_LENGTH_LETTERS: Final = len(_LENGTH)
+_REMEMBERED: Final = 64  # headers of answers; an engine has a handful
 
 
 class Head(NamedTuple):
-    """An answer's status line and headers, as the slot spelled them."""
+    """An answer's status line and headers, as the slot spelled them, but for the length of its body (bytes)."""
 
     status: int
     reason: str
     headers: tuple[tuple[bytes, bytes], ...]
+    length: int | None
 
     def get(self, name: bytes) -> bytes | None:
         return get(self.headers, name)
 
     @property
     def is_events(self) -> bool:
-        return (self.get(b"content-type") or b"").startswith(b"text/event-stream")
+        return is_events(self.headers)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def is_events(headers: tuple[tuple[bytes, bytes], ...]) -> bool:
+    """Whether a stream of events follows."""
+    return (get(headers, b"content-type") or b"").startswith(b"text/event-stream")
 
 
 Take = Callable[[bytes], bool]
@@ -71,6 +82,7 @@ class Connection(asyncio.Protocol):
     def _reset(self) -> None:
         self._head: Head | None = None
         self._reason = b""
+        self._length: int | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._chunks: list[bytes] = []
@@ -102,8 +114,8 @@ class Connection(asyncio.Protocol):
 
     def expects(self, most: int, between_bytes_s: float) -> bool:
         """Whether the answer has a length, of at most `most` bytes; then the rest of it is waited for."""
-        length = None if self._head is None else self._head.get(b"content-length")
-        if length is None or not length.isdigit() or int(length) > most:
+        length = None if self._head is None else self._head.length
+        if length is None or length > most:
             return False
         self._limit(between_bytes_s)
         return True
@@ -242,16 +254,21 @@ class Connection(asyncio.Protocol):
         self._reason += data
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head is None:  # trailers are for one connection only
+        if self._head is not None:  # trailers are for one connection only
+            return
+        if len(name) == _LENGTH_LETTERS and name.lower() == _LENGTH:
+            self._length = int(value)  # the parser has refused what is no number
+        else:
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status >= 200:
-            self._head = Head(status, self._reason.decode("latin-1"), tuple(self._headers))
+            self._head = Head(status, self._reason.decode("latin-1"), tuple(self._headers), self._length)
         else:  # 1xx announces the real one
             self._reason = b""
             self._headers.clear()
+            self._length = None
 
     def on_body(self, data: bytes) -> None:
         self._chunks.append(data)
@@ -327,7 +344,7 @@ class Connection(asyncio.Protocol):
     def _ends_with_the_connection(self) -> bool:
         """Without a length the end of the connection is the end of the answer (HTTP/1.0 style)."""
         head = self._head
-        return head is not None and head.get(b"content-length") is None and head.get(b"transfer-encoding") is None
+        return head is not None and head.length is None and head.get(b"transfer-encoding") is None
 
     # Silence. One timer per connection that looks rather than being moved for every chunk.
 

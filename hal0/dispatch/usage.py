@@ -23,6 +23,9 @@ class Usage(NamedTuple):
     tokens_per_second: float | None = None
 
 
+_NOTHING: Final = Usage()
+
+
 class Meter:
     """Keeps references to the first and the last chunks of an answer."""
 
@@ -38,15 +41,21 @@ class Meter:
         self._last.append(chunk if len(chunk) <= _KEPT_BYTES else chunk[-_KEPT_BYTES:])
 
     def usage(self) -> Usage:
-        text = b"".join((self._first, *self._last))
-        usage, timings = _said(_USAGE, text), _said(_TIMINGS, text)
-        if not usage and not timings:
-            return Usage()
-        return Usage(
-            prompt_tokens=_read(usage) or _number(timings, "prompt_n"),
-            completion_tokens=_number(usage, "completion_tokens", "output_tokens") or _number(timings, "predicted_n"),
-            tokens_per_second=_rate(timings),
-        )
+        return usage_in(b"".join((self._first, *self._last)))
+
+
+def usage_in(text: bytes) -> Usage:
+    """What an answer, or the ends of one, says."""
+    if b'"usage"' not in text and b'"timings"' not in text:
+        return _NOTHING
+    usage, timings = _said(_USAGE, text), _said(_TIMINGS, text)
+    if not usage and not timings:
+        return _NOTHING
+    return Usage(
+        prompt_tokens=_read(usage) or _number(timings, "prompt_n"),
+        completion_tokens=_number(usage, "completion_tokens", "output_tokens") or _number(timings, "predicted_n"),
+        tokens_per_second=_rate(timings),
+    )
 
 
 def _said(pattern: re.Pattern[bytes], text: bytes) -> dict[str, Any]:

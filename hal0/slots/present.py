@@ -4,7 +4,7 @@ Written by the slot's actor alone, one whole value after the other; read by ever
 """
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hal0.config.slots import SlotConfig
 from hal0.lib.clock import Clock
@@ -20,6 +20,15 @@ from hal0.slots.tools import Owner
 from hal0.slots.view import ModelFacts, Shown, address_of, endpoint_of, model_of
 from hal0.slots.watchers import Watched
 from hal0.vocab import Phase, SlotName
+
+
+class _Derived(NamedTuple):
+    """What follows from the life and who serves it: the model that a request meets, and where."""
+
+    life: Life
+    provider: Provider
+    model: str | None
+    endpoint: Endpoint | None
 
 
 class Present:
@@ -46,6 +55,7 @@ class Present:
         self._clock = clock
         self._place = place
         self._owner = owner
+        self._known: _Derived | None = None
 
     @property
     def now(self) -> float:
@@ -78,12 +88,21 @@ class Present:
     @property
     def model(self) -> ModelFacts:
         """Of the model that a request meets."""
-        return self._owner.model_facts(model_of(self.life))
+        return self._owner.model_facts(self._derived.model)
 
     @property
     def endpoint(self) -> Endpoint | None:
         """Where a request may go now."""
-        return endpoint_of(self.life, self.provider, self.secrets)
+        return self._derived.endpoint
+
+    @property
+    def _derived(self) -> "_Derived":
+        """Requests ask for it twice each, and rarely is it another one."""
+        known = self._known
+        if known is None or known.life is not self.life or known.provider is not self.provider:
+            endpoint = endpoint_of(self.life, self.provider, self.secrets)
+            known = self._known = _Derived(self.life, self.provider, model_of(self.life), endpoint)
+        return known
 
     def subject(self, model: str | None) -> Subject:
         """The slot as it starts `model`."""

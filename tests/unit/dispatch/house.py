@@ -64,7 +64,7 @@ class House(FakeSlots):
         handle, came = self[name], self.clock.now()
         trace = Trace("r", came, came, "POST", "/v1/chat/completions", key)
         try:
-            admitted = self.gate.straight(handle)
+            admitted = self.gate.straight(handle, handle.snapshot())
             if admitted is None:
                 admitted = await self.gate.enter(handle, trace, hold_s=hold_s, patience_s=patience_s)
         except Hal0Error as error:

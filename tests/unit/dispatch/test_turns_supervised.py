@@ -45,7 +45,7 @@ class Life:
         handle, came = self.hal0.supervisor.slot(name), self.hal0.tools.clock.now()
         trace = Trace("r", came, came, "POST", "/v1/chat/completions", self.dice.choice((None, "x", "y")))
         try:
-            admitted = self.gate.straight(handle)
+            admitted = self.gate.straight(handle, handle.snapshot())
             if admitted is None:
                 admitted = await self.gate.enter(handle, trace, hold_s=hold_s, patience_s=hold_s)
         except Hal0Error as error:
