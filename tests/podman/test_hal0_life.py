@@ -51,6 +51,14 @@ async def test_the_seeds_commands_word_for_word(daemon: Daemon) -> None:
     answer = json.loads(out)
     assert answer["choices"][0]["message"]["content"]
     assert answer["model"] == "tiny-chat"
+    why = json.loads((await asyncio.to_thread(daemon.ctl, "why", "last", "-o", "json")).stdout)
+    assert (why["target"], why["rule"], why["status"]) == ("primary", "address", 200)
+    assert why["completion_tokens"] == answer["usage"]["completion_tokens"]
+    async with daemon.operator() as operator, operator.session.get("/metrics") as told:
+        lines = (await told.text()).splitlines()
+    assert 'hal0_engine_metrics_up{slot="primary"} 1' in lines
+    assert [line for line in lines if line.startswith('llamacpp:prompt_tokens_total{slot="primary"} ')]
+    assert f'hal0_completion_tokens_total{{target="primary"}} {why["completion_tokens"]}' in lines
 
 
 async def test_killed_under_streams_hal0_comes_back_to_the_same_container(
