@@ -10,8 +10,9 @@ when one that fails is left alone (`circuit`), which header carries the key (`ke
 when no slot and no known list has its model, only those that nobody has asked yet, together with everybody
 else who asks, for eight seconds at most. One that failed is asked again in the background and holds nobody.
 
-**A list that cannot be renewed stays in use.** A model that an upstream served a minute ago must not be answered by
-another model because the network is down: such a request ends with upstream.unreachable.
+**A list that cannot be renewed stays in use**, and models that the configuration names need none. A model that an
+upstream served a minute ago must not be answered by another model because the network is down: such a request ends
+with upstream.unreachable.
 
 **A key goes to the origin of `base_url`**, because every address is made of it and redirects are not followed. Without
 the key that is configured there is no request at all.

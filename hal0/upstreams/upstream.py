@@ -85,8 +85,8 @@ class Upstream:
                 kind=self.config.kind,
                 priority=self.config.priority,
                 weight=self.config.weight,
-                # After a failure it has none that anybody knows of, and is not to be waited for again.
-                models=() if self.models is None and self.problem is not None else self.models,
+                # After a failure it has those that the configuration names, and is not to be waited for again.
+                models=declared(self.config) if self.models is None and self.problem is not None else self.models,
                 up=self.up,
             )
         return self._snapshot

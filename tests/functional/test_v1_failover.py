@@ -82,6 +82,17 @@ async def test_a_model_nobody_knew_is_looked_for_once(tmp_path: Path) -> None:
         assert (await post(it, it.chat("unknown")))[1]["X-Hal0-Slot"] == "primary"
 
 
+async def test_a_model_that_the_configuration_names_is_answered_by_no_other(tmp_path: Path) -> None:
+    """Its upstream was never reached, so nobody has seen a list; whose model it is, is known all the same."""
+    with lease_block() as ports:
+        dead = {"base_url": f"http://127.0.0.1:{ports[0]}/v1", "models": ["gpt"], "prefix": "far/"}
+        async with world(tmp_path, root={"upstreams": {"dead": dead}}) as it:
+            for _ in range(2):
+                status, _, body = await post(it, it.chat("far/gpt"))
+                assert (status, jsonio.loads(body)["error"]["code"]) == (502, "upstream.unreachable")
+            assert (await post(it, it.chat("gpt")))[1]["X-Hal0-Slot"] == "primary"
+
+
 async def test_no_upstream_slows_a_request_that_does_not_need_it(tmp_path: Path) -> None:
     async def never_list(talk: Talk) -> None:
         await asyncio.sleep(3600)
