@@ -60,7 +60,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "slot.illegal_transition": _row(409, "Not possible in this state", "hal0ctl slot show NAME"),
         "slot.reserved": _row(409, "This slot name is reserved", "Choose another name."),
         "slot.exists": _row(409, "A slot of this name exists", "Choose another name."),
-        "slot.pinned": _row(409, "The slot is pinned", "Set pinned = false in the slot's table."),
+        "slot.pinned": _row(409, "The slot is pinned", "hal0ctl slot unpin NAME"),
         "slot.no_free_port": _row(409, "No slot port is free", "Unload a slot; ports 8081-8099 hold 19 at once."),
         "slot.port_taken": _row(409, "The slot's port is taken", "Free the port, or set `port = 0` for any."),
         "slot.no_model": _row(409, "The slot has no model", "hal0ctl slot swap NAME MODEL"),

@@ -117,6 +117,8 @@ ROUTES: Final = (
     _do(f"{_SLOT}/restart", slots.restart, "Unload, then load again.", LoadRequest, JobView),
     _do(f"{_SLOT}/swap", slots.swap, "Give a slot another model.", SwapRequest, JobView),
     _do(f"{_SLOT}/reset", slots.reset, "Forget a failure and go on.", NothingView, JobView),
+    _do(f"{_SLOT}/pin", slots.pin, "Keep a slot loaded.", NothingView, SlotView),
+    _do(f"{_SLOT}/unpin", slots.unpin, "Let a slot make room again.", NothingView, SlotView),
     _show(f"{_SLOT}/logs", slots.logs, "What a slot's engine wrote.", LogsView, "tail", "follow"),
     _show(f"{_SLOT}/failure", slots.failure, "Why a slot failed.", FailureView),
     _show("/api/jobs", jobs.list_jobs, "List the jobs, newest first.", JobsView),

@@ -93,6 +93,16 @@ async def reset(request: web.Request) -> web.Response:
     return await started(await goes_on(name), wait_s)
 
 
+async def pin(request: web.Request) -> web.Response:
+    await body_as(request, NothingView)
+    return answer(await request.app[SERVICES].custom.pin(request.match_info["name"], pinned=True))
+
+
+async def unpin(request: web.Request) -> web.Response:
+    await body_as(request, NothingView)
+    return answer(await request.app[SERVICES].custom.pin(request.match_info["name"], pinned=False))
+
+
 async def failure(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     slot = request.app[SERVICES].supervisor.slot(name)

@@ -19,7 +19,7 @@ from hal0.vocab import Device, ProviderName
 DELETE_S: Final = 240.0
 
 
-@noun(short_help="Slots: list, show, create, load, unload, swap, delete.")
+@noun(short_help="Slots: list, show, create, load, unload, swap, pin, delete.")
 def slot() -> None:
     """Slots: the containers that answer requests."""
 
@@ -165,6 +165,20 @@ def swap(session: Session, *, name: str, model: str | None, model_option: str | 
 def reset(session: Session, *, name: str, no_wait: bool) -> Exit:
     """Forget a failure, so that the slot may be tried again."""
     return _verb(session, name, "reset", {}, no_wait)
+
+
+@subcommand(slot, "hal0ctl slot pin primary")
+@click.argument("name", type=SlotName())
+def pin(session: Session, *, name: str) -> None:
+    """Never unload a slot by itself, neither to make room nor for idleness."""
+    session.value(session.client().post(f"/api/slots/{name}/pin"), f"{name} is pinned", name=name)
+
+
+@subcommand(slot, "hal0ctl slot unpin primary")
+@click.argument("name", type=SlotName())
+def unpin(session: Session, *, name: str) -> None:
+    """Let a slot make room again when memory is short."""
+    session.value(session.client().post(f"/api/slots/{name}/unpin"), f"{name} is not pinned", name=name)
 
 
 @subcommand(slot, "hal0ctl slot wait primary --for ready --timeout 60")

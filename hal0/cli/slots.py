@@ -31,6 +31,15 @@ def active(slot: Row) -> str:
     return f"{slot['in_flight']}/{most}" if most else str(slot["in_flight"])
 
 
+def taken(slot: Row) -> str:
+    """What it takes of memory, as measured; with a ~ what was promised to it, where nobody can measure."""
+    memory = slot.get("memory")
+    if slot["state"] not in LOADED or memory is None:
+        return "-"
+    actual = memory["actual_bytes"]
+    return f"~{units.size(memory['need_bytes'])}" if actual is None else units.size(actual)
+
+
 def until(slot: Row) -> str:
     """What is next: progress and time left of a load, or the next try after a failure."""
     progress, failure = slot["progress"], slot["failure"]
@@ -53,9 +62,11 @@ COLUMNS: Final = (
     Column("STATE", _text("state"), state=True),
     Column("MODEL", lambda slot: (slot["model"] or "-") + (" (demo)" if slot["demo"] else "")),
     Column("DEVICE", _text("device")),
+    Column("MEM", taken, right=True),
     Column("ACTIVE", active, right=True),
     Column("CTX", lambda slot: units.context(slot["context_size"])),
     Column("UNTIL", until),
+    Column("EST", lambda slot: units.size((slot.get("memory") or {}).get("predicted_bytes")), right=True, wide=True),
     Column("PROVIDER", _text("provider"), wide=True),
     Column("PORT", _text("port"), right=True, wide=True),
     Column("SINCE", lambda slot: units.ago(slot["since"], time.time()), wide=True),
@@ -78,6 +89,7 @@ def details(slot: Json) -> str:
         ("address", slot["url"]),
         ("context", units.context(slot["context_size"])),
         ("memory", _memory(slot.get("memory"))),
+        ("pinned", "yes, never unloaded by itself" if slot["pinned"] else None),
         ("requests", f"{slot['in_flight']} in flight, {slot['queued']} queued"),
         ("desired", f"{desired['want']} by {desired['by']}, {units.ago(desired['at'], time.time())}"),
         ("next", until(slot) if until(slot) != "-" else None),

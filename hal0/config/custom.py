@@ -57,6 +57,21 @@ def add(sources: Sources, name: str, fields: Mapping[str, Any]) -> Loaded:
     return sources.write({made.file: made.text}, {made.file: ABSENT})
 
 
+def set_field(sources: Sources, name: str, field: str, value: Any) -> Loaded:
+    """Set one field of a slot in the file that has its table. Raises as `edit.write`. Blocking."""
+    main, own = sources.paths.config_file, sources.paths.slots_config_dir / f"{name}.toml"
+    file, path = (main, ("slots", name, field)) if revision(own) == ABSENT else (own, (field,))
+    expected = revision(file)
+    text = edited(read_text(file), [Edit(path, value)])
+    if getattr(sources.load({file: text}).root.slots[name], field) != value:
+        raise Hal0Error(
+            "config.conflict",
+            f"cannot set {field} of slot {name}: it is also set outside the files",
+            hint=f"Take HAL0_SLOTS__{name.upper()}__{field.upper()} out of the environment of hal0.",
+        )
+    return sources.write({file: text}, {file: expected})
+
+
 def take_away(sources: Sources, name: str) -> Loaded:
     """Remove the slot from hal0.toml and slots.d, wherever it stands. Raises as `edit.write`. Blocking."""
     main, own = sources.paths.config_file, sources.paths.slots_config_dir / f"{name}.toml"

@@ -18,7 +18,9 @@ class DispatchConfig(ConfigModel):
     between_bytes_timeout_s: SomeSeconds = Field(300, description="Longest silence inside an answer.")
     json_limit: SomeSize = Field(64 * _MIB, description="Largest JSON body.")
     multipart_limit: SomeSize = Field(512 * _MIB, description="Largest multipart body.")
-    max_wait_s: SomeSeconds = Field(60, description="Longest wait behind another slot that must leave memory first.")
+    max_wait_s: SomeSeconds = Field(
+        60, description="Slots that do not fit together take turns: the longest wait for one."
+    )
     min_residency_s: Seconds = Field(
         5, description="How long a slot stays loaded at least before it makes way for another one's requests."
     )

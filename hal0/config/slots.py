@@ -101,8 +101,10 @@ class SlotConfig(ConfigModel):
     )
     port: SlotPort = Field(0, description=f"Port on loopback: {_PORTS}.")
     autoload: Flag = Field(False, description="Load when hal0 starts.")
-    load_on_request: Flag = Field(True, description="Load when a request asks for it.")
-    pinned: Flag = Field(False, description="Never unload to make room for another slot.")
+    load_on_request: Flag = Field(
+        True, description="Load when a request asks for it. If not, never unload to make room for one."
+    )
+    pinned: Flag = Field(False, description="Never unload to make room for another slot, or for being idle.")
     priority: Count = Field(50, le=100, description="0-100; lower leaves first when memory is short.")
     idle_timeout_s: Seconds = Field(600, description="Quiet for so long is shown as idle. 0: never.")
     unload_after_s: Seconds = Field(0, description="Unload after so long without use. 0: only when memory is needed.")

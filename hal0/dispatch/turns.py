@@ -68,7 +68,7 @@ def seat_of(slot: SlotSnapshot, in_flight: int, oldest: float | None, handover_s
         busy=in_flight,
         oldest=oldest if standing is not Standing.AWAY or asks_for_load(slot, now) else None,
         handover_s=handover_s,
-        pinned=slot.pinned,
+        pinned=slot.pinned or not slot.load_on_request,  # what no request loads again is not unloaded for one
         priority=slot.priority,
     )
 

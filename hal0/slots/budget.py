@@ -80,7 +80,7 @@ def admit(slot: SlotName, need: Need, ledger: Ledger, now: float, *, beside: boo
     victims = _victims(ledger, wanted, room, candidates, now)
     if victims is not None:
         return Evict(tuple(h.slot for h in victims))
-    busy = [h for h in others if not h.pinned and not h.evictable and h.standing is not Standing.LEAVING]
+    busy = [h for h in others if not h.stays and not h.evictable and h.standing is not Standing.LEAVING]
     in_the_way = not short_of(wanted, freed(ledger, room, [*candidates, *busy]))
     blocked_by = tuple(dict.fromkeys(h.slot for h in busy)) if in_the_way else ()
     return Refuse(_refusal(slot, need, ledger, others, own, blocked_by), blocked_by)
@@ -97,7 +97,7 @@ def would_fit(slot: SlotName, need: Need, ledger: Ledger, *, without: Collection
 
 def fits_together(needs: Mapping[SlotName, Need], ledger: Ledger) -> bool:
     """Could these slots be loaded at the same time, with everybody else gone who may be asked to go?"""
-    staying = [h for h in ledger.holdings if (h.slot not in needs and h.pinned) or h.standing is Standing.STUCK]
+    staying = [h for h in ledger.holdings if (h.slot not in needs and h.stays) or h.standing is Standing.STUCK]
     gone = [h for h in ledger.holdings if h not in staying]
     room = freed(ledger, room_of(ledger, ledger.holdings, None), gone)
     wanted: dict[PoolKey, float] = {}
@@ -193,6 +193,8 @@ def _why(holding: Holding) -> str:
         return "does not go"
     if holding.pinned:
         return "is pinned"
+    if not holding.comes_back:
+        return "is loaded by hand only"
     return "is answering" if holding.in_flight else "cannot be unloaded now"
 
 

@@ -59,9 +59,9 @@ def _spec(it: Shown, model: str) -> str:
     return " ".join(str(word) for word in words)
 
 
-def wanted_of(it: Shown, facts: FactsOf, machine: Machine) -> Need | None:
-    """What its present wish takes; None without a model."""
-    model = it.life.desired.model
+def wanted_of(it: Shown, facts: FactsOf, machine: Machine, model: str | None = None) -> Need | None:
+    """What `model` would take (None: its present wish); None without a model."""
+    model = model or it.life.desired.model
     return None if model is None else need_of(it, model, facts(model), machine)
 
 
@@ -90,9 +90,12 @@ def holdings_of(it: Shown, facts: FactsOf, machine: Machine, promised: Need | No
 
 
 def may_leave(it: Shown) -> bool:
-    """It could be unloaded now to make room for another: never pinned, never serving, never amid a swap."""
+    """It could be unloaded now to make room for another: never pinned, never serving, never amid a swap.
+
+    Nor one that no request would load again.
+    """
     ready = it.life.phase is Phase.READY and it.life.desired.want is Want.LOADED and it.life.facts.swap is None
-    return ready and not it.config.pinned and not it.unsaved and it.in_flight == 0
+    return ready and it.config.load_on_request and not it.config.pinned and not it.unsaved and it.in_flight == 0
 
 
 def overdue(it: Shown) -> bool:
@@ -108,6 +111,7 @@ def _holding(it: Shown, need: Need, standing: Standing) -> Holding:
         priority=it.config.priority,
         pinned=it.config.pinned,
         bound=it.unsaved,
+        comes_back=it.config.load_on_request,
         in_flight=it.in_flight,
         last_used=it.book.last_used or 0.0,
         reload_s=expected_s(it.book.history, it.live_model),

@@ -1,4 +1,4 @@
-"""Slots beyond the built-in ones: made and deleted in the configuration, and at once for real."""
+"""What hal0 changes about slots in the configuration, and at once for real: made, deleted, pinned."""
 
 import asyncio
 import functools
@@ -41,6 +41,17 @@ class CustomSlots:
         """
         custom.deletable(self._supervisor.slot(name).name)
         await self._to_the_end.run(self._delete(name))
+
+    async def pin(self, name: str, *, pinned: bool) -> SlotView:
+        """Never unload the slot to make room, or do: in its configuration, so that it stays so.
+
+        Raises slot.not_found, config.conflict or state.write_failed.
+        """
+        slot = self._supervisor.slot(name)
+        if slot.view().pinned != pinned:
+            write = functools.partial(custom.set_field, name=name, field="pinned", value=pinned)
+            await self._to_the_end.run(self._live.edit(write, self._supervisor.apply))
+        return slot.view()
 
     async def close(self) -> None:
         await self._to_the_end.aclose()

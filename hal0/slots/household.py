@@ -30,9 +30,9 @@ class Household:
     def memory_limit(self) -> int | None:
         return self._config().engine.memory_limit
 
-    def need(self, slot: SlotName, machine: Machine) -> Need | None:
+    def need(self, slot: SlotName, machine: Machine, model: str | None = None) -> Need | None:
         found = self._slots.get(slot)
-        return None if found is None else claims.wanted_of(found.shown(), self._facts, machine)
+        return None if found is None else claims.wanted_of(found.shown(), self._facts, machine, model)
 
     def holdings(self, machine: Machine, promised: Mapping[SlotName, Need]) -> Iterable[Holding]:
         for name, slot in self._slots.items():

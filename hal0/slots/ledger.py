@@ -40,7 +40,8 @@ class Standing(StrEnum):
 class Holding:
     """One slot's claim. `used_bytes` and `used_host_bytes` are measured (None: not, so the need counts).
 
-    `bound`: it cannot be unloaded at this moment, whatever anybody wants. `last_used` in seconds on the caller's clock;
+    `bound`: it cannot be unloaded at this moment, whatever anybody wants. `comes_back`: a request loads it again;
+    who does not stays as who is pinned does. `last_used` in seconds on the caller's clock;
     `reload_s` is what a load takes, from its history.
     """
 
@@ -52,14 +53,20 @@ class Holding:
     priority: int = 50
     pinned: bool = False
     bound: bool = False
+    comes_back: bool = True
     in_flight: int = 0
     last_used: float = 0.0
     reload_s: float | None = None
 
     @property
+    def stays(self) -> bool:
+        """Only its operator unloads it."""
+        return self.pinned or not self.comes_back
+
+    @property
     def evictable(self) -> bool:
         """Never pinned, never serving."""
-        free = not self.pinned and not self.bound and self.in_flight == 0
+        free = not self.stays and not self.bound and self.in_flight == 0
         return free and self.standing is Standing.LOADED
 
 

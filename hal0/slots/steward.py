@@ -44,8 +44,8 @@ class House(Tenants, Protocol):
         """Bytes of RAM that slots may take together, when the operator has said so."""
         ...
 
-    def need(self, slot: SlotName, machine: Machine) -> Need | None:
-        """What a load of the slot's present wish takes; None: it has no model, or is not there."""
+    def need(self, slot: SlotName, machine: Machine, model: str | None = None) -> Need | None:
+        """What a load of `model` takes (None: of the slot's present wish); None: it has no model, or is not there."""
         ...
 
     def holdings(self, machine: Machine, promised: Mapping[SlotName, Need]) -> Iterable[Holding]:
@@ -120,6 +120,17 @@ class Steward:
         if self._known is None:
             self._known = Known(self._ledger(), functools.cache(lambda slot: self.house.need(slot, self._machine)))
         return self._known
+
+    async def hope(self, slot: SlotName, model: str) -> None:
+        """Before anything is unloaded for `model` in this slot: raises slot.memory_budget when it can never fit.
+
+        What holds the memory only now, because it answers or loads, is no reason: the load waits for that.
+        """
+        await self.look()
+        need = self.house.need(slot, self._machine, model)
+        verdict = None if need is None else admit(slot, need, self._ledger(), self._clock.now())
+        if isinstance(verdict, Refuse) and not verdict.blocked_by:
+            raise verdict.error
 
     async def make_room(self, slot: SlotName, tell: Tell, *, beside: bool = False) -> Need | None:
         """Return when there is room for the slot's load, which is promised to it from then on; others may leave for it.

@@ -140,7 +140,9 @@ class Supervisor:
 
     async def load(self, name: str, model: str | None = None, by: By = By.OPERATOR) -> Job:
         slot = self._engined(name)
-        return await slot.ask(Asked(JobKind.LOAD, await self._known(model or slot.life.desired.model, model), by))
+        known = await self._known(model or slot.life.desired.model, model)
+        await self._hope(slot, known)
+        return await slot.ask(Asked(JobKind.LOAD, known, by))
 
     async def unload(self, name: str, by: By = By.OPERATOR, *, drain_s: float | None = None) -> Job:
         """`drain_s`: how long open streams may finish this time; None: as configured."""
@@ -151,7 +153,15 @@ class Supervisor:
 
     async def swap(self, name: str, model: str) -> Job:
         slot = self._engined(name)
-        return await slot.ask(Asked(JobKind.SWAP, await self._known(model, model)))
+        known = await self._known(model, model)
+        await self._hope(slot, known)
+        return await slot.ask(Asked(JobKind.SWAP, known))
+
+    async def _hope(self, slot: Slot, model: str | None) -> None:
+        """What serves is not given up for a model that can never fit. Raises slot.memory_budget."""
+        current = slot.life.facts.current
+        if slot.life.phase is Phase.READY and model is not None and current is not None and current.model != model:
+            await self._tools.steward.hope(slot.name, model)
 
     async def reset(self, name: str) -> SlotView:
         slot = self.slot(name)

@@ -50,6 +50,8 @@ POST /api/slots/{name}/unload
 POST /api/slots/{name}/restart
 POST /api/slots/{name}/swap
 POST /api/slots/{name}/reset
+POST /api/slots/{name}/pin
+POST /api/slots/{name}/unpin
 GET /api/jobs
 GET /api/jobs/{id}
 DELETE /api/jobs/{id}

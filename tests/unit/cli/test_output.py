@@ -18,19 +18,19 @@ ROWS = [
 ]
 
 AT_80 = """\
-NAME     STATE    MODEL                           DEVICE  ACTIVE  CTX  UNTIL
-primary  serving  qwen3-30b-a3b-instruct-2507-q…  vulkan     2/4  32K  -
-coder    warming  qwen3-coder-32b-q5_k_m          rocm    3 held  32K  57%, 13 s
-embed    ready    nomic-embed-text-v1.5-q8_0      cpu        0/8  8K   -
-img      offline  -                               cpu          -  -    -
+NAME     STATE    MODEL                      DEVICE  MEM  ACTIVE  CTX  UNTIL
+primary  serving  qwen3-30b-a3b-instruct-2…  vulkan    -     2/4  32K  -
+coder    warming  qwen3-coder-32b-q5_k_m     rocm      -  3 held  32K  57%, 13 s
+embed    ready    nomic-embed-text-v1.5-q8…  cpu       -     0/8  8K   -
+img      offline  -                          cpu       -       -  -    -
 """
 
 AT_160 = """\
-NAME     STATE    MODEL                               DEVICE  ACTIVE  CTX  UNTIL
-primary  serving  qwen3-30b-a3b-instruct-2507-q4_k_m  vulkan     2/4  32K  -
-coder    warming  qwen3-coder-32b-q5_k_m              rocm    3 held  32K  57%, 13 s
-embed    ready    nomic-embed-text-v1.5-q8_0          cpu        0/8  8K   -
-img      offline  -                                   cpu          -  -    -
+NAME     STATE    MODEL                               DEVICE  MEM  ACTIVE  CTX  UNTIL
+primary  serving  qwen3-30b-a3b-instruct-2507-q4_k_m  vulkan    -     2/4  32K  -
+coder    warming  qwen3-coder-32b-q5_k_m              rocm      -  3 held  32K  57%, 13 s
+embed    ready    nomic-embed-text-v1.5-q8_0          cpu       -     0/8  8K   -
+img      offline  -                                   cpu       -       -  -    -
 """
 
 

@@ -3,8 +3,10 @@
 import time
 from typing import Any
 
+from hal0.vocab import SlotState
+from hal0.wire.slots import MemoryView
 from hal0.wire.system import GpuView
-from tests.fakes.api_server import ApiServer
+from tests.fakes.api_server import ApiServer, slot_view
 from tests.unit.cli.conftest import Run
 
 
@@ -20,3 +22,17 @@ def test_status_says_who_has_a_gpu(api: ApiServer, hal0ctl: Run) -> None:
     assert f"gpu       {until}" in told()
     assert "images: img (pinned) has it; primary" in told(pinned=True, until=None)
     assert "\ngpu " not in told(mode="llm")
+
+
+def test_ps_shows_what_is_taken_and_in_wide_what_was_predicted(api: ApiServer, hal0ctl: Run) -> None:
+    memory = MemoryView(
+        need_bytes=21_900_000_000, pool="RAM", terms=[], predicted_bytes=20_000_000_000, actual_bytes=None
+    )
+    api.slots = {"primary": slot_view("primary", SlotState.READY, memory=memory)}
+    assert " ~21.9 GB " in hal0ctl("ps").out
+    measured = memory.model_copy(update={"actual_bytes": 21_400_000_000})
+    api.slots = {"primary": slot_view("primary", SlotState.READY, memory=measured)}
+    assert " 21.4 GB " in hal0ctl("ps").out
+    assert "20.0 GB" in hal0ctl("ps", "-o", "wide").out
+    api.slots = {"primary": slot_view("primary", SlotState.OFFLINE, memory=measured)}
+    assert "GB" not in hal0ctl("ps", "-a").out

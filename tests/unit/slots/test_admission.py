@@ -1,10 +1,12 @@
 """Loads on a machine whose memory does not hold all of them: who comes in, who leaves, who is told what."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from hal0.errors import Hal0Error
 from hal0.slots.slot import Slot
 from hal0.slots.state import NEVER
 from hal0.vocab import By, FailureClass, Phase, SlotName, Want
@@ -142,6 +144,49 @@ async def test_a_pinned_slot_never_leaves(world: World) -> None:
         assert figures(view.error)["blocked_by"] == []
         assert "embed is pinned" in str(view.error)
         assert embed(hal0).snapshot().routable
+
+
+@virtual_time
+async def test_a_slot_that_no_request_loads_again_never_leaves_for_one(world: World) -> None:
+    async with world.hal0(embed=EMBED | {"load_on_request": False}) as hal0:
+        await crowded(hal0)
+        hal0.primary.request_load()
+        await hal0.reaches(Phase.ERROR)
+        await hal0.supervisor.switch(SlotName("primary"), [SlotName("embed")])
+        await asyncio.sleep(30)
+        fault = hal0.primary.life.facts.fault
+        assert fault is not None
+        assert "embed is loaded by hand only" in fault.message
+        assert embed(hal0).snapshot().routable
+
+
+@pytest.mark.parametrize("verb", ["load", "swap"])
+@virtual_time
+async def test_what_serves_is_not_given_up_for_a_model_that_can_never_fit(world: World, verb: str) -> None:
+    world.models.known["two"] = replace(world.models.known["two"], size_bytes=ROOM_FOR_ONE)
+    async with world.hal0() as hal0:
+        world.ram_bytes = ROOM_FOR_ONE
+        await hal0.load()
+        ask = hal0.supervisor.load if verb == "load" else hal0.supervisor.swap
+        with pytest.raises(Hal0Error, match=r"cannot load primary: it needs 0\.8 GB of RAM") as refused:
+            await ask("primary", "two")
+        assert refused.value.code == "slot.memory_budget"
+        assert refused.value.details["short_bytes"] > 0
+        assert hal0.primary.snapshot().routable
+        assert hal0.primary.life.desired.model == "one"
+
+
+@virtual_time
+async def test_a_model_that_only_has_to_wait_for_somebody_is_not_refused_beforehand(world: World) -> None:
+    world.ram_bytes = 400 * MIB
+    world.models.known["two"] = replace(world.models.known["two"], size_bytes=60 * MIB)
+    async with world.hal0(coder={"model": "one"}) as hal0:
+        await hal0.load()
+        await hal0.load("coder")
+        with hal0.supervisor.slot("coder").serving():
+            job = await hal0.supervisor.swap("primary", "two")
+            assert (await job.wait()).state is JobState.FAILED
+            await hal0.reaches(Phase.READY)  # the old one is back
 
 
 @pytest.mark.parametrize("verb", ["unload", "cancel"])
