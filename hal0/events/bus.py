@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from hal0.lib import jsonio
 from hal0.lib.ring import Ring
 
 RING_CAPACITY: Final = 4096  # events kept for listeners that come back
@@ -45,6 +46,18 @@ class Reset:
     seq: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An event in the ring, as JSON: thousands of values as objects take more than twice the memory."""
+
+    topic: Topic
+    id: str
+    data: bytes | None
+
+    def event(self, seq: int) -> Event:
+        return Event(self.topic, self.id, None if self.data is None else jsonio.loads(self.data), seq)
+
+
 Snapshot = Callable[[], list[Event]]
 
 
@@ -53,7 +66,7 @@ class Bus:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._ring: Ring[Event] = Ring(RING_CAPACITY)
+        self._ring: Ring[_Kept] = Ring(RING_CAPACITY)
         self._listeners: set[_Listener] = set()
 
     @property
@@ -62,7 +75,7 @@ class Bus:
 
     def publish(self, topic: Topic, entity: str, value: dict[str, Any] | None) -> None:
         event = Event(topic, entity, value, self._ring.last_seq + 1)
-        self._ring.append(event)
+        self._ring.append(_Kept(topic, entity, None if value is None else jsonio.dumps(value)))
         for listener in self._listeners:
             if topic in listener.topics:
                 listener.offer(event)
@@ -82,7 +95,7 @@ class Bus:
         try:
             missed = self._ring.since(after) if after is not None else None
             if missed is not None:
-                listener.first.extend(event for _, event in missed if event.topic in topics)
+                listener.first.extend(kept.event(seq) for seq, kept in missed if kept.topic in topics)
             else:
                 if after is not None:
                     listener.first.append(Reset(self.last_seq))
