@@ -16,9 +16,11 @@ cannot() {
 
 key() { printf '%s %s\n' "$(sha256sum "$here/$1" | cut -d ' ' -f 1)" "$root"; }
 
-python() { # the first interpreter that is new enough
-  for name in python3 python3.14 python3.13 python3.12 python3.11; do
-    if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+# The first interpreter that is new enough. The system's own comes first: what runs for years should rest on what the
+# system keeps up to date, and it is built to be quick, a seventh quicker than one that was merely compiled.
+python() {
+  for name in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
+    if "$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       echo "$name"
       return
     fi
