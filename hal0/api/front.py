@@ -325,7 +325,7 @@ class Front(asyncio.Protocol):
             self._transport.close()
 
     def _look(self) -> None:
-        """Silence ends the connection, between two requests and inside a head; inside a body, it is aiohttp's business."""
+        """Silence ends the connection, also inside a head; inside a body, it is aiohttp's business."""
         due = self._heard_at + self._parts.idle_s
         if self._busy or self._loop.time() < due:
             self._timer = self._loop.call_later(self._parts.idle_s, self._look)

@@ -26,12 +26,11 @@ from hal0.slots.happenings import EngineBack
 from hal0.slots.household import Household
 from hal0.slots.jobs import Job
 from hal0.slots.lookout import TICK_S, Lookout
-from hal0.slots.need import weights_of
+from hal0.slots.lookup import Lookup
 from hal0.slots.slot import Slot
 from hal0.slots.store import Remembered
 from hal0.slots.tools import Tools
 from hal0.slots.verbs import Asked
-from hal0.slots.view import ModelFacts
 from hal0.slots.warmup import STOP_S
 from hal0.vocab import By, Phase, ProviderName, Role, SlotName, Want
 from hal0.wire.jobs import JobKind
@@ -66,11 +65,10 @@ class Supervisor:
         self._bus = bus
         self._slots: dict[SlotName, Slot] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.model_facts = Lookup(registry)
         tools.steward.settle(Household(self._slots, self.model_facts, lambda: self._config))
         self._lookout = Lookout(engine, {LABEL_INSTANCE: tools.place.instance}, self)
         self._version = 0
-        self._facts: dict[str | None, ModelFacts] = {}
-        self._facts_version = -1
 
     @property
     def engine_up(self) -> bool:
@@ -105,27 +103,6 @@ class Supervisor:
             self._version += 1
             self._tools.steward.changed()
         self._bus.publish(Topic.SLOT, slot, self._slots[slot].view().model_dump(mode="json"))
-
-    def model_facts(self, model: str | None) -> ModelFacts:
-        """What the registry says about a model; remembered until the registry changes."""
-        if self._facts_version != self._registry.version:
-            self._facts.clear()
-            self._facts_version = self._registry.version
-        facts = self._facts.get(model)
-        if facts is None:
-            facts = self._facts[model] = self._look_up(model)
-        return facts
-
-    def _look_up(self, model: str | None) -> ModelFacts:
-        if model is None:
-            return ModelFacts()
-        try:
-            entry = self._registry.require(model)
-        except Hal0Error as err:
-            return ModelFacts(missing=err.message)
-        return ModelFacts(
-            entry.size_bytes, entry.context_length, entry.demo, entry.capabilities, weights=weights_of(entry)
-        )
 
     # -- the operator's verbs ---------------------------------------------------------------------------------------
 

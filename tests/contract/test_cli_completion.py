@@ -12,7 +12,8 @@ import pytest
 from hal0.cli.completion import place
 from hal0.cli.main import main
 from hal0.vocab import SlotState
-from tests.fakes.api_server import ApiServer, serving, slot_view
+from tests.fakes.api_server import ApiServer, serving
+from tests.fakes.api_views import slot_view
 
 REPOSITORY = Path(__file__).parents[2]
 DEADLINE_S = 30.0

@@ -12,7 +12,8 @@ import pytest
 
 from hal0.cli.names import MODULES
 from hal0.vocab import SlotState
-from tests.fakes.api_server import ApiServer, serving, slot_view
+from tests.fakes.api_server import ApiServer, serving
+from tests.fakes.api_views import slot_view
 
 REPOSITORY = Path(__file__).parents[2]
 FOREIGN = ("aiohttp", "pydantic", "orjson", "tomlkit", "podman", "rich", "asyncio", "uvloop", "requests", "urllib3")

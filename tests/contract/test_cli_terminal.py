@@ -21,7 +21,8 @@ import pytest
 from hal0.cli.exits import Exit
 from hal0.vocab import SlotState
 from hal0.wire.jobs import JobView
-from tests.fakes.api_server import MODEL, ApiServer, serving, slot_view, warming
+from tests.fakes.api_server import ApiServer, serving
+from tests.fakes.api_views import MODEL, slot_view, warming
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = "import sys; from hal0.cli.main import main; sys.exit(main())"

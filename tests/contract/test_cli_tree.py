@@ -13,7 +13,8 @@ from hal0.cli.names import ALIASES, COMMANDS, MODULES
 from hal0.cli.options import GlobalOption
 from hal0.vocab import FailureClass, SlotState
 from hal0.wire.slots import FailureView
-from tests.fakes.api_server import ApiServer, image_view, serving, slot_view
+from tests.fakes.api_server import ApiServer, serving
+from tests.fakes.api_views import image_view, slot_view
 
 # Commands that would leave this process or this machine's state different; run for real by other tests.
 ACTING = {("serve",), ("up",), ("down",)}

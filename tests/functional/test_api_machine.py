@@ -44,7 +44,7 @@ async def test_a_pull_is_a_job_and_its_image_is_announced(paths: Paths, port_blo
         status, job = await hal0.call("POST", "/api/images/vulkan/pull?wait=true")
         assert (status, job["kind"], job["target"], job["state"]) == (200, "image.pull", "vulkan", "done")
         assert job["progress"]["fraction"] == 1.0
-        announced = [event for event in bus._ring if event.topic == "image"]
+        announced = [kept.event(0) for kept in bus._ring if kept.topic == "image"]
         assert [(event.id, (event.value or {})["local_id"]) for event in announced] == [("vulkan", PULLED.id)]
         status, image = await hal0.call("POST", "/api/images/vulkan/verify")
         assert (status, image["source"]) == (200, "local")

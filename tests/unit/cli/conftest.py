@@ -8,7 +8,8 @@ import pytest
 
 from hal0.cli.main import main
 from hal0.vocab import SlotState
-from tests.fakes.api_server import ApiServer, serving, slot_view
+from tests.fakes.api_server import ApiServer, serving
+from tests.fakes.api_views import slot_view
 
 
 @dataclass(frozen=True)

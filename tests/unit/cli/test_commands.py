@@ -13,7 +13,8 @@ from hal0.vocab import FailureClass, SlotState
 from hal0.wire.jobs import JobKind, JobState, JobView
 from hal0.wire.slots import FailureView, LogLineView
 from hal0.wire.system import CheckState, CheckView
-from tests.fakes.api_server import MODEL, ApiServer, error, image_view, progress, serving, slot_view, warming
+from tests.fakes.api_server import ApiServer, error, serving
+from tests.fakes.api_views import MODEL, image_view, progress, slot_view, warming
 from tests.unit.cli.conftest import Run
 
 
@@ -379,22 +380,3 @@ def test_version_with_and_without_a_daemon(api: ApiServer, hal0ctl: Run, monkeyp
     ran = hal0ctl("version")
     assert ran.code == 0
     assert "cannot reach hal0" in ran.out
-
-
-def test_contexts(api: ApiServer, hal0ctl: Run, home: Path) -> None:
-    assert hal0ctl("context", "add", "box", "--url", "http://127.0.0.1:9").code == 0
-    assert hal0ctl("context", "use", "box").code == 0
-    assert "127.0.0.1:9 (context box)" in hal0ctl("ps").err
-    assert hal0ctl("context", "list", "-o", "name").out == "box\n"
-    assert hal0ctl("ps", "--url", f"unix://{home}/run/hal0.sock").code == 0
-    assert hal0ctl("context", "use", "--none").code == 0
-    assert hal0ctl("ps").code == 0
-    assert hal0ctl("context", "delete", "box").code == 0
-    assert hal0ctl("context", "delete", "box").code != 0
-
-
-def test_verbose_traces_requests_without_the_key(api: ApiServer, hal0ctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HAL0_API_KEY", "sekrit")
-    ran = hal0ctl("-v", "slot", "list", "-o", "json")
-    assert "http: GET" in ran.err
-    assert "sekrit" not in ran.err + ran.out

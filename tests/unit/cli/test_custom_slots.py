@@ -7,7 +7,8 @@ import pytest
 
 from hal0.cli.exits import Exit
 from hal0.vocab import SlotState
-from tests.fakes.api_server import MODEL, ApiServer, error, slot_view
+from tests.fakes.api_server import ApiServer, error
+from tests.fakes.api_views import MODEL, slot_view
 from tests.unit.cli.conftest import Run
 
 CREATE = ("slot", "create", "coder", "--model", MODEL)

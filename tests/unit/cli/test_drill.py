@@ -21,7 +21,8 @@ from hal0.cli.exits import Exit
 from hal0.client import ApiError, Client, Target
 from hal0.vocab import By, SlotState
 from hal0.wire.jobs import JobKind, JobState, JobView
-from tests.fakes.api_server import MODEL, ApiServer, error, slot_view
+from tests.fakes.api_server import ApiServer, error
+from tests.fakes.api_views import MODEL, slot_view
 from tests.unit.cli.conftest import Run
 
 LOADED = JobView(

@@ -8,7 +8,7 @@ import pytest
 from hal0.cli import output
 from hal0.cli.slots import COLUMNS
 from hal0.vocab import Device, SlotState
-from tests.fakes.api_server import slot_view, warming
+from tests.fakes.api_views import slot_view, warming
 
 ROWS = [
     slot_view("primary", SlotState.SERVING, in_flight=2, device=Device.VULKAN),

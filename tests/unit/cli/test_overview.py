@@ -6,7 +6,8 @@ from typing import Any
 from hal0.vocab import SlotState
 from hal0.wire.slots import MemoryView
 from hal0.wire.system import GpuView
-from tests.fakes.api_server import ApiServer, slot_view
+from tests.fakes.api_server import ApiServer
+from tests.fakes.api_views import slot_view
 from tests.unit.cli.conftest import Run
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from hal0.cli.progress import Live, Plain, Step, Steps, live_line, step_of_slot
 from hal0.vocab import SlotState
-from tests.fakes.api_server import slot_view
+from tests.fakes.api_views import slot_view
 
 WARM = Step("Warm", since=0.0, fraction=0.57, message="37/65 layers", expected_s=31.0, held=3)
 

@@ -11,7 +11,8 @@ from hal0.cli.exits import Exit
 from hal0.cli.welcome import local_url, own_command
 from hal0.vocab import SlotState
 from hal0.wire.jobs import JobKind, JobState, JobView
-from tests.fakes.api_server import ApiServer, error, image_view, slot_view
+from tests.fakes.api_server import ApiServer, error
+from tests.fakes.api_views import image_view, slot_view
 from tests.unit.cli.conftest import Run
 
 

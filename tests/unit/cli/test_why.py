@@ -8,7 +8,8 @@ import pytest
 from hal0.cli.exits import Exit
 from hal0.vocab import SlotState
 from hal0.wire.history import TriedView
-from tests.fakes.api_server import ApiServer, activity_view, decision_view, slot_view
+from tests.fakes.api_server import ApiServer
+from tests.fakes.api_views import activity_view, decision_view, slot_view
 from tests.unit.cli.conftest import Run
 
 
