@@ -10,7 +10,11 @@ from typing import Any, Final
 from hal0.lib import jsonio
 from hal0.lib.ring import Ring
 
-RING_CAPACITY: Final = 4096  # events kept for listeners that come back
+# Kept for listeners that come back: so many events, or as many as take so many bytes. A slot's view is 2 to 3 KB: some
+# 1500 of them, minutes of nineteen slots that load and swap without a pause.
+RING_CAPACITY: Final = 4096
+RING_BYTES: Final = 4 << 20
+_BESIDE_BYTES: Final = 200  # what an event takes besides its value
 LISTENER_CAPACITY: Final = 256  # events a slow listener may be behind before it is reset
 
 
@@ -57,6 +61,9 @@ class _Kept:
     def event(self, seq: int) -> Event:
         return Event(self.topic, self.id, None if self.data is None else jsonio.loads(self.data), seq)
 
+    def size(self) -> int:
+        return _BESIDE_BYTES + (0 if self.data is None else len(self.data))
+
 
 Snapshot = Callable[[], list[Event]]
 
@@ -66,7 +73,7 @@ class Bus:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._ring: Ring[_Kept] = Ring(RING_CAPACITY)
+        self._ring: Ring[_Kept] = Ring(RING_CAPACITY, most_bytes=RING_BYTES, size=_Kept.size)
         self._listeners: set[_Listener] = set()
 
     @property
@@ -75,7 +82,7 @@ class Bus:
 
     def publish(self, topic: Topic, entity: str, value: dict[str, Any] | None) -> None:
         event = Event(topic, entity, value, self._ring.last_seq + 1)
-        self._ring.append(_Kept(topic, entity, None if value is None else jsonio.dumps(value)))
+        self._ring.append(_Kept(topic, entity, None if value is None else jsonio.dumps_to_keep(value)))
         for listener in self._listeners:
             if topic in listener.topics:
                 listener.offer(event)

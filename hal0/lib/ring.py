@@ -1,18 +1,25 @@
-"""A bounded, numbered history: the last N items and where a reader left off."""
+"""A bounded, numbered history: the last N items, or as many as N bytes hold, and where a reader left off."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class Ring(Generic[T]):
-    """Keeps the last `capacity` items; sequence numbers start at 1 and never repeat."""
+    """Keeps the last `capacity` items; sequence numbers start at 1 and never repeat.
 
-    def __init__(self, capacity: int) -> None:
-        self._items: deque[tuple[int, T]] = deque(maxlen=capacity)
+    Fewer where these are more than `most_bytes`, each of its `size`.
+    """
+
+    def __init__(self, capacity: int, *, most_bytes: int = 0, size: Callable[[T], int] = lambda _item: 0) -> None:
+        self._capacity = capacity
+        self._most_bytes = most_bytes
+        self._size = size
+        self._items: deque[tuple[int, T]] = deque()
         self._seq = 0
+        self._bytes = 0
 
     @property
     def last_seq(self) -> int:
@@ -21,6 +28,9 @@ class Ring(Generic[T]):
     def append(self, item: T) -> int:
         self._seq += 1
         self._items.append((self._seq, item))
+        self._bytes += self._size(item)
+        while len(self._items) > self._capacity or self._bytes > self._most_bytes:
+            self._bytes -= self._size(self._items.popleft()[1])
         return self._seq
 
     def since(self, seq: int) -> list[tuple[int, T]] | None:

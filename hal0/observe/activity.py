@@ -50,6 +50,11 @@ def told(topic: str, entity: str, before: Value, after: Value, at: float) -> Act
             return None
 
 
+def over(topic: str, value: Value) -> bool:
+    """Nothing will be told of this thing any more: there may be any number of them."""
+    return value is None or (topic == Topic.JOB and value["state"] in _ENDED)
+
+
 def _slot(name: str, before: Value, after: Value, at: float) -> Activity | None:
     if after is None:
         return Activity.made("slot.deleted", name, f"slot {name} was deleted", at)

@@ -6,7 +6,7 @@ from typing import Any, Final
 from hal0.events.bus import Bus, Event, Reset, Topic
 from hal0.lib import jsonio
 from hal0.lib.clock import Clock
-from hal0.observe.activity import Activity, Value, told
+from hal0.observe.activity import Activity, Value, over, told
 from hal0.observe.decisions import DecisionRecord
 from hal0.observe.sentence import sentence
 from hal0.wire.history import ActivityView, DecisionView
@@ -83,7 +83,7 @@ class Feed:
     def _see(self, event: Event) -> None:
         before = self._known.get((event.topic, event.id))
         entry = told(event.topic, event.id, before, event.value, self._clock.now())
-        if event.value is None:
+        if over(event.topic, event.value):
             self._known.pop((event.topic, event.id), None)
         elif event.topic in (Topic.SLOT, Topic.JOB, Topic.UPSTREAM):
             self._known[event.topic, event.id] = event.value

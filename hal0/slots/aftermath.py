@@ -20,7 +20,9 @@ class Aftermath:
         it = self._it
         match happening:
             case h.Launched(container, secret) | h.Beside(h.Launched(container, secret)):
-                it.secrets[container.generation] = secret
+                here = {known.generation for known in it.life.facts.containers}
+                kept = {generation: old for generation, old in it.secrets.items() if generation in here}
+                it.secrets = {**kept, container.generation: secret}
             case h.Clashed():
                 self._berths.clashed(before.facts.current)
             case h.Beside(h.Clashed()):

@@ -1,11 +1,13 @@
 """The bus: nothing lost between snapshot and stream, slow listeners are reset, publishers never wait."""
 
 import asyncio
+import tracemalloc
 from typing import Any
 
 import pytest
 
-from hal0.events.bus import LISTENER_CAPACITY, RING_CAPACITY, Bus, Event, Reset, Topic
+from hal0.events.bus import LISTENER_CAPACITY, RING_BYTES, RING_CAPACITY, Bus, Event, Reset, Topic
+from hal0.lib.jsonio import dumps
 from tests.vloop import virtual_time
 
 
@@ -62,6 +64,33 @@ async def test_a_listener_from_too_long_ago_or_another_boot_is_reset(after: int)
     async with entities.bus.listen(after=after) as listening:
         assert listening.first[0] == Reset(entities.bus.last_seq)
         assert numbers(listening.first[1:]) == [RING_CAPACITY + 1]
+
+
+@virtual_time
+async def test_what_is_kept_is_bounded_in_bytes_as_well() -> None:
+    entities, large = Entities(), {"n": 1, "text": "x" * (RING_BYTES // 10)}
+    for _ in range(30):
+        entities.bus.publish(Topic.SLOT, "primary", large)
+    async with entities.bus.listen(after=22) as listening:
+        assert numbers(listening.first) == [1] * 8
+    async with entities.bus.listen(after=10) as listening:
+        assert listening.first == [Reset(30)]
+    entities.bus.publish(Topic.SLOT, "primary", {"n": 2, "text": "x" * RING_BYTES})
+    async with entities.bus.listen(after=30) as listening:
+        assert listening.first == [Reset(31)], "what does not fit at all is not kept"
+
+
+def test_what_is_kept_takes_no_more_memory_than_its_bytes() -> None:
+    bus, count = Bus(list), 500
+    value = {f"member{n}": "x" * 20 for n in range(30)}
+    tracemalloc.start()
+    try:
+        for n in range(count):
+            bus.publish(Topic.SLOT, "primary", {**value, "n": n})
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken / count < len(dumps(value)) + 300
 
 
 @virtual_time

@@ -7,7 +7,7 @@ import pytest
 
 from hal0.events.bus import Bus, Event, Topic
 from hal0.lib.clock import SteadyClock
-from hal0.observe.activity import Activity, told
+from hal0.observe.activity import Activity, over, told
 from hal0.observe.live import Feed, LiveDecisions
 from tests.fakes.slots import settled
 from tests.unit.observe.records import record
@@ -62,6 +62,19 @@ def test_news(topic: str, before: Any, after: Any, news: tuple[str, str] | None)
     entry = told(topic, "x", before, after, 1.5)
     assert (None if entry is None else (entry.kind, entry.message)) == news
     assert entry is None or entry.at == 1.5
+
+
+@pytest.mark.parametrize(
+    ("topic", "value", "ends"),
+    [
+        ("job", job("running"), False),
+        ("job", job("interrupted"), True),
+        ("slot", slot("offline"), False),
+        ("slot", None, True),
+    ],
+)
+def test_of_jobs_that_ended_nothing_is_remembered(topic: str, value: Any, ends: bool) -> None:
+    assert over(topic, value) is ends
 
 
 async def test_the_feed_tells_what_changes_after_the_beginning_in_order() -> None:
