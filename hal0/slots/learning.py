@@ -31,6 +31,8 @@ def fold(life: h.Life, happening: h.Happening, now: float) -> h.Life:
             return overlap.learn(life, what)
         case h.Buried(failure, jitter, stuck):
             gone = replace(life, facts=replace(_without_current(facts, stuck), again_at=0.0))
+            if facts.fault is None:  # somebody has wished anew since then: it is told, and keeps nothing from coming
+                return replace(gone, facts=replace(gone.facts, failure=failure))
             return _failed(gone, failure, now, jitter)
         case _:
             return replace(life, facts=_learn(facts, happening, now))

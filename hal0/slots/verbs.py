@@ -12,6 +12,7 @@ from hal0.vocab import By, FailureClass, Phase, SwapMode, Want
 from hal0.wire.jobs import JobKind, JobState
 
 _LOADING: Final = frozenset({Phase.PULLING, Phase.STARTING, Phase.WARMING})
+_COMES_BACK: Final = frozenset({By.ARBITER, By.IDLE, By.EVICTED})  # when its GPU is free, or at the next boot
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,10 @@ def wish(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
 
 
 def reset(life: Life, now: float) -> Wished:
-    """Forget the failure and go on from there. Only from error."""
+    """Forget the failure and go on from there, also with a swap. Only from error."""
     if life.phase is not Phase.ERROR:
         raise Hal0Error("slot.illegal_transition", f"cannot reset: the slot is {life.phase}, not in error")
-    return Wished(replace(life.desired, by=By.OPERATOR, at=now))
+    return Wished(replace(life.desired, by=By.OPERATOR, at=now), life.facts.swap)
 
 
 def requested(life: Life, now: float) -> Wished | None:
@@ -100,7 +101,7 @@ def _load(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
         raise Hal0Error("slot.no_model", "cannot load: the slot has no model; pick one with a swap")
     if _has_or_gets(life, model):
         return None, Goal(Phase.READY, model)
-    if life.phase is Phase.READY or life.phase in _LOADING:
+    if life.phase is Phase.READY or life.phase in _LOADING or life.facts.swap is not None:
         return _swap(replace(asked, model=model), life, now)
     return Wished(Desired(Want.LOADED, model, asked.by, now)), Goal(Phase.READY, model)
 
@@ -115,8 +116,9 @@ def _has_or_gets(life: Life, model: str) -> bool:
 def _unload(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
     goal = Goal(Phase.OFFLINE, None)
     desired = life.desired
-    if desired.want is Want.UNLOADED:  # what only made way is not called back any more
-        return (Wished(replace(desired, by=asked.by, at=now)) if desired.by is By.ARBITER else None), goal
+    if desired.want is Want.UNLOADED:  # what left by itself does not come back by itself any more
+        taken_over = desired.by in _COMES_BACK
+        return (Wished(replace(desired, by=asked.by, at=now), drain_s=asked.drain_s) if taken_over else None), goal
     model = life.desired.model
     if life.facts.swap is not None and life.facts.swap.from_model is not None:
         model = life.facts.swap.from_model  # the new model never proved itself: the old one stays the slot's
@@ -148,16 +150,21 @@ def _swap(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
             return Wished(desired), goal
         if asked.mode is SwapMode.OVERLAP and life.desired.want is Want.LOADED:
             return Wished(desired, Swap(proved, model, SwapStep.PULLING)), goal
-    swap = Swap(proved, model) if life.phase in (Phase.READY, Phase.UNLOADING) or life.phase in _LOADING else None
-    return Wished(desired, swap), goal
+    rests = life.phase in (Phase.OFFLINE, Phase.ERROR) and facts.swap is None
+    return Wished(desired, None if rests or model == proved else Swap(proved, model)), goal
 
 
 def _proved_model(life: Life) -> str | None:
-    """The model to come back to when the new one fails: the one that serves, or that served before this swap."""
-    if life.facts.swap is not None:
-        return life.facts.swap.from_model
-    if life.phase is Phase.READY and life.facts.current is not None:
-        return life.facts.current.model
+    """The model to come back to when the new one fails: the one that serves, or that served before this swap.
+
+    One that is just being restarted counts.
+    """
+    facts = life.facts
+    if facts.swap is not None:
+        return facts.swap.from_model
+    restarts = life.phase is Phase.UNLOADING and facts.restart
+    if facts.current is not None and (life.phase is Phase.READY or restarts):
+        return facts.current.model
     return None
 
 

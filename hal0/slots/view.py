@@ -225,7 +225,8 @@ def message(it: Shown) -> str:
         Phase.STARTING: "starting the container",
         Phase.WARMING: "loading the model",
         Phase.UNLOADING: "unloading",
-    }.get(life.phase, str(life.phase))
+        Phase.ERROR: "removing the container that ended",
+    }[life.phase]
 
 
 _BESIDE: Final = {

@@ -5,7 +5,7 @@ import pytest
 from hal0.slots import happenings as h
 from hal0.slots.learning import ENGINE_RETRY_S, enter, fold
 from hal0.slots.record import Attempts, Progress, Swap, SwapStep
-from hal0.slots.state import NEVER, Effect
+from hal0.slots.state import NEVER, Effect, decide
 from hal0.vocab import Phase, Role
 from tests.unit.slots.lives import ENGINE, NOW, PERMANENT, TRANSIENT, container, life, loaded, ready, unloaded
 
@@ -67,6 +67,16 @@ def test_a_death_while_unloading_is_no_fault() -> None:
     before = life(Phase.UNLOADING, loaded("two"), current=container(), launched=True, busy=Effect.DRAIN)
     after = fold(before, h.Died(TRANSIENT), NOW).facts
     assert (after.launched, after.fault, after.busy) == (False, None, Effect.DRAIN)
+
+
+@pytest.mark.parametrize("model", ["one", "two"])
+def test_a_wish_during_a_burial_is_tried_whatever_the_burial_reads(model: str) -> None:
+    """The dead container may even have had another model: what was wrong with that one says nothing of this."""
+    dead = life(Phase.ERROR, fault=TRANSIENT, current=container(), busy=Effect.BURY, retry_at=NEVER)
+    after = fold(fold(dead, h.Wished(loaded(model)), NOW), h.Buried(PERMANENT, 1.0), NOW)
+    assert (after.facts.fault, after.facts.attempts.count) == (None, 0)
+    assert after.facts.failure == PERMANENT, "shown until it is ready"
+    assert decide(after.desired, after.phase, after.facts, NOW).phase is Phase.PULLING
 
 
 def test_a_second_witness_of_a_death_adds_nothing() -> None:

@@ -68,6 +68,68 @@ def test_the_table_is_complete() -> None:
         assert {phase for k, m, phase in EXPECTED if (k, m) == (kind, model)} == set(Phase)
 
 
+BACK = SwapStep.ROLLBACK
+ON_THE_WAY = (*LOADING, Phase.UNLOADING)
+
+# Amid a change from `one` to `two`, old out and new in: as AMID below. In error the new one has died and is buried.
+FORWARD: dict[tuple[JobKind, str | None, Phase], Any] = {
+    **{(LOAD, model, p): None for model in (None, "two") for p in ON_THE_WAY},
+    **{(LOAD, model, Phase.ERROR): (Want.LOADED, "two", False, Swap("one", "two")) for model in (None, "two")},
+    **{(SWAP, "two", p): None for p in ON_THE_WAY},
+    (SWAP, "two", Phase.ERROR): (Want.LOADED, "two", False, Swap("one", "two")),
+    **{
+        (kind, "one", p): (Want.LOADED, "one", False, None) for kind in (LOAD, SWAP) for p in (*ON_THE_WAY, Phase.ERROR)
+    },
+    **{
+        (kind, "bad", p): (Want.LOADED, "bad", False, Swap("one", "bad"))
+        for kind in (LOAD, SWAP)
+        for p in (*ON_THE_WAY, Phase.ERROR)
+    },
+    **{(UNLOAD, None, p): (Want.UNLOADED, "one", False, None) for p in (*ON_THE_WAY, Phase.ERROR)},
+    **{(RESTART, None, p): (Want.LOADED, "two", True, Swap("one", "two")) for p in (*ON_THE_WAY, Phase.ERROR)},
+}
+# On the way back to `one`; while unloading, what is left of `two` is cleared up after its fault.
+ROLLBACK: dict[tuple[JobKind, str | None, Phase], Any] = {
+    **{(kind, "one", p): None for kind in (LOAD, SWAP) for p in LOADING},
+    **{(kind, "one", Phase.UNLOADING): (Want.LOADED, "one", False, None) for kind in (LOAD, SWAP)},
+    **{(kind, "two", p): (Want.LOADED, "two", False, Swap("one", "two")) for kind in (LOAD, SWAP) for p in ON_THE_WAY},
+    **{(UNLOAD, None, p): (Want.UNLOADED, "one", False, None) for p in ON_THE_WAY},
+    **{(RESTART, None, p): (Want.LOADED, "one", True, Swap("one", "two", BACK)) for p in ON_THE_WAY},
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "key"), [*((SwapStep.FORWARD, key) for key in FORWARD), *((BACK, key) for key in ROLLBACK)]
+)
+def test_every_verb_amid_a_swap(step: SwapStep, key: tuple[JobKind, str | None, Phase]) -> None:
+    kind, model, phase = key
+    forward = step is SwapStep.FORWARD
+    fault = TRANSIENT if phase is Phase.ERROR or (phase is Phase.UNLOADING and not forward) else None
+    before = life(phase, loaded("two" if forward else "one"), swap=Swap("one", "two", step), fault=fault)
+    wished, _ = verbs.wish(Asked(kind, model), before, NOW)
+    expected = (FORWARD if forward else ROLLBACK)[key]
+    found = wished and (wished.desired.want, wished.desired.model, wished.restart, wished.swap)
+    assert found == expected
+
+
+def test_a_swap_of_what_is_being_restarted_knows_what_served() -> None:
+    restarting = life(Phase.UNLOADING, current=container(), launched=True, restart=True)
+    wished, _ = verbs.wish(Asked(SWAP, "two"), restarting, NOW)
+    assert wished is not None
+    assert wished.swap == Swap("one", "two")
+
+
+@pytest.mark.parametrize("by", list(By))
+def test_what_left_by_itself_and_is_unloaded_by_hand_stays_away(by: By) -> None:
+    """Else the next boot would load again what its operator has unloaded, or the GPU what made way for images."""
+    gone = life(Phase.OFFLINE, unloaded(by=by))
+    wished, goal = verbs.wish(Asked(UNLOAD), gone, NOW)
+    after = gone if wished is None else fold(gone, wished, NOW)
+    assert after.desired.want is Want.UNLOADED
+    assert after.desired.by not in (By.IDLE, By.EVICTED, By.ARBITER)
+    assert verbs.outcome(goal, after, NOW) == (JobState.DONE, None), "done at once"
+
+
 def overlapping(step: SwapStep = SwapStep.WARMING, wanted: str = "two") -> Life:
     coming = container(2, "two", Role.NEXT)
     return replace(ready(swap=Swap("one", "two", step), next=coming, generation=2), desired=loaded(wanted))
@@ -121,6 +183,8 @@ def test_reset_is_for_errors_alone(phase: Phase) -> None:
         after = fold(LIVES[phase], verbs.reset(LIVES[phase], NOW), NOW)
         assert after.facts.fault is None
         assert after.desired.want is Want.LOADED
+        amid = life(phase, loaded("two"), fault=TRANSIENT, swap=Swap("one", "two"))
+        assert verbs.reset(amid, NOW).swap == Swap("one", "two"), "the way back stays"
     else:
         with pytest.raises(Hal0Error, match="not in error") as caught:
             verbs.reset(LIVES[phase], NOW)
