@@ -1,4 +1,4 @@
-"""The two programs around a load test: hal0's edge in a process of its own, and a crowd of streaming clients."""
+"""The programs around a load test: hal0's edge, the least that any relay does, and a crowd of streaming clients."""
 
 import argparse
 import asyncio
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import uvloop
 
@@ -27,6 +27,44 @@ async def edge(backend: int) -> None:
         async with world(Path(folder), endpoint=Endpoint("127.0.0.1", backend, SECRET)) as served:
             say({"port": served.port})
             await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until whoever started us is gone
+
+
+class Relay(asyncio.Protocol):
+    """One side of a connection that passes bytes on: what the machine itself takes for an event on its way."""
+
+    def __init__(self, backend: int, other: asyncio.Transport | None = None) -> None:
+        self._backend = backend
+        self._other = other
+        self._early = b""
+        self._opening: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        if self._other is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+
+    async def _open(self) -> None:
+        other = Relay(self._backend, self._transport)
+        self._other, _ = await asyncio.get_running_loop().create_connection(lambda: other, "127.0.0.1", self._backend)
+        self._other.write(self._early)
+
+    def data_received(self, data: bytes) -> None:
+        if self._other is None:
+            self._early += data
+        else:
+            self._other.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._other is not None:
+            self._other.close()
+
+
+async def relay(backend: int) -> None:
+    """Pass everything on to the backend on this port; the first line tells the own port."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Relay(backend), "127.0.0.1", 0, backlog=2048)
+    say({"port": server.sockets[0].getsockname()[1]})
+    await loop.run_in_executor(None, sys.stdin.read)
 
 
 class Watched:
@@ -100,7 +138,8 @@ def say(value: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     roles = parser.add_subparsers(dest="role", required=True)
-    roles.add_parser("edge").add_argument("--backend", type=int, required=True)
+    for role in ("edge", "relay"):
+        roles.add_parser(role).add_argument("--backend", type=int, required=True)
     crowd = roles.add_parser("clients")
     for name in ("--port", "--control", "--streams", "--per-second"):
         crowd.add_argument(name, type=int, required=True)
@@ -109,6 +148,8 @@ def main() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if asked.role == "edge":
             runner.run(edge(asked.backend))
+        elif asked.role == "relay":
+            runner.run(relay(asked.backend))
         else:
             runner.run(clients(asked.port, asked.control, asked.streams, asked.seconds, asked.per_second))
 

@@ -15,7 +15,9 @@ import pytest
 STREAMS, PER_SECOND = 1000, 20
 ADDED_P99_MS = 10.0
 STARVED = 0.1
-EVENT_US = 0.8 / (STREAMS * PER_SECOND) * 1e6  # four fifths of a processor for all of them
+RELAYS = 2.0  # so much processor time of a program that only passes bytes on may an event take hal0
+RELAY_S = 3
+ROUNDS = 3
 STREAM_BYTES = 64 << 10
 START_S = 60.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -49,32 +51,27 @@ def resident(pid: int) -> int:
 
 @dataclass
 class Round:
-    """`added_ms`: how much later the 99th of 100 events is through hal0 than at the backend itself; `starved`: the
-    share of the time in which hal0 wanted a processor and got none; `event_us`: processor time of each event."""
+    """`added_ms`: how much later the 99th of 100 events is than at the backend itself; `starved`: the share of the time
+    in which the process wanted a processor and got none; `event_us`: its processor time for each event."""
 
     added_ms: float
     starved: float
     event_us: float
     stream_bytes: float
 
-    @property
-    def good(self) -> bool:
-        """Where others have the processors, time says nothing about hal0; what it would need of one still does."""
-        return self.added_ms <= ADDED_P99_MS or (self.starved > STARVED and self.event_us <= EVENT_US)
 
-
-async def one_round(backend: int, port: int, hal0: int, seconds: float) -> Round:
+async def one_round(backend: int, port: int, pid: int, seconds: float) -> Round:
     words = {"port": port, "control": backend, "streams": STREAMS, "seconds": seconds, "per-second": PER_SECOND}
     arguments = [word for name, value in words.items() for word in (f"--{name}", str(value))]
-    before = resident(hal0)
+    before = resident(pid)
     async with program("-m", "tests.functional.crowd", "clients", *arguments) as crowd:
-        ran, _ = scheduled(hal0)
+        ran, _ = scheduled(pid)
         events = (await told(crowd, START_S))["events"]
-        begun = scheduled(hal0)[1]
+        begun = scheduled(pid)[1]
         await asyncio.sleep(seconds)
-        during, starved = resident(hal0), (scheduled(hal0)[1] - begun) / seconds
+        during, starved = resident(pid), (scheduled(pid)[1] - begun) / seconds
         found = await told(crowd, seconds + START_S)
-    event_us = (scheduled(hal0)[0] - ran) / events * 1e6
+    event_us = (scheduled(pid)[0] - ran) / events * 1e6
     return Round(found["through_p99_ms"] - found["direct_p99_ms"], starved, event_us, (during - before) / STREAMS)
 
 
@@ -82,6 +79,16 @@ def scheduled(pid: int) -> tuple[float, float]:
     """Seconds for which a process has run, and for which it has waited for a processor."""
     ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
     return int(ran) / 1e9, int(waited) / 1e9
+
+
+async def good(made: Round, backend: int) -> bool:
+    """Where others have the processors, time says nothing about hal0. What an event takes beside the least that it
+    takes any program on this machine now still does."""
+    if made.added_ms <= ADDED_P99_MS or made.starved <= STARVED:
+        return made.added_ms <= ADDED_P99_MS
+    async with program("-m", "tests.functional.crowd", "relay", "--backend", str(backend)) as relay:
+        least = await one_round(backend, (await told(relay, START_S))["port"], relay.pid, RELAY_S)
+    return made.event_us <= RELAYS * least.event_us
 
 
 @pytest.mark.soak
@@ -94,7 +101,7 @@ async def test_a_thousand_streams(free_port: int, soak_scale: Callable[[int, int
         program("-m", "tests.functional.crowd", "edge", "--backend", str(free_port)) as hal0,
     ):
         port = (await told(hal0, START_S))["port"]
-        while len(rounds) < 3 and not any(each.good for each in rounds):
+        while not rounds or not await good(rounds[-1], free_port):
+            assert len(rounds) < ROUNDS, rounds
             rounds.append(await one_round(free_port, port, hal0.pid, soak_scale(15, 60)))
-    assert any(each.good for each in rounds), rounds
     assert max(each.stream_bytes for each in rounds) <= STREAM_BYTES, rounds
