@@ -13,7 +13,7 @@ class DispatchConfig(ConfigModel):
     keepalive_s: Seconds = Field(10, description="Comment lines in waiting event streams. 0: byte-exact streams.")
     hold_s: Seconds = Field(60, le=600, description="How long a plain request waits for a slot that is loading.")
     hold_stream_s: Seconds = Field(600, le=600, description="The same for a streamed request.")
-    connect_timeout_s: SomeSeconds = Field(5, description="Deadline of a connection to a slot or upstream.")
+    connect_timeout_s: SomeSeconds = Field(5, description="Deadline of a connection to a slot.")
     first_byte_timeout_s: SomeSeconds = Field(600, description="Deadline of an answer's first byte.")
     between_bytes_timeout_s: SomeSeconds = Field(300, description="Longest silence inside an answer.")
     json_limit: SomeSize = Field(64 * _MIB, description="Largest JSON body.")

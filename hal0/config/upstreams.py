@@ -48,5 +48,6 @@ class UpstreamConfig(ConfigModel):
     prefix: Text | None = Field(None, description='Put before its model ids, such as "openrouter/".')
     connect_timeout_s: SomeSeconds = Field(5, description="Deadline of a connection.")
     first_byte_timeout_s: SomeSeconds = Field(600, description="Deadline of an answer's first byte.")
+    between_bytes_timeout_s: SomeSeconds = Field(300, description="Longest silence inside an answer.")
     priority: Count = Field(50, le=100, description="Higher goes first when several list a model.")
     weight: Count = Field(1, ge=1, le=1000, description="Share among upstreams of the same priority.")

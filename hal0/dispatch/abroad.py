@@ -22,7 +22,7 @@ from hal0.dispatch.trace import Trace
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 from hal0.upstreams.choice import Chance, ordered
-from hal0.upstreams.link import VIA, chunk, unreachable
+from hal0.upstreams.link import VIA, unreachable
 from hal0.upstreams.snapshot import Hop
 from hal0.upstreams.upstream import Attempt, Upstream
 from hal0.upstreams.upstreams import Upstreams
@@ -57,12 +57,10 @@ class Abroad:
         upstreams: Upstreams,
         clock: Callable[[], float],
         *,
-        between_bytes_s: float,
         chance: Chance = random.random,
     ) -> None:
         self._upstreams = upstreams
         self._clock = clock
-        self._between_bytes_s = between_bytes_s
         self._chance = chance
 
     async def send(self, it: Crossing) -> web.StreamResponse:
@@ -99,7 +97,7 @@ class Abroad:
         with upstream.attempt() as attempt:
             response = await self._ask(it, hop, upstream, attempt, last=last)
             try:
-                return await self._answer(it, hop, response, attempt)
+                return await self._answer(it, upstream, response, attempt)
             finally:
                 response.close()  # at once, should it still flow; one that has ended has given its connection back
 
@@ -128,41 +126,43 @@ class Abroad:
 
     # Towards the client.
 
-    async def _answer(self, it: Crossing, hop: Hop, response: ClientResponse, attempt: Attempt) -> web.StreamResponse:
+    async def _answer(
+        self, it: Crossing, upstream: Upstream, response: ClientResponse, attempt: Attempt
+    ) -> web.StreamResponse:
         down, trace = it.down, it.trace
         trace.head_at = self._clock()
         down.flow()
         if down.started and not (response.status == 200 and _is_events(response)):
-            return await self._too_late(it, hop, response)
+            return await self._too_late(it, upstream, response)
         trace.status = response.status
         if not down.started:
-            down.headers["X-Hal0-Upstream"] = hop.upstream
+            down.headers["X-Hal0-Upstream"] = upstream.name
             down.headers["X-Hal0-Overhead-Ms"] = f"{trace.overhead_ms(self._clock()) or 0.0:.2f}"
             down.start(response.status, response.reason or "", inbound(response.raw_headers), response.content_length)
         try:
-            await self._pour(it, hop, response)
+            await self._pour(it, upstream, response)
         except Hal0Error as error:
             attempt.failed()
             trace.failed(error)
             return down.fail(error)
         return down.finish()
 
-    async def _pour(self, it: Crossing, hop: Hop, response: ClientResponse) -> None:
+    async def _pour(self, it: Crossing, upstream: Upstream, response: ClientResponse) -> None:
         saw = it.trace.measured().saw
-        while data := await chunk(hop.upstream, response, self._between_bytes_s):
+        while data := await upstream.link.more(response):
             saw(data)
             if not it.down.write(data):
                 await it.down.drained()
 
-    async def _too_late(self, it: Crossing, hop: Hop, response: ClientResponse) -> web.StreamResponse:
+    async def _too_late(self, it: Crossing, upstream: Upstream, response: ClientResponse) -> web.StreamResponse:
         """The client already has a 200 and comments: what is no event stream becomes one error event."""
         read = b""
-        while len(read) < _MOST_ERROR_BYTES and (data := await chunk(hop.upstream, response, self._between_bytes_s)):
+        while len(read) < _MOST_ERROR_BYTES and (data := await upstream.link.more(response)):
             read += data
         error = Hal0Error(
             "upstream.broken",
-            f"cannot go on: upstream {hop.upstream!r} answered {response.status} {response.reason}",
-            details={"upstream": hop.upstream, "status": response.status, "answer": _json_or_none(read)},
+            f"cannot go on: upstream {upstream.name!r} answered {response.status} {response.reason}",
+            details={"upstream": upstream.name, "status": response.status, "answer": _json_or_none(read)},
         )
         it.trace.code, it.trace.status = error.code, response.status
         return it.down.fail(error)

@@ -61,7 +61,7 @@ class Dispatcher:
         self._config = config
         self._tables = TableSource(slots, registry, upstreams)
         self._upstreams = upstreams
-        self._abroad = Abroad(upstreams, self._time, between_bytes_s=config.between_bytes_timeout_s)
+        self._abroad = Abroad(upstreams, self._time)
         self._gate = Gate(slots, clock, config)
         self._pool = Pool(connect_s=config.connect_timeout_s)
         self._spool = Spool(spool_dir)

@@ -110,6 +110,10 @@ class Link:
         except _Dropped as dropped:
             raise dropped.error from dropped.__cause__
 
+    async def more(self, response: ClientResponse) -> bytes:
+        """The next bytes of an answer as they came; b"" at its end. Raises upstream.timeout or upstream.broken."""
+        return await _more(self._name, response, self._config.between_bytes_timeout_s)
+
     def _headers(self, given: Headers, via: str | None) -> Headers:
         """The given ones and hal0's own, of which there is one each."""
         own = [(VIA, self._instance if via is None else f"{via}, {self._instance}")]
@@ -220,8 +224,7 @@ def _has(headers: Headers, name: str) -> bool:
     return any(given.lower() == name for given, _ in headers)
 
 
-async def chunk(upstream: str, response: ClientResponse, between_bytes_s: float) -> bytes:
-    """The next bytes of an answer as they came; b"" at its end. Raises upstream.timeout or upstream.broken."""
+async def _more(upstream: str, response: ClientResponse, between_bytes_s: float) -> bytes:
     try:
         async with asyncio.timeout(between_bytes_s):
             return await response.content.readany()
@@ -233,7 +236,7 @@ async def chunk(upstream: str, response: ClientResponse, between_bytes_s: float)
 
 async def _bounded(upstream: str, response: ClientResponse) -> bytes:
     read = bytearray()
-    while piece := await chunk(upstream, response, _LIST_SILENCE_S):
+    while piece := await _more(upstream, response, _LIST_SILENCE_S):
         read += piece
         if len(read) > _MOST_LIST_BYTES:
             raise broken(upstream, "its model list is too long")

@@ -228,8 +228,11 @@ async def test_silence_inside_an_answer_has_an_end(tmp_path: Path) -> None:
         await talk.chunk(delta("one"))
         await hang(talk)
 
-    config = {"between_bytes_timeout_s": 0.2}
-    async with running() as far, house(tmp_path, far, config=config) as it, raw(it.port) as client:
+    async with (
+        running() as far,
+        house(tmp_path, far, between_bytes_timeout_s=0.2) as it,
+        raw(it.port) as client,
+    ):
         far.behave("fake", stops)
         assert last_event(await streamed(it, client))["code"] == "upstream.timeout"
         await settled(lambda: [record.code for record in it.decisions] == ["upstream.timeout"])
