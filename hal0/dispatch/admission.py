@@ -21,7 +21,7 @@ class Waiter:
     `ahead` and `behind` count the others in the slot's line; `queued` says that it already stands there, `joined` that
     it has seen the load it waits for. `held_from`: since when it is held (None: since it came). `turn_in_s`: when its
     slot's turn is expected (None: it waits for no turn). `patience_s` limits all waiting; without it a wait for room
-    has no end.
+    has no end. `service_s`: how long the slot keeps a request (None: nobody knows).
     """
 
     arrived: float
@@ -33,6 +33,7 @@ class Waiter:
     held_from: float | None = None
     turn_in_s: float | None = None
     patience_s: float | None = None
+    service_s: float | None = None
 
     @property
     def held_until(self) -> float:
@@ -122,9 +123,16 @@ def _queue_full(slot: SlotSnapshot, in_flight: int, waiter: Waiter, why: str) ->
                 "position": waiter.ahead + 1,
                 "limit": slot.queue_limit,
             },
-            retry_after_s=_UNKNOWN_RETRY_S,
+            retry_after_s=_room_in_s(slot, waiter),
         )
     )
+
+
+def _room_in_s(slot: SlotSnapshot, waiter: Waiter) -> float:
+    """When it would have gone in: as many have to leave the slot first as its place in the line says."""
+    if waiter.service_s is None or slot.max_inflight is None:
+        return _UNKNOWN_RETRY_S
+    return (waiter.ahead + 1) * waiter.service_s / slot.max_inflight
 
 
 def _hold(slot: SlotSnapshot, waiter: Waiter, now: float, *, load: bool = False) -> Admission:

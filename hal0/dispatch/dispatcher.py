@@ -21,6 +21,7 @@ from hal0.dispatch.intake import refuse, take
 from hal0.dispatch.lane import Lane
 from hal0.dispatch.media import refuse_remote, suspicious
 from hal0.dispatch.noted import Noted, honestly
+from hal0.dispatch.pace import Pace
 from hal0.dispatch.peek import Peek, parsed
 from hal0.dispatch.pool import Pool
 from hal0.dispatch.resolve import Ask, Decision, Outcome, Passage, Refusal, resolve, wants_lists
@@ -62,7 +63,7 @@ class Dispatcher:
         self._tables = TableSource(slots, registry, upstreams)
         self._upstreams = upstreams
         self._abroad = Abroad(upstreams, self._time)
-        self._gate = Gate(slots, clock, config)
+        self._gate = Gate(slots, clock, config, Pace(decisions, self._time))
         self._pool = Pool(connect_s=config.connect_timeout_s)
         self._spool = Spool(spool_dir)
         self._sender = Sender(self._pool, self._time, between_bytes_s=config.between_bytes_timeout_s)

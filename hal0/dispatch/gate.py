@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from hal0.config.dispatch import DispatchConfig
 from hal0.dispatch.admission import Admission, Go, Refuse, Wait, Waiter, admission, has_seen_load
 from hal0.dispatch.line import Line, Place
+from hal0.dispatch.pace import Pace
 from hal0.dispatch.rota import Rota
 from hal0.dispatch.trace import Trace
 from hal0.dispatch.turns import Rules
@@ -38,9 +39,10 @@ def hold_header(headers: Mapping[str, str]) -> float | None:
 class Gate:
     """One line per slot; a place in it lasts until the request goes in, is refused, or its client leaves."""
 
-    def __init__(self, slots: Slots, clock: Clock, config: DispatchConfig) -> None:
+    def __init__(self, slots: Slots, clock: Clock, config: DispatchConfig, pace: Pace) -> None:
         self._slots = slots
         self._clock = clock
+        self._pace = pace
         self._lines: dict[SlotName, Line] = {}
         rules = Rules(fits=slots.fits_together, max_wait_s=config.max_wait_s, min_residency_s=config.min_residency_s)
         self._rota = Rota(slots, self._lines, clock, rules)
@@ -66,7 +68,8 @@ class Gate:
         Raises the refusal. A cancelled caller leaves the line; the load it asked for goes on.
         """
         line = self._lines.setdefault(handle.name, Line())
-        place = Place(Waiter(arrived=self._clock.now(), hold_s=hold_s, patience_s=patience_s), trace.key_id)
+        arrived, service_s = self._clock.now(), self._pace.service_s(handle.name)
+        place = Place(Waiter(arrived, hold_s, patience_s=patience_s, service_s=service_s), trace.key_id)
         line.join(place)
         served = False
         try:

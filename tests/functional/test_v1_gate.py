@@ -134,6 +134,26 @@ async def test_a_full_slot_takes_requests_in_order_and_refuses_beyond_its_queue(
             await answer.read()
 
 
+async def test_a_full_queue_says_when_to_come_back_by_what_the_slot_took_lately(tmp_path: Path) -> None:
+    async def behave(talk: Talk) -> None:
+        await asyncio.sleep(jsonio.loads(talk.seen.body)["s"])
+        await talk.json({"ok": True})
+
+    async with world(tmp_path) as w:
+        slot = w.slots["primary"]
+        slot.become(max_inflight=1, queue_limit=0)
+        w.backend.behave("fake-chat", behave)
+        async with w.http.post(w.url + CHAT, json=w.chat(s=0.1)) as answer:
+            assert answer.status == 200
+        busy = asyncio.ensure_future(w.http.post(w.url + CHAT, json=w.chat(s=3600)))
+        await settled(partial(_present, w, 1))
+        async with w.http.post(w.url + CHAT, json=w.chat(s=0)) as answer:
+            error = (await answer.json())["error"]
+            assert (error["code"], answer.headers["Retry-After"]) == ("slot.queue_full", "1")
+            assert 0.1 <= error["details"]["retry_after_s"] < 1
+        busy.cancel()
+
+
 async def test_a_waiting_stream_shows_signs_of_life_and_then_its_answer(tmp_path: Path) -> None:
     async with world(tmp_path, loaded=False, keepalive_s=0.03) as w, raw(w.port) as client, asyncio.timeout(5):
         await client.post(CHAT, w.chat(stream=True))

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from hal0.config.dispatch import DispatchConfig
 from hal0.dispatch.gate import Gate
+from hal0.dispatch.pace import Pace
 from hal0.dispatch.trace import Trace
 from hal0.errors import Hal0Error
 from hal0.providers.base import Endpoint
@@ -41,7 +42,7 @@ class House(FakeSlots):
         super().__init__(*(snapshot(name, expected_load_s=LOAD_S) for name in names))
         self.fits = fits
         self.clock = LoopClock()
-        self.gate = Gate(self, self.clock, DispatchConfig(**config))
+        self.gate = Gate(self, self.clock, DispatchConfig(**config), Pace((), lambda: 0.0))
         self.failing: set[str] = set()
         self.loads: list[str] = []
         self.order: list[str] = []

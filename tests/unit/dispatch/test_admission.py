@@ -114,6 +114,23 @@ def test_retry_after_is_the_slots_own_figure() -> None:
     assert made.error.details["position"] == 5  # as in X-Hal0-Queue-Position: 1 is the next to go in
 
 
+@pytest.mark.parametrize(
+    ("waiter", "seconds"),
+    [
+        ({"ahead": 3, "service_s": 6.0}, 12.0),  # four go in before, two at a time
+        ({"ahead": 1, "behind": 2, "service_s": 6.0}, 6.0),  # its share lets it pass two of them
+        ({"ahead": 3}, 10.0),
+        ({"queued": True, "patience_s": 5.0, "arrived": NOW - 5, "service_s": 0.5}, 0.25),
+    ],
+)
+def test_a_full_slot_says_when_a_request_would_have_gone_in(waiter: dict[str, Any], seconds: float) -> None:
+    slot = {name: value for name, value in FULL.items() if name != "in_flight"}
+    made = admission(snapshot(**slot), 2, Waiter(**{"arrived": NOW, "hold_s": 60.0, **waiter}), NOW)
+    assert isinstance(made, Refuse)
+    assert made.error.code == "slot.queue_full"
+    assert made.error.retry_after_s == seconds
+
+
 def test_a_load_under_way_is_told_as_the_slot_tells_it() -> None:
     slot = snapshot(**LOADING, progress=Progress("loading", 0.4, "reading the model"))
     made = admission(slot, 0, Waiter(NOW, 0.0), NOW)

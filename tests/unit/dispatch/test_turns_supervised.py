@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hal0.config.dispatch import DispatchConfig
 from hal0.dispatch.gate import Gate
+from hal0.dispatch.pace import Pace
 from hal0.dispatch.trace import Trace
 from hal0.errors import Hal0Error
 from hal0.slots.jobs import Job
@@ -36,7 +37,7 @@ class Life:
     def __init__(self, hal0: Running, seed: int) -> None:
         self.hal0, self.dice = hal0, random.Random(seed)
         config = DispatchConfig(max_wait_s=self.dice.choice((1.0, 20.0)), min_residency_s=self.dice.choice((0.0, 3.0)))
-        self.gate = Gate(hal0.supervisor, hal0.tools.clock, config)
+        self.gate = Gate(hal0.supervisor, hal0.tools.clock, config, Pace((), lambda: 0.0))
         self.tasks: list[asyncio.Task[None]] = []
         self.answered = 0
         self.wrong: list[str] = []
