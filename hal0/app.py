@@ -46,6 +46,7 @@ from hal0.providers.catalog import PROVIDERS
 from hal0.services import About, Services
 from hal0.slots.custom import CustomSlots
 from hal0.slots.effects import Effects
+from hal0.slots.gauge import Gauge
 from hal0.slots.handle import Slots, endpoints_of
 from hal0.slots.jobs import Jobs
 from hal0.slots.plan import Place
@@ -103,7 +104,7 @@ async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -
             ports=PortLeases(slot_ports(environ)),
             steward=Steward(lambda: asyncio.to_thread(snapshot.read), clock, store, own_cgroup=ground.own_cgroup),
             jobs=jobs,
-            watchers=Watchers(ground.engine, await _probe_session(stack), clock),
+            watchers=Watchers(ground.engine, await _probe_session(stack), clock, Gauge()),
             clock=clock,
             place=ground.place,
         )

@@ -36,8 +36,9 @@ def taken(slot: Row) -> str:
     memory = slot.get("memory")
     if slot["state"] not in LOADED or memory is None:
         return "-"
-    actual = memory["actual_bytes"]
-    return f"~{units.size(memory['need_bytes'])}" if actual is None else units.size(actual)
+    if memory["actual_bytes"] is None:
+        return f"~{units.size(memory['need_bytes'])}"
+    return units.size(sum(place["bytes"] for place in memory.get("places", ())) or memory["actual_bytes"])
 
 
 def until(slot: Row) -> str:
@@ -107,8 +108,14 @@ def _memory(memory: Json | None) -> str | None:
     if memory is None:
         return None
     terms = ", ".join(f"{term['name']} {_gb(term['bytes'])}" for term in memory["terms"])
-    taken = "not measured" if memory["actual_bytes"] is None else f"{_gb(memory['actual_bytes'])} taken"
-    return f"{_gb(memory['need_bytes'])} of {memory['pool']} promised ({terms}); {taken}"
+    return f"{_gb(memory['need_bytes'])} of {memory['pool']} promised ({terms}); {_actual(memory)}"
+
+
+def _actual(memory: Json) -> str:
+    if memory["actual_bytes"] is None:
+        return "an estimate: not measured"
+    places = ", ".join(f"{_gb(place['bytes'])} of {place['name']}" for place in memory.get("places", ()))
+    return f"{places or _gb(memory['actual_bytes'])} taken"
 
 
 def _gb(count: int) -> str:

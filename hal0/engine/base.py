@@ -184,6 +184,10 @@ class Engine(Protocol):
         """One sample of a running container; None when it does not run."""
         ...
 
+    async def processes(self, container: str) -> tuple[int, ...]:
+        """Pids of its processes as hal0 sees them; none when it does not run, or where hal0 cannot see them."""
+        ...
+
     async def bytes_read(self, info: ContainerInfo) -> int | None:
         """How many bytes of files its processes have read or mapped so far; None where this host cannot tell."""
         ...

@@ -181,6 +181,10 @@ class PodmanEngine:
         except ContainerMissing:
             return None
 
+    async def processes(self, container: str) -> tuple[int, ...]:
+        info = await self.inspect(container)
+        return () if info is None else await asyncio.to_thread(reading.processes, info)
+
     async def bytes_read(self, info: ContainerInfo) -> int | None:
         return await asyncio.to_thread(reading.bytes_read, info)
 

@@ -1,4 +1,4 @@
-"""How much of its files a container's processes have read: from /proc, where hal0 shares the engine's PID namespace."""
+"""A container's processes and how much of its files they have read: from /proc, where hal0 shares the PID namespace."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,18 +15,22 @@ def bytes_read(info: ContainerInfo, proc: Path = PROC) -> int | None:
     Three counters see three ways of reading: mapped files as resident pages, `read` calls as characters, and reading
     past the cache as storage traffic. Each misses the others' share, so the largest is the truth's lower bound.
     """
-    if info.pid <= 0 or not is_ours(info, proc):
-        return None
     resident = called = stored = 0
-    for pid in _family(info.pid, proc):
-        resident += _field(proc / pid / "status", "RssFile:") * 1024
-        called += _field(proc / pid / "io", "rchar:")
-        stored += _field(proc / pid / "io", "read_bytes:")
-    return max(resident, called, stored)
+    pids = processes(info, proc)
+    for pid in pids:
+        resident += _field(proc / str(pid) / "status", "RssFile:") * 1024
+        called += _field(proc / str(pid) / "io", "rchar:")
+        stored += _field(proc / str(pid) / "io", "read_bytes:")
+    return max(resident, called, stored) if pids else None
 
 
-def _family(pid: int, proc: Path, depth: int = _DEPTH) -> Iterator[str]:
-    yield str(pid)
+def processes(info: ContainerInfo, proc: Path = PROC) -> tuple[int, ...]:
+    """Its first process and those below it; none where the pid is not its process in our namespace. Blocking, short."""
+    return tuple(_family(info.pid, proc)) if info.pid > 0 and is_ours(info, proc) else ()
+
+
+def _family(pid: int, proc: Path, depth: int = _DEPTH) -> Iterator[int]:
+    yield pid
     if depth:
         for children in proc.glob(f"{pid}/task/*/children"):
             for child in _text(children).split():

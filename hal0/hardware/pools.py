@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from hal0.hardware.cards import Gpu, Vendor
+from hal0.hardware.footprint import Footprint
 from hal0.hardware.snapshot import Machine
 from hal0.vocab import Device
 
@@ -87,6 +88,21 @@ def pool_for(device: Device, gpu_index: int | None, machine: Machine) -> PoolKey
     if gpu_index is not None and gpu_index < len(candidates):
         return _key(candidates[gpu_index])
     return _key(min(candidates, key=lambda gpu: (gpu.apu, gpu.index)))
+
+
+def places(found: Footprint, machine: Machine) -> dict[PoolKey, int]:
+    """Where a footprint's bytes are, each counted once; what a card borrows of the system's memory is RAM.
+
+    An APU's two kinds are both there, whichever of them is its pool.
+    """
+    gpus = {gpu.address: gpu for gpu in machine.gpus}
+    amounts = {RAM: found.resident_bytes}
+    for held in found.gpus:
+        if (gpu := gpus.get(held.address)) is not None:
+            borrowed = PoolKey(PoolKind.GTT, gpu.index) if gpu.apu else RAM
+            amounts[PoolKey(PoolKind.VRAM, gpu.index)] = held.vram_bytes
+            amounts[borrowed] = amounts.get(borrowed, 0) + held.system_bytes
+    return amounts
 
 
 _VENDOR: Final = {Device.ROCM: Vendor.AMD, Device.CUDA: Vendor.NVIDIA}

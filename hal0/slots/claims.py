@@ -1,13 +1,13 @@
 """What a slot needs of memory and what it holds, from what is known of it at one moment. Pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeAlias, assert_never
 
-from hal0.hardware.pools import RAM, pool_for
+from hal0.hardware.pools import RAM, PoolKey, PoolKind, places, pool_for
 from hal0.hardware.snapshot import Machine
 from hal0.slots.ledger import Holding, Standing
-from hal0.slots.need import Need, Used, estimate, within
+from hal0.slots.need import Need, Term, Used, estimate, within
 from hal0.slots.plan import context_of
 from hal0.slots.state import Effect
 from hal0.slots.view import ModelFacts, Shown
@@ -15,6 +15,7 @@ from hal0.slots.warmup import STOP_S, UNLOADING_GRACE_S, expected_s
 from hal0.vocab import Phase, Want
 
 FactsOf: TypeAlias = Callable[[str], ModelFacts]
+Amounts: TypeAlias = Mapping[PoolKey, int]
 
 
 def need_of(it: Shown, model: str, facts: ModelFacts, machine: Machine) -> Need:
@@ -34,22 +35,46 @@ def need_of(it: Shown, model: str, facts: ModelFacts, machine: Machine) -> Need:
 def used_of(it: Shown, facts: ModelFacts, machine: Machine) -> Used | None:
     """What the load that is ready has taken, beside what was predicted; None where it cannot be told.
 
-    The weights of a GPU are in no container's figures. Of a file that was in memory before, the kernel charges nothing
-    to the container: it counts whole all the same.
+    The weights of a GPU are in no container's figures: its processes tell them. Of a file that was in memory before,
+    the kernel charges nothing to the container: it counts whole all the same.
     """
     current, ready_at, taken = it.life.facts.current, it.book.ready_at, it.life.facts.memory_bytes
     if it.life.phase is not Phase.READY or current is None or ready_at is None or taken is None:
         return None
     need = need_of(it, current.model, facts, machine)
-    if need.pool != RAM:
-        return None
-    return Used(
+    used = Used(
         spec=_spec(it, current.model),
         predicted_bytes=need.predicted_bytes,
         actual_bytes=max(taken, facts.weights.size_bytes),
         host_bytes=0,
         at=ready_at,
     )
+    return used if need.pool == RAM else _on_gpu(used, need.pool, _places(it, machine))
+
+
+def _on_gpu(used: Used, pool: PoolKey, found: Amounts) -> Used | None:
+    """What a load has in an APU's own memory may have to be borrowed the next time: it counts as well."""
+    if pool not in found:
+        return None
+    own = (PoolKind.VRAM, PoolKind.GTT) if pool.kind is PoolKind.GTT else (pool.kind,)
+    return replace(
+        used,
+        actual_bytes=sum(found.get(PoolKey(kind, pool.gpu_index), 0) for kind in own),
+        host_bytes=_in_ram(pool, found),
+        places=tuple(Term(str(key), amount) for key, amount in sorted(found.items()) if amount),
+    )
+
+
+def _in_ram(pool: PoolKey, found: Amounts) -> int:
+    """Besides the pool of the weights; what an APU borrows because its own memory is full is RAM."""
+    spilt = 0 if pool.kind is PoolKind.GTT else found.get(PoolKey(PoolKind.GTT, pool.gpu_index), 0)
+    return found[RAM] + spilt
+
+
+def _places(it: Shown, machine: Machine) -> Amounts:
+    """Where the current container's memory is; nothing where its processes do not tell."""
+    found = it.life.facts.footprint
+    return {} if found is None else places(found, machine)
 
 
 def _spec(it: Shown, model: str) -> str:
@@ -78,7 +103,7 @@ def holdings_of(it: Shown, facts: FactsOf, machine: Machine, promised: Need | No
             yield _holding(it, promised, Standing.RESERVED)
     elif current is not None and (standing := _standing(it)) is not None:
         need = known.admitted or need_of(it, current.model, facts(current.model), machine)
-        yield _measured(_holding(it, need, standing), known.memory_bytes)
+        yield _measured(_holding(it, need, standing), known.memory_bytes, _places(it, machine))
     if known.next is not None:
         need = known.next_admitted or need_of(it, known.next.model, facts(known.next.model), machine)
         yield _holding(it, need, Standing.LOADING)
@@ -118,11 +143,17 @@ def _holding(it: Shown, need: Need, standing: Standing) -> Holding:
     )
 
 
-def _measured(holding: Holding, memory_bytes: int | None) -> Holding:
-    """With what its container takes of RAM; that is all when its weights are there, and the rest when they are not."""
-    if holding.need.pool == RAM:
+def _measured(holding: Holding, memory_bytes: int | None, found: Amounts) -> Holding:
+    """With what its container takes of RAM; that is all when its weights are there, and the rest when they are not.
+
+    Where its processes tell of a GPU's memory they are believed on both.
+    """
+    pool = holding.need.pool
+    if pool == RAM:
         return replace(holding, used_bytes=memory_bytes)
-    return replace(holding, used_host_bytes=memory_bytes)
+    if pool not in found:
+        return replace(holding, used_host_bytes=memory_bytes)
+    return replace(holding, used_bytes=found[pool], used_host_bytes=_in_ram(pool, found))
 
 
 def _standing(it: Shown) -> Standing | None:

@@ -46,7 +46,7 @@ class Eyes:
         container = watched.container
         if "end" not in self._tasks:
             self.start("end", self._watchers.end(container, self._poster(container, None)))
-            self.start("meter", self._watchers.meter(container, self._poster(container, None)))
+            self.start("meter", self._watchers.meter(watched, self._poster(container, None)))
         post = self._poster(container, phase)
         if phase is Phase.WARMING:
             self.start("health", self._watchers.warm(watched, self._hurry, post))

@@ -6,6 +6,7 @@ A happening is a fact, never an order: `learning` says what is known after it, `
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from hal0.hardware.footprint import Footprint
 from hal0.slots.need import Need
 from hal0.slots.record import Container, Desired, Failure, Progress, Swap
 from hal0.slots.state import Facts
@@ -177,9 +178,10 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A sample of the current container's memory, in bytes."""
+    """A sample of the current container's memory: bytes of RAM, and what its processes hold where that is told."""
 
     memory_bytes: int
+    footprint: Footprint | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,9 +47,8 @@ def _learn(facts: Facts, happening: h.Happening, now: float) -> Facts:  # noqa: 
         case h.RoomMade(anew):
             return _at_once(facts, now) if waits_for_room(facts.fault, anew=anew) else facts
         case h.Reserved(container):
-            return replace(
-                facts, current=container, generation=container.generation, launched=False, stale=None, memory_bytes=None
-            )
+            facts = replace(facts, current=container, generation=container.generation, launched=False, stale=None)
+            return replace(facts, memory_bytes=None, footprint=None)
         case h.Launched(container, _secret):
             return replace(facts, current=container, launched=True, busy=None)
         case h.Clashed(stuck):
@@ -79,8 +78,8 @@ def _learn(facts: Facts, happening: h.Happening, now: float) -> Facts:  # noqa: 
             return replace(facts, stuck=facts.stuck | {name})
         case h.Judged(stale):
             return replace(facts, stale=stale)
-        case h.Measured(memory_bytes):
-            return replace(facts, memory_bytes=memory_bytes)
+        case h.Measured(memory_bytes, footprint):
+            return replace(facts, memory_bytes=memory_bytes, footprint=footprint)
         case h.StayedHealthy():
             return replace(facts, attempts=NO_ATTEMPTS)
         case h.Crowded():
@@ -133,7 +132,7 @@ def _failed(life: h.Life, failure: Failure, now: float, jitter: float) -> h.Life
 def _without_current(facts: Facts, stuck: Container | None) -> Facts:
     """The effect that ended it is over; what podman would not remove is quarantined."""
     facts = facts if stuck is None else overlap.quarantined(facts, stuck)
-    return replace(facts, current=None, busy=None, stale=None, drain_s=None, memory_bytes=None)
+    return replace(facts, current=None, busy=None, stale=None, drain_s=None, memory_bytes=None, footprint=None)
 
 
 def _died(life: h.Life, failure: Failure) -> h.Life:

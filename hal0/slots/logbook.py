@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hal0.slots.need import Used
+from hal0.slots.need import Used, peak
 from hal0.slots.record import HISTORY, Load, SlotRecord, SwapStep
 from hal0.vocab import Phase
 
@@ -61,10 +61,11 @@ class Logbook:
         if used is None:
             return self
         before = next((one for one in self.memory if one.at == used.at), None)
-        if before is not None and used.actual_bytes <= before.actual_bytes:
+        most = used if before is None else peak(before, used)
+        if most == before:
             return self
         others = (one for one in self.memory if one.at != used.at)
-        return replace(self, memory=(*others, used)[-_MEASURED:])
+        return replace(self, memory=(*others, most)[-_MEASURED:])
 
 
 def opened(record: SlotRecord | None, phase: Phase, now: float) -> Logbook:

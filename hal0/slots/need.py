@@ -73,7 +73,8 @@ class Used:
     """What one load really took, as it is remembered: prediction against fact, in bytes.
 
     `spec` says what was loaded (`plan.spec_hash`, or any word for model, context, device and flags); `actual_bytes`
-    is the peak in the pool of the weights, `host_bytes` the peak in RAM besides (0 when the pool is RAM).
+    is the peak in the pool of the weights, `host_bytes` the peak in RAM besides (0 when the pool is RAM). `places` are
+    the peaks of both, and of a GPU's other kind of memory, by the pools' names.
     """
 
     spec: str
@@ -81,6 +82,7 @@ class Used:
     actual_bytes: int
     host_bytes: int
     at: float
+    places: tuple[Term, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +155,17 @@ def estimate(
         host_bytes=0 if pool == RAM else _sum(host),
         terms=tuple(term for term in (*device, *host) if term.bytes),
         predicted_bytes=predicted,
+    )
+
+
+def peak(before: Used, now: Used) -> Used:
+    """The most of two looks at the same load, in each place."""
+    most = {place.name: place for place in sorted((*before.places, *now.places), key=lambda place: place.bytes)}
+    return replace(
+        before,
+        actual_bytes=max(before.actual_bytes, now.actual_bytes),
+        host_bytes=max(before.host_bytes, now.host_bytes),
+        places=tuple(most[name] for name in sorted(most)),
     )
 
 

@@ -67,6 +67,7 @@ def turned(facts: Facts) -> Facts:
         attempts=NO_ATTEMPTS,
         stale=None,
         memory_bytes=None,
+        footprint=None,
         progress=None,
         deadline=NEVER,
     )

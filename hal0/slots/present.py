@@ -19,7 +19,7 @@ from hal0.slots.store import Remembered
 from hal0.slots.tools import Owner
 from hal0.slots.view import ModelFacts, Shown, address_of, endpoint_of, model_of
 from hal0.slots.watchers import Watched
-from hal0.vocab import Phase, SlotName
+from hal0.vocab import Device, Phase, SlotName
 
 
 class _Derived(NamedTuple):
@@ -130,6 +130,7 @@ class Present:
             address_of(container, self.provider, self.secrets),
             Expected(model.size_bytes, usual_s, began),
             trial if config.verify_on_load else None,
+            on_gpu=resolve_device(config, self._place) not in (Device.CPU, Device.NPU),
         )
 
     def shown(self, *, in_flight: int, queued: int, unsaved: bool) -> Shown:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
+from hal0.hardware.footprint import Footprint
 from hal0.slots.need import Need
 from hal0.slots.record import Attempts, Container, Desired, Failure, Fallback, Progress, Swap, SwapStep
 from hal0.vocab import FailureClass, Phase, SlotState, Want
@@ -77,6 +78,7 @@ class Facts:
     restart: bool = False  # replace the container although the model stays
     port_tries: int = 0
     memory_bytes: int | None = None  # of the current container, when it was measured last
+    footprint: Footprint | None = None  # of its processes, as then; None: nobody tells
     stale: str | None = None  # why a start would make another container than the current one
     drain_s: float | None = None  # the operator's own drain time for this once
     deadline: float = NEVER  # when the phase must have ended

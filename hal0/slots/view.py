@@ -270,6 +270,7 @@ def _memory(it: Shown) -> MemoryView | None:
         terms=[TermView(name=term.name, bytes=term.bytes) for term in need.terms],
         predicted_bytes=need.predicted_bytes,
         actual_bytes=taken.actual_bytes if taken else None,
+        places=[TermView(name=place.name, bytes=place.bytes) for place in taken.places] if taken else [],
     )
 
 

@@ -11,10 +11,12 @@ from aiohttp import ClientSession
 
 from hal0.engine.base import ContainerStats, ContainerStatus, Engine
 from hal0.errors import Hal0Error
+from hal0.hardware.footprint import Footprint
 from hal0.lib.aio import backoff_s, cancelled
 from hal0.lib.clock import Clock
 from hal0.providers.base import Endpoint, Health, HealthState, Provider, Trial
 from hal0.slots import failure as failures
+from hal0.slots.gauge import Gauge
 from hal0.slots.happenings import Advanced, BecameReady, Died, Failed, Happening, Measured
 from hal0.slots.load_watch import LoadWatch
 from hal0.slots.loading import Expected
@@ -34,7 +36,8 @@ _RUNNING: Final = (ContainerStatus.RUNNING, ContainerStatus.STOPPING)
 class Watched:
     """The container under watch, how to ask its engine, and what its load is measured by.
 
-    `trial`: what it has to prove before it counts as ready; None: its word is enough.
+    `trial`: what it has to prove before it counts as ready; None: its word is enough. `on_gpu`: its weights are in no
+    container's figures, its processes are asked for them.
     """
 
     container: Container
@@ -42,13 +45,15 @@ class Watched:
     endpoint: Endpoint
     expected: Expected
     trial: Trial | None = None
+    on_gpu: bool = False
 
 
 class Watchers:
-    def __init__(self, engine: Engine, session: ClientSession, clock: Clock) -> None:
+    def __init__(self, engine: Engine, session: ClientSession, clock: Clock, gauge: Gauge) -> None:
         self._engine = engine
         self._session = session
         self._clock = clock
+        self._gauge = gauge
 
     async def answers(self, provider: Provider, endpoint: Endpoint, model: str) -> bool:
         """One look: it answers, and lists the model."""
@@ -134,13 +139,23 @@ class Watchers:
         inside = Endpoint(info.ip, watched.provider.container_port, watched.endpoint.secret)
         return await self.answers(watched.provider, inside, watched.container.model)
 
-    async def meter(self, container: Container, post: Post) -> None:
+    async def meter(self, watched: Watched, post: Post) -> None:
         """Sample its memory now and then: a container that is killed tells nothing any more."""
         while True:
-            sample = await self._sample(container)
+            sample = await self._sample(watched.container)
             if sample is not None:
-                post(Measured(sample.memory_bytes))
+                post(Measured(sample.memory_bytes, await self._footprint(watched)))
             await asyncio.sleep(METER_EVERY_S)
+
+    async def _footprint(self, watched: Watched) -> Footprint | None:
+        """What its processes hold, a GPU's memory included; None where nobody can tell, or nobody needs to ask."""
+        container = watched.container
+        try:
+            pids = await self._engine.processes(container.id or container.name) if watched.on_gpu else ()
+        except Hal0Error as err:
+            log.debug("cannot find the processes of %s: %s", container.name, err.message)
+            return None
+        return await self._gauge.of(pids) if pids else None
 
     async def _sample(self, container: Container) -> ContainerStats | None:
         """What it uses now; None when it does not run, or nobody can tell."""

@@ -96,7 +96,8 @@ class TermView(View):
 class MemoryView(View):
     """What was promised to the load, as the sum of `terms`; and what the model's figures said beside what it took.
 
-    `actual_bytes` is the most that this load has taken so far; None where that cannot be told.
+    `actual_bytes` is the most that this load has taken of `pool` so far; None where that cannot be told: then all of
+    this is an estimate. `places` say where a load on a GPU has taken how much, pool by pool; empty without one.
     """
 
     need_bytes: int
@@ -104,6 +105,7 @@ class MemoryView(View):
     terms: list[TermView]
     predicted_bytes: int
     actual_bytes: int | None
+    places: list[TermView] = Field(default_factory=list)
 
 
 class SlotView(View):

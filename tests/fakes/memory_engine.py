@@ -200,6 +200,11 @@ class FakeEngine:
         program = found.program
         return ContainerStats(found.age_s * program.busy_cores, program.memory_bytes, found.spec.memory_bytes or 0)
 
+    async def processes(self, container: str) -> tuple[int, ...]:
+        await self._enter("processes", container, self.delays.quick)
+        found = self._find(container)
+        return found.program.processes if found is not None and found.running else ()
+
     async def bytes_read(self, info: ContainerInfo) -> int | None:
         found = self._find(info.id)
         if found is None or found.program.reads_bytes_s is None or not found.running:

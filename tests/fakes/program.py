@@ -41,6 +41,7 @@ class Program:
     hangs_at_work: bool = False
     dies_of_work: int | None = None  # with this exit code
     memory_bytes: int = 64 * 1024 * 1024
+    processes: tuple[int, ...] = ()  # pids that hal0 can see of it
 
 
 @dataclass(slots=True, eq=False)

@@ -18,6 +18,7 @@ from hal0.hardware.snapshot import Machine
 from hal0.providers.base import Provider
 from hal0.slots.adopt import LABEL_SLOT
 from hal0.slots.effects import Effects
+from hal0.slots.gauge import Gauge
 from hal0.slots.jobs import Job, Jobs
 from hal0.slots.plan import Place
 from hal0.slots.ports import PortLeases
@@ -176,6 +177,7 @@ class World:
     idle_restore_min: int = 60
     adapter: Engine | None = None  # what hal0 is given instead of `engine` itself: another way to the same containers
     polite: bool = False  # leave as SIGTERM does: what is due is still written
+    gauge: Gauge = field(default_factory=Gauge)  # asked about the processes that a program names
 
     on_gpu: set[str] = field(default_factory=set, init=False)
 
@@ -229,7 +231,7 @@ class World:
             ports=PortLeases(self.ports),
             steward=Steward(self.measure, clock, store),
             jobs=jobs,
-            watchers=Watchers(engine, None, clock),  # type: ignore[arg-type]
+            watchers=Watchers(engine, None, clock, self.gauge),  # type: ignore[arg-type]
             clock=clock,
             place=place,
         )

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from hal0.vocab import SlotState
-from hal0.wire.slots import MemoryView
+from hal0.wire.slots import MemoryView, TermView
 from hal0.wire.system import GpuView
 from tests.fakes.api_server import ApiServer
 from tests.fakes.api_views import slot_view
@@ -35,5 +35,12 @@ def test_ps_shows_what_is_taken_and_in_wide_what_was_predicted(api: ApiServer, h
     api.slots = {"primary": slot_view("primary", SlotState.READY, memory=measured)}
     assert " 21.4 GB " in hal0ctl("ps").out
     assert "20.0 GB" in hal0ctl("ps", "-o", "wide").out
+    places = [TermView(name="GTT of GPU 0", bytes=21_400_000_000), TermView(name="RAM", bytes=600_000_000)]
+    on_gpu = measured.model_copy(update={"pool": "GTT of GPU 0", "places": places})
+    api.slots = {"primary": slot_view("primary", SlotState.READY, memory=on_gpu)}
+    assert " 22.0 GB " in hal0ctl("ps").out
+    assert "21.40 GB of GTT of GPU 0, 0.60 GB of RAM taken" in hal0ctl("slot", "show", "primary").out
+    api.slots = {"primary": slot_view("primary", SlotState.READY, memory=memory)}
+    assert "an estimate: not measured" in hal0ctl("slot", "show", "primary").out
     api.slots = {"primary": slot_view("primary", SlotState.OFFLINE, memory=measured)}
     assert "GB" not in hal0ctl("ps", "-a").out

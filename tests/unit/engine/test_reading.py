@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hal0.engine.base import ContainerInfo, ContainerStatus
-from hal0.engine.reading import bytes_read
+from hal0.engine.reading import bytes_read, processes
 
 ID = "c" * 64
 
@@ -47,3 +47,11 @@ def test_a_process_that_is_not_the_containers_is_not_looked_at(tmp_path: Path) -
     assert bytes_read(info(7, "d" * 64), tmp_path) is None
     assert bytes_read(info(0), tmp_path) is None
     assert bytes_read(info(9), tmp_path) is None
+    assert processes(info(7, "d" * 64), tmp_path) == processes(info(0), tmp_path) == processes(info(9), tmp_path) == ()
+
+
+def test_its_processes_are_its_first_one_and_those_below(tmp_path: Path) -> None:
+    process(tmp_path, 7, "8 10 ")
+    process(tmp_path, 8, "9")
+    process(tmp_path, 11)
+    assert processes(info(7), tmp_path) == (7, 8, 9, 10)

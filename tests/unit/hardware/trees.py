@@ -77,6 +77,21 @@ def cgroup_v2(root: Path, path: str, limits: dict[str, tuple[int | str, int, int
         write(root, {f"{base}/memory.max": limit, f"{base}/memory.current": usage, f"{base}/memory.stat": stat})
 
 
+def process(root: Path, pid: int, *opened: str, resident: int = 0) -> Path:
+    """A process with `resident` bytes in RAM and these texts in fdinfo; standard input is a pipe."""
+    pipe = "pos:\t0\nflags:\t00\nmnt_id:\t15\nino:\t4711"
+    files: dict[str, str | int] = {f"proc/{pid}/fdinfo/{fd}": text for fd, text in enumerate((pipe, *opened))}
+    write(root, files | {f"proc/{pid}/status": f"Name:\tllama-server\nVmRSS:\t{resident // 1024:8} kB\nThreads:\t9"})
+    return root / f"proc/{pid}"
+
+
+def drm_file(driver: str, address: str, client: int, **sizes: str) -> str:
+    """What the kernel says of an opened GPU; `sizes` by its words, with `_` for `-`, and `drm-` left out."""
+    head = [f"pos:\t0\nflags:\t02100002\nmnt_id:\t28\nino:\t713\ndrm-driver:\t{driver}", f"drm-client-id:\t{client}"]
+    told = [f"drm-{name.replace('_', '-')}:\t{size}" for name, size in sizes.items()]
+    return "\n".join([*head, f"drm-pdev:\t{address}", *told, "drm-engine-compute:\t123456789 ns"])
+
+
 def strix_halo(root: Path, *, revision: int | None = 3) -> Path:
     """Ryzen AI Max+ 395, 128 GB, 512 MiB set aside for the GPU, the driver may borrow 110 GiB, an XDNA 2 NPU."""
     processor(root, "AMD RYZEN AI MAX+ 395 w/ Radeon 8060S", cores=16, threads=32, flags="avx512f")

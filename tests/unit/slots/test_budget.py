@@ -185,6 +185,10 @@ def test_memory_is_back_when_most_of_it_is() -> None:
     before, after = [pool(VRAM, 24, 4)], [pool(VRAM, 24, 13.5)]
     assert memory_back(CHAT, before, after)
     assert not memory_back(CHAT, before, before)
+    assert not memory_back(replace(CHAT, used_bytes=12 * 10**9), before, after), (
+        "what it really had, not what was promised"
+    )
+    assert memory_back(replace(CHAT, used_bytes=2 * 10**9), before, [pool(VRAM, 24, 6)])
     assert memory_back(holding("cpu", 3, key=RAM), before, before)
     assert memory_back(CHAT, [pool(VRAM, 24)], [pool(VRAM, None)])
 

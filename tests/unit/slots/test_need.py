@@ -1,12 +1,13 @@
 """Estimates: the sum, its terms, and history that corrects it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hal0.hardware.pools import RAM, PoolKey, PoolKind
 from hal0.models.entry import ModelEntry
-from hal0.slots.need import Used, Weights, cache_scale, estimate, weights_of
+from hal0.slots.need import Term, Used, Weights, cache_scale, estimate, peak, weights_of
 from hal0.vocab import Capability, ModelId
 
 GTT = PoolKey(PoolKind.GTT, 0)
@@ -54,6 +55,15 @@ def test_the_most_that_a_load_of_the_same_spec_took_is_believed() -> None:
     assert (need.bytes, need.host_bytes, need.total_bytes) == (5, 7, 12)
     assert [(term.name, term.bytes) for term in need.terms] == [("the most that it used so far", 12)]
     assert need.predicted_bytes == estimate(QWEN, pool=GTT, context=8192).bytes
+
+
+def test_the_most_of_one_load_is_kept_in_each_place() -> None:
+    def look(actual: int, host: int, **places: int) -> Used:
+        return replace(used("same", actual, at=1, host=host), places=tuple(Term(*place) for place in places.items()))
+
+    now, later = look(5, 2, GTT=4, VRAM=1), look(3, 7, RAM=7, VRAM=2)
+    assert peak(now, later) == look(5, 7, GTT=4, RAM=7, VRAM=2)
+    assert peak(peak(now, later), now) == peak(now, later)
 
 
 @pytest.mark.parametrize("history", [(), (used("other", 5, at=1),), (used("same", 0, at=1),)])

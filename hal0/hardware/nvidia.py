@@ -1,0 +1,45 @@
+"""What processes hold of NVIDIA's GPUs: only the driver's own program tells, and this reads what it prints. Pure."""
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Final
+
+from hal0.hardware import sysfs
+from hal0.hardware.footprint import GpuBytes
+
+COMMAND: Final = (
+    "nvidia-smi",
+    "--query-compute-apps=pid,gpu_bus_id,used_memory",
+    "--format=csv,noheader,nounits",
+)
+_MIB: Final = 2**20
+
+
+def present(root: Path = Path("/")) -> bool:
+    """The proprietary driver has GPUs here, so that asking is worth a process. Blocking, short; never raises."""
+    return bool(sysfs.entries(root / "proc/driver/nvidia/gpus"))
+
+
+def parse(lines: Iterable[str], pids: Collection[int]) -> tuple[GpuBytes, ...]:
+    """What these processes hold, per GPU, from what COMMAND prints (MiB).
+
+    A GPU on which one of them has no figure (`[N/A]`, `[Insufficient Permissions]`) is not there: half a sum is none.
+    """
+    sums: dict[str, GpuBytes] = {}
+    untold: set[str] = set()
+    for line in lines:
+        words = [word.strip() for word in line.split(",")]
+        if len(words) != 3 or not words[0].isdecimal() or int(words[0]) not in pids:
+            continue
+        address = _address(words[1])
+        if words[2].isdecimal():
+            sums[address] = GpuBytes(address, int(words[2]) * _MIB).plus(sums.get(address))
+        else:
+            untold.add(address)
+    return tuple(sums[address] for address in sorted(sums.keys() - untold))
+
+
+def _address(bus_id: str) -> str:
+    """As sysfs spells it: `00000000:0A:00.0` is 0000:0a:00.0."""
+    domain, _, rest = bus_id.lower().partition(":")
+    return f"{domain[-4:] if domain.startswith('0000') else domain}:{rest}"
