@@ -110,6 +110,7 @@ async def test_the_real_engine_answers_on_its_published_port_under_full_confinem
         assert stats is not None
         assert 0 < stats.memory_bytes < stats.memory_limit_bytes == spec.memory_bytes
         assert 0 < stats.cpu_s < 60
+        assert info.pid in await engine.processes(info.id)
 
 
 async def test_listing_finds_containers_by_all_labels_whatever_their_state(
