@@ -87,6 +87,13 @@ class Bus:
             if topic in listener.topics:
                 listener.offer(event)
 
+    def announce(self, topic: Topic, entity: str, look: Callable[[], dict[str, Any]]) -> None:
+        """`publish` of what is costly to look at: while nobody listens nothing is kept, and who comes back is reset."""
+        if self.wanted(topic):
+            self.publish(topic, entity, look())
+        else:
+            self._ring.skip()
+
     def wanted(self, topic: Topic) -> bool:
         """Whether anybody listens to it now."""
         return any(topic in listener.topics for listener in self._listeners)

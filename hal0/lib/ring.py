@@ -33,6 +33,12 @@ class Ring(Generic[T]):
             self._bytes -= self._size(self._items.popleft()[1])
         return self._seq
 
+    def skip(self) -> None:
+        """Something came that nobody keeps: there is no going on from before it."""
+        self._seq += 1
+        self._items.clear()
+        self._bytes = 0
+
     def since(self, seq: int) -> list[tuple[int, T]] | None:
         """Items after `seq`, or None when some of them are already forgotten (or `seq` is from the future)."""
         if seq > self._seq:

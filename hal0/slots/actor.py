@@ -167,9 +167,9 @@ class Actor:
             await self.keeper.note_model(it.name, it.life.facts.current.model)
         if not self.keeper.unsaved:  # what is stopped is leaving on disk as well
             self._departures.tend(it.life.facts.leaving, it.now, it.config.drain_s)
-        await self.keeper.note_failure(self.shown())
+        await self.keeper.note_failure(it.life, self.shown)
         self._sight.watch(it.life, it.watched)
-        self._errands.settled(self.shown())
+        self._errands.settled(self.shown)
         self.face.announce()
 
     async def _enter(self, decision: Decision) -> None:

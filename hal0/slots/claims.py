@@ -6,6 +6,7 @@ from typing import TypeAlias, assert_never
 
 from hal0.hardware.pools import RAM, PoolKey, PoolKind, places, pool_for
 from hal0.hardware.snapshot import Machine
+from hal0.slots.happenings import Life
 from hal0.slots.ledger import Holding, Standing
 from hal0.slots.need import Need, Term, Used, estimate, within
 from hal0.slots.plan import context_of
@@ -88,6 +89,11 @@ def wanted_of(it: Shown, facts: FactsOf, machine: Machine, model: str | None = N
     """What `model` would take (None: its present wish); None without a model."""
     model = model or it.life.desired.model
     return None if model is None else need_of(it, model, facts(model), machine)
+
+
+def rests(life: Life) -> bool:
+    """Nothing of it runs or is about to: it holds nothing, whatever else is known of it."""
+    return life.phase in (Phase.OFFLINE, Phase.PULLING) and not life.facts.containers
 
 
 def holdings_of(it: Shown, facts: FactsOf, machine: Machine, promised: Need | None = None) -> Iterator[Holding]:

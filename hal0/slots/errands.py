@@ -70,8 +70,11 @@ class Errands:
     def _change(self, model: str, change: Callable[[Goal], Goal]) -> None:
         self._pending = [(job, change(goal) if goal.model == model else goal) for job, goal in self._pending]
 
-    def settled(self, it: Shown) -> None:
+    def settled(self, look: Callable[[], Shown]) -> None:
         """End what has arrived or failed; report progress of the rest."""
+        if not self._pending:
+            return
+        it = look()
         kept, progress, told = [], it.life.facts.progress, words(it.config, it.fallback)
         note = f"started by {told}" if told is not None and it.life.phase is Phase.READY else None
         for job, goal in self._pending:

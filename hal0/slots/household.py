@@ -36,6 +36,8 @@ class Household:
 
     def holdings(self, machine: Machine, promised: Mapping[SlotName, Need]) -> Iterable[Holding]:
         for name, slot in self._slots.items():
+            if claims.rests(slot.life):
+                continue
             yield from claims.holdings_of(slot.shown(), self._facts, machine, promised.get(name))
 
     def on_npu(self, slot: SlotName) -> bool:

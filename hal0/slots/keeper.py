@@ -62,12 +62,12 @@ class Keeper:
             self.used(shown.now)
         return book
 
-    async def note_failure(self, shown: Shown) -> None:
+    async def note_failure(self, life: Life, look: Callable[[], Shown]) -> None:
         """Keep why it failed, when its evidence is in and when what comes next is known; a success forgets nothing."""
-        facts = shown.life.facts
-        failure = facts.fault or facts.next_fault or facts.failure
+        failure = life.facts.fault or life.facts.next_fault or life.facts.failure
         if failure is None or not failure.settled:
             return
+        shown = look()
         view = failure_of(shown) or failure_view(failure, 1, None)
         noted = failure, view.next_attempt_at
         if noted == self._noted or (failure == self._noted[0] and view.next_attempt_at is None):

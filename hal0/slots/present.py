@@ -23,12 +23,13 @@ from hal0.vocab import Device, Phase, SlotName
 
 
 class _Derived(NamedTuple):
-    """What follows from the life and who serves it: the model that a request meets, and where."""
+    """What follows from the life and the configuration: the model that a request meets, where, and how it started."""
 
     life: Life
-    provider: Provider
     model: str | None
     endpoint: Endpoint | None
+    config: SlotConfig
+    device: Device
 
 
 class Present:
@@ -64,7 +65,7 @@ class Present:
     @property
     def config(self) -> SlotConfig:
         """As the model that a request meets was started: configured, or by the fallback that is tried instead."""
-        return self._config_of(model_of(self.life))
+        return self._derived.config
 
     def _config_of(self, model: str | None) -> SlotConfig:
         return self._fitting.under(self.life.facts.fallback, model)
@@ -77,7 +78,7 @@ class Present:
         """New configuration; what is started differently now gets its own try."""
         if fallback.left_by(self._fitting.own, config):
             self.learn(fallback=None, starts_failed=0)
-        self._fitting, self.provider = fallback.Fitting(config), provider
+        self._fitting, self.provider, self._known = fallback.Fitting(config), provider, None
 
     def placed(self, life: Life, record: SlotRecord | None) -> None:
         """Where the slot really stands, from a look at what runs."""
@@ -99,9 +100,11 @@ class Present:
     def _derived(self) -> "_Derived":
         """Requests ask for it twice each, and rarely is it another one."""
         known = self._known
-        if known is None or known.life is not self.life or known.provider is not self.provider:
-            endpoint = endpoint_of(self.life, self.provider, self.secrets)
-            known = self._known = _Derived(self.life, self.provider, model_of(self.life), endpoint)
+        if known is None or known.life is not self.life:
+            model = model_of(self.life)
+            endpoint, config = endpoint_of(self.life, self.provider, self.secrets), self._config_of(model)
+            known = _Derived(self.life, model, endpoint, config, resolve_device(config, self._place))
+            self._known = known
         return known
 
     def subject(self, model: str | None) -> Subject:
@@ -135,15 +138,16 @@ class Present:
 
     def shown(self, *, in_flight: int, queued: int, unsaved: bool) -> Shown:
         """Everything that is known of it at this moment, as one value."""
-        life, config, model = self.life, self.config, self.model
+        known, model = self._derived, self.model
+        life, config = known.life, known.config
         return Shown(
             name=self.name,
             config=config,
             provider=self.provider,
-            device=resolve_device(config, self._place),
+            device=known.device,
             life=life,
             book=self.book,
-            endpoint=self.endpoint,
+            endpoint=known.endpoint,
             in_flight=in_flight,
             queued=queued,
             model=model,

@@ -176,7 +176,7 @@ _ADAPTER: Final = TypeAdapter(SlotRecord)
 
 
 def dump(record: SlotRecord) -> bytes:
-    return jsonio.dumps_pretty(_ADAPTER.dump_python(record, mode="json", by_alias=True))
+    return _ADAPTER.dump_json(record, indent=2, by_alias=True) + b"\n"
 
 
 def load(data: bytes) -> SlotRecord:

@@ -102,7 +102,7 @@ class Supervisor:
         if routing:
             self._version += 1
             self._tools.steward.changed()
-        self._bus.publish(Topic.SLOT, slot, self._slots[slot].view().model_dump(mode="json"))
+        self._bus.announce(Topic.SLOT, slot, lambda: self._slots[slot].view().model_dump(mode="json"))
 
     # -- the operator's verbs ---------------------------------------------------------------------------------------
 

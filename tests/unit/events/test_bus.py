@@ -80,6 +80,19 @@ async def test_what_is_kept_is_bounded_in_bytes_as_well() -> None:
         assert listening.first == [Reset(31)], "what does not fit at all is not kept"
 
 
+@virtual_time
+async def test_what_nobody_listens_to_is_not_looked_at_and_whoever_comes_back_is_told() -> None:
+    entities = Entities()
+    entities.set("primary", 1)
+    entities.bus.announce(Topic.SLOT, "primary", lambda: pytest.fail("nobody listens"))
+    async with entities.bus.listen(after=1) as listening:
+        assert listening.first[0] == Reset(2)
+        entities.bus.announce(Topic.SLOT, "primary", lambda: {"n": 3})
+        assert numbers(await listening.next()) == [3]
+    async with entities.bus.listen(after=2) as listening:
+        assert numbers(listening.first) == [3]
+
+
 def test_what_is_kept_takes_no_more_memory_than_its_bytes() -> None:
     bus, count = Bus(list), 500
     value = {f"member{n}": "x" * 20 for n in range(30)}

@@ -1,6 +1,7 @@
 """What must hold for slots whatever happens: at every write, every verb, every start, and when peace has come."""
 
 import asyncio
+import functools
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
@@ -8,12 +9,14 @@ from typing import Any, Final
 from hal0.engine.base import ContainerSpec
 from hal0.slots.arbiter import Mode
 from hal0.slots.jobs import Job
-from hal0.slots.record import SlotRecord, load
+from hal0.slots.record import SlotRecord
+from hal0.slots.record import load as parse
 from hal0.slots.state import TRANSITIONS
 from hal0.vocab import FailureClass, Phase, Role, Want
 from tests.fakes.world import Disk, Running, World
 from tests.unit.slots.chaos_engine import TAKING, ChaosEngine
 
+load = functools.lru_cache(64)(parse)  # a record is looked at several times
 SLOTS: Final = ("primary", "embed", "img")
 
 
@@ -89,13 +92,13 @@ class Promises:
     def at_rest(self) -> bool:
         assert self.hal0 is not None
         slots = [slot.life for slot in self.hal0.supervisor.all() if slot.name in SLOTS]
+        if self.tasks or not all(job.ended for job in self.jobs):
+            return False
         return (
             all(life.facts.busy is None and not life.facts.leaving and is_where_it_should_be(life) for life in slots)
             and all(life.facts.next is None and life.facts.swap is None for life in slots)
             and not any(slot.shown().unsaved for slot in self.hal0.supervisor.all())
             and all(gpu.mode == Mode.LLM for gpu in self.hal0.supervisor.gpus())
-            and not self.tasks
-            and all(job.ended for job in self.jobs)
         )
 
     def check_rest(self, hal0: Running) -> None:

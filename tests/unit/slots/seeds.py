@@ -4,6 +4,7 @@ One seed alone, to see it again: `... seeds SEED SEED+1 1`.
 """
 
 import logging
+import random
 import sys
 import tempfile
 from pathlib import Path
@@ -30,6 +31,7 @@ def live(seed: int, folder: Path, ports: range) -> list[str]:
     mistakes = _Mistakes()
     log = logging.getLogger("hal0")
     log.addHandler(mistakes)
+    random.seed(seed)  # of what hal0 itself leaves to chance: the pauses between attempts
     try:
         chaos = Chaos(folder / f"w{seed % 2}", ports, seed)
         virtual(chaos.run(), InlineLoop)
