@@ -206,20 +206,6 @@ async def test_the_door_is_asked_when_the_head_or_what_it_goes_by_changes(w: Wor
         await runner.stop()
 
 
-async def test_a_client_that_leaves_frees_the_slot_at_once(w: World) -> None:
-    async with raw(w.port) as client:
-        await client.send(post(w.chat()))
-        await answer(client)
-        w.backend.behave("fake-chat", silent)
-        await client.send(post(w.chat()))
-        slot = w.slots.get("primary")
-        assert slot is not None
-        await until(lambda: slot.in_flight == 1)
-        client.leave()
-        await until(lambda: slot.in_flight == 0)
-    assert [record.status for record in w.decisions] == [200, 499]
-
-
 async def silent(talk: Talk) -> None:
     await talk.seen.gone.wait()
 

@@ -1,30 +1,32 @@
 """Every request is in the history once, with its true outcome, and nothing of what it said."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
+from hal0.dispatch.express import Express
 from hal0.lib.clock import SystemClock
 from hal0.observe.database import Database, Limits
 from hal0.observe.history import History
 from hal0.observe.queries import Filters, Reader
-from tests.fakes.backend import Talk, delta
-from tests.fakes.slots import settled
+from tests.fakes.backend import Seen, Talk, delta
+from tests.fakes.slots import LOADING, settled
 from tests.functional.dispatch_app import World, world
-from tests.functional.raw_client import raw
+from tests.functional.raw_client import RawClient, raw
 
 CHAT = "/v1/chat/completions"
 AT_ONCE_S = 0.1
 
 
 @asynccontextmanager
-async def remembered(folder: Path, *, loaded: bool = True) -> AsyncIterator[tuple[World, History]]:
+async def remembered(folder: Path) -> AsyncIterator[tuple[World, History]]:
     clock = SystemClock()
     history = History(Database(folder / "history.sqlite"), lambda: Limits(1e10, 1000, 1 << 30), clock)
     await history.start()
-    async with world(folder, loaded=loaded, sinks=[history.put]) as w:
+    async with world(folder, sinks=[history.put]) as w:
         yield w, history
     await history.close()
 
@@ -36,70 +38,90 @@ async def outcomes(w: World, history: History) -> list[tuple[int, str | None]]:
     return [(row["status"], row["code"]) for row in page.items]
 
 
-GONE = [(499, "request.client_gone")]
+# How far a request has come when its client leaves; each answers what the engine has seen of it.
 
 
-async def test_a_client_that_leaves_while_its_request_is_held(tmp_path: Path) -> None:
-    async with remembered(tmp_path, loaded=False) as (w, history), raw(w.port) as client:
+async def held(w: World, client: RawClient) -> Seen | None:
+    w.slots["primary"].become(**LOADING, endpoint=None)
+    await client.post(CHAT, w.chat())
+    await settled(lambda: w.dispatcher.waiting(w.slots["primary"].name) == 1)
+    return None
+
+
+async def queued(w: World, client: RawClient) -> Seen | None:
+    slot = w.slots["primary"]
+    slot.become(max_inflight=1)
+    slot.in_flight = 1
+    await client.post(CHAT, w.chat())
+    await settled(lambda: w.dispatcher.waiting(slot.name) == 1)
+    slot.in_flight = 0  # nobody is told: it goes on waiting
+    return None
+
+
+async def sent(w: World, client: RawClient) -> Seen | None:
+    w.backend.behave("fake-chat", silent)
+    await client.post(CHAT, w.chat(stream=True))
+    return await w.backend.request()
+
+
+async def sent_at_once(w: World, client: RawClient) -> Seen | None:
+    for _ in range(2):  # who asks has to be found out once
         await client.post(CHAT, w.chat())
-        await settled(lambda: w.dispatcher.waiting(w.slots["primary"].name) == 1)
-        client.leave()
-        await settled(lambda: w.dispatcher.waiting(w.slots["primary"].name) == 0, within_s=AT_ONCE_S * 5)
-        await settled(lambda: len(list(w.decisions)) == 1)
-        assert await outcomes(w, history) == GONE
+        await client.reader.readuntil(b"\r\n\r\n")
+        await client.reader.readuntil(b'"total_tokens":10}}')
+    w.backend.behave("fake-chat", silent)
+    await client.post(CHAT, w.chat())
+    return await w.backend.request(3)
 
 
-async def test_a_client_that_leaves_the_line(tmp_path: Path) -> None:
-    release = asyncio.Event()
-
-    async def behave(talk: Talk) -> None:
-        await release.wait()
-        await talk.json({})
-
-    async with remembered(tmp_path) as (w, history), raw(w.port) as first, raw(w.port) as client:
-        slot = w.slots["primary"]
-        slot.become(max_inflight=1)
-        w.backend.behave("fake-chat", behave)
-        await first.post(CHAT, w.chat())
-        await settled(lambda: slot.in_flight == 1)
-        await client.post(CHAT, w.chat())
-        await settled(lambda: w.dispatcher.waiting(slot.name) == 1)
-        client.leave()
-        await settled(lambda: w.dispatcher.waiting(slot.name) == 0)
-        release.set()
-        await settled(lambda: slot.in_flight == 0)
-        await settled(lambda: len(list(w.decisions)) == 2)
-        assert sorted(await outcomes(w, history)) == [(200, None), *GONE]
+async def answered_in_part(w: World, client: RawClient) -> Seen | None:
+    w.backend.behave("fake-chat", begins)
+    await client.post(CHAT, w.chat(stream=True))
+    await client.reader.readuntil(b"one")
+    return await w.backend.request()
 
 
-async def _leaves_its_slot(tmp_path: Path, *, begun: bool) -> None:
-    async def behave(talk: Talk) -> None:
-        if begun:
-            await talk.open_events()
-            await talk.chunk(delta("one"))
-        await talk.seen.gone.wait()
+async def silent(talk: Talk) -> None:
+    await talk.seen.gone.wait()
 
+
+async def begins(talk: Talk) -> None:
+    await talk.open_events()
+    await talk.chunk(delta("one"))
+    await silent(talk)
+
+
+@pytest.mark.parametrize(
+    ("comes", "shortly"),
+    [(held, False), (queued, False), (sent, False), (sent_at_once, True), (answered_in_part, False)],
+)
+async def test_a_client_that_leaves(
+    tmp_path: Path,
+    comes: Callable[[World, RawClient], Awaitable[Seen | None]],
+    shortly: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Wherever its request is: the engine's side ends at once, nothing is counted any more, and the history knows."""
+    left: list[Express] = []
+    leave = Express.leave
+
+    def seen_leaving(it: Express) -> None:
+        left.append(it)
+        leave(it)
+
+    monkeypatch.setattr(Express, "leave", seen_leaving)
     async with remembered(tmp_path) as (w, history), raw(w.port) as client:
         slot = w.slots["primary"]
-        w.backend.behave("fake-chat", behave)
-        await client.post(CHAT, w.chat(stream=True))
-        await settled(lambda: slot.in_flight == 1 and len(w.backend.seen) == 1)
-        if begun:
-            await client.reader.readuntil(b"one")
-        left_at = time.monotonic()
+        seen = await comes(w, client)
+        before = len(list(w.decisions))
         client.leave()
-        await asyncio.wait_for(w.backend.seen[0].gone.wait(), 5)
-        assert time.monotonic() - left_at < AT_ONCE_S
-        await settled(lambda: slot.in_flight == 0 and len(list(w.decisions)) == 1)
-        assert await outcomes(w, history) == GONE
-
-
-async def test_a_client_that_leaves_before_the_first_byte(tmp_path: Path) -> None:
-    await _leaves_its_slot(tmp_path, begun=False)
-
-
-async def test_a_client_that_leaves_mid_stream(tmp_path: Path) -> None:
-    await _leaves_its_slot(tmp_path, begun=True)
+        async with asyncio.timeout(AT_ONCE_S):
+            if seen is not None:
+                await seen.gone.wait()
+            await settled(lambda: slot.in_flight == w.dispatcher.waiting(slot.name) == 0)
+            await settled(lambda: len(list(w.decisions)) == before + 1)
+        assert bool(left) is shortly
+        assert (await outcomes(w, history)).count((499, "request.client_gone")) == 1
 
 
 async def test_every_request_is_there_once_and_nothing_of_what_was_said(tmp_path: Path) -> None:
