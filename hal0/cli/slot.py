@@ -95,8 +95,9 @@ def delete(session: Session, *, name: str) -> None:
     """Unload a slot of your own, and delete its state and its configuration."""
     client = session.client()
     view = client.get(f"/api/slots/{name}")
-    if not view["builtin"]:  # those are refused by hal0 itself, in its words
+    if not view["builtin"]:
         session.confirm(f"Delete slot {name} ({view['state']}, {view['model'] or 'no model'})?")
+    if not (view["builtin"] or view["pinned"]):  # those are refused by hal0 itself, in its words
         follow.finished(session, client, client.post(f"/api/slots/{name}/unload"))
     session.value(client.request("DELETE", f"/api/slots/{name}", timeout_s=DELETE_S), "", name=name)
     session.note(f"{name} is deleted")

@@ -37,9 +37,14 @@ class CustomSlots:
     async def delete(self, name: str) -> None:
         """Unload the slot, take it out of the configuration, and forget it: all of its state.
 
-        Raises slot.not_found, slot.reserved, and whatever keeps it from being unloaded.
+        Raises slot.not_found, slot.reserved, slot.pinned, and whatever keeps it from being unloaded.
         """
-        custom.deletable(self._supervisor.slot(name).name)
+        slot = self._supervisor.slot(name)
+        custom.deletable(slot.name)
+        if slot.view().pinned:
+            raise Hal0Error(
+                "slot.pinned", f"cannot delete slot {name}: it is pinned", hint=f"hal0ctl slot unpin {name}"
+            )
         await self._to_the_end.run(self._delete(name))
 
     async def pin(self, name: str, *, pinned: bool) -> SlotView:

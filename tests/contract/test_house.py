@@ -22,7 +22,7 @@ STARTS_PROCESSES: Final = {"hal0/engine/service.py", "hal0/engine/program.py"}
 # Codes that clients may already rely on although their part of hal0 is still to come.
 PROMISED: Final = {
     "request.remote_media",
-    "slot.reserved slot.exists slot.pinned slot.npu_exclusive slot.memory_budget gpu.image_mode",
+    "slot.reserved slot.exists slot.npu_exclusive slot.memory_budget gpu.image_mode",
     "model.in_use model.exists model.checksum model.unsafe_format profile.in_use config.conflict",
     "pull.not_found pull.gated pull.address_refused pull.disk_full audio.unsupported_format",
     "auth.required request.client_gone server.stopping server.already_running slot.not_found",

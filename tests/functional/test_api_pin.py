@@ -47,6 +47,18 @@ async def test_a_slot_with_a_file_of_its_own_is_pinned_there(hal0: Operator, pat
     assert (paths.slots_config_dir / "coder.toml").read_text() == 'model = "two"\npinned = true\n'
 
 
+async def test_a_pinned_slot_is_not_deleted(hal0: Operator, paths: Paths) -> None:
+    await hal0.call("POST", "/api/slots", {"name": "coder", "model": "two", "pinned": True})
+    await hal0.call("POST", "/api/slots/coder/load?wait=true")
+    status, body = await hal0.call("DELETE", "/api/slots/coder")
+    assert (status, body["error"]["code"]) == (409, "slot.pinned")
+    assert body["error"]["hint"] == "hal0ctl slot unpin coder"
+    assert hal0.running.phase("coder") is Phase.READY
+    assert (paths.slots_config_dir / "coder.toml").exists()
+    assert not await pinned(hal0, "unpin", "coder")
+    assert (await hal0.call("DELETE", "/api/slots/coder"))[0] == 200
+
+
 async def test_it_is_heard_of(hal0: Operator) -> None:
     async with hal0.api.get("/api/events") as events:
         await hal0.call("POST", "/api/slots/primary/pin")

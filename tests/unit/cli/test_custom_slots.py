@@ -83,6 +83,15 @@ def test_delete_unloads_first(api: ApiServer, hal0ctl: Run) -> None:
     assert sent(api) == [("POST", "/api/slots/coder/unload"), ("DELETE", "/api/slots/coder")]
 
 
+def test_a_pinned_slot_is_refused_before_it_is_unloaded(api: ApiServer, hal0ctl: Run) -> None:
+    api.set_slot(slot_view("coder", SlotState.READY, pinned=True))
+    api.replies["DELETE", "/api/slots/coder"] = error(409, "slot.pinned", "cannot delete slot coder: it is pinned")
+    ran = hal0ctl("slot", "delete", "coder", "-y")
+    assert ran.code == Exit.REFUSED
+    assert "it is pinned" in ran.err
+    assert sent(api) == [("DELETE", "/api/slots/coder")]
+
+
 def test_delete_without_anybody_to_ask_needs_y(api: ApiServer, hal0ctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     ran = hal0ctl("slot", "delete", "coder")
