@@ -10,8 +10,8 @@ from typing import Any, Final
 from hal0.lib import jsonio
 from hal0.lib.ring import Ring
 
-# Kept for listeners that come back: so many events, or as many as take so many bytes. A slot's view is 2 to 3 KB: some
-# 1500 of them, minutes of nineteen slots that load and swap without a pause.
+# Kept for listeners that come back: so many events, or as many as take so many bytes. A slot's view is 1 to 3 KB: at
+# least 1300 of them, minutes of nineteen slots that load and swap without a pause.
 RING_CAPACITY: Final = 4096
 RING_BYTES: Final = 4 << 20
 _BESIDE_BYTES: Final = 200  # what an event takes besides its value
