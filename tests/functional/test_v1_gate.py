@@ -264,7 +264,7 @@ async def test_a_stream_that_waits_for_its_slots_turn_shows_signs_of_life_and_is
     async with world(tmp_path, keepalive_s=0.03, min_residency_s=0) as w, raw(w.port) as client, asyncio.timeout(5):
         chat, embed = w.slots["primary"], w.slots["embed"]
         w.slots.fits = lambda slots: len(slots) <= 1
-        w.backend.behave("fake-embed", behave)
+        w.backend.behave("embed", behave)
         chat.become(phase=Phase.OFFLINE, want=Want.UNLOADED, endpoint=None)
         embedding = asyncio.ensure_future(w.http.post(f"{w.url}/v1/embeddings", json={"model": "embed", "input": "x"}))
         await settled(lambda: embed.in_flight == 1)
