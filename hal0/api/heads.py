@@ -21,11 +21,11 @@ _NAME: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _VALUE: Final = rb"[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?"
 _HEAD: Final = re.compile(rb"POST (/[!-~]*) HTTP/1\.1\r\n((?:%b: %b\r\n)+)\r\n" % (_NAME, _VALUE))
 _FIELD: Final = re.compile(rb"(%b): (%b)\r\n" % (_NAME, _VALUE))
-# What changes how a request or its answer is framed, or who is asking: a browser, or somebody behind a proxy.
+# What changes how a request or its answer is framed, how long it waits, or who is asking: a browser, or its pages.
 _UNUSUAL: Final = frozenset(
     {
         *("Content-Encoding", "Cookie", "Expect", "Keep-Alive", "Origin", "Proxy-Connection", "TE", "Trailer"),
-        *("Transfer-Encoding", "Upgrade"),
+        *("Transfer-Encoding", "Upgrade", "X-Hal0-Hold"),
     }
 )
 _ONCE: Final = ("Host", "Content-Length")

@@ -2,17 +2,24 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from hal0.errors import Hal0Error
 
 T = TypeVar("T")
 
 
+class Abortable(Protocol):
+    """A request without a task."""
+
+    def abort(self, error: Hal0Error) -> None: ...
+
+
 class Cuttable:
-    """A connection has one request at a time."""
+    """A connection has one request at a time: a task, or one of those in `without_task`."""
 
     def __init__(self) -> None:
+        self.without_task: dict[asyncio.Transport, Abortable] = {}
         self._under_way: dict[asyncio.Transport, _Work] = {}
 
     async def run(self, transport: asyncio.Transport | None, work: Coroutine[Any, Any, T]) -> T:
@@ -33,6 +40,9 @@ class Cuttable:
 
     def cut(self, transport: asyncio.Transport, error: Hal0Error) -> bool:
         """Whether there was a request to end."""
+        if (short := self.without_task.get(transport)) is not None:
+            short.abort(error)
+            return True
         found = self._under_way.get(transport)
         if found is None:
             return False

@@ -67,8 +67,9 @@ class Dispatcher:
         self._pool = Pool(connect_s=config.connect_timeout_s)
         self._spool = Spool(spool_dir)
         self._sender = Sender(self._pool, self._time, between_bytes_s=config.between_bytes_timeout_s)
-        self._house = House(self._pool, self._sender, decisions, clock, self._time, config.between_bytes_timeout_s)
         self._cuttable = Cuttable()
+        between_s = config.between_bytes_timeout_s
+        self._house = House(self._pool, self._sender, self._cuttable, decisions, clock, self._time, between_s)
         self._decided: dict[tuple[str, str | None], Decision] = {}
         self._decided_by: Table | None = None
 
@@ -114,10 +115,6 @@ class Dispatcher:
                 if body is not None:
                     body.close()
 
-    def cut(self, transport: asyncio.Transport, error: Hal0Error) -> bool:
-        """End the request of this connection; its client is told the error. False when there is none."""
-        return self._cuttable.cut(transport, error)
-
     async def answer(self, lane: Lane, data: bytes, request_id: str) -> web.StreamResponse:
         """The same for a request whose whole body is here."""
         trace = self._trace(lane.asked, request_id, lane.principal)
@@ -131,14 +128,14 @@ class Dispatcher:
         """The same in this very turn, where a slot's answer is all there is to wait for; None: `answer` it."""
         try:
             peek = parsed(data)
-        except Hal0Error:
+            decision = None if peek.stream else self._plain_decision(lane, peek.model)
+            handle = None if decision is None else self._slots.get(decision.slot)
+            if decision is None or handle is None or suspicious(data):
+                return None
+            slot = handle.snapshot()
+            forward = lane.forward(slot, decision, peek)
+        except Hal0Error:  # `answer` meets it again, and tells
             return None
-        decision = None if peek.stream else self._plain_decision(lane, peek.model)
-        handle = None if decision is None else self._slots.get(decision.slot)
-        if decision is None or handle is None or suspicious(data):
-            return None
-        slot = handle.snapshot()
-        forward = lane.forward(slot, decision, peek)
         admitted = None if forward is None else self._gate.straight(handle, slot)
         if forward is None or admitted is None:
             return None
@@ -148,6 +145,10 @@ class Dispatcher:
         express = Express(self._house, Request(lane, data, peek, trace, decision, handle), admitted, host)
         express.begin(forward.path)
         return express
+
+    def cut(self, transport: asyncio.Transport, error: Hal0Error) -> bool:
+        """End the request of this connection; its client is told the error. False when there is none."""
+        return self._cuttable.cut(transport, error)
 
     def turned_away(
         self, asked: Asked, request_id: str, status: int, code: str | None, principal: Principal = NOBODY

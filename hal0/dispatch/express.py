@@ -5,12 +5,14 @@ for is the slot's answer, and the answer is one small piece; whatever turns out 
 an error, an end that hal0 wants) goes on as a task on the ordinary way, from where it stands.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, Protocol
 
 from aiohttp import web
 
 from hal0.dispatch.body import Body
+from hal0.dispatch.cutting import Cuttable
 from hal0.dispatch.downstream import Downstream, date
 from hal0.dispatch.gate import Admitted
 from hal0.dispatch.headers import answer_head, request_end
@@ -50,6 +52,7 @@ class House(NamedTuple):
 
     pool: Pool
     sender: Sender
+    cuttable: Cuttable
     decisions: Decisions
     clock: Clock
     time: Callable[[], float]
@@ -70,7 +73,7 @@ class Request(NamedTuple):
 class Express:
     """One request that was admitted: `begin`, then nothing more but `leave`, should its client leave."""
 
-    __slots__ = ("_admitted", "_connection", "_ended_by", "_host", "_house", "_it")
+    __slots__ = ("_admitted", "_connection", "_ended_by", "_host", "_house", "_it", "_transport")
 
     def __init__(self, house: House, it: Request, admitted: Admitted, host: Host) -> None:
         self._house = house
@@ -78,19 +81,23 @@ class Express:
         self._admitted = admitted
         self._host = host
         self._connection: Connection | None = None
+        self._transport: asyncio.Transport | None = None
         self._ended_by: Hal0Error | None = None
 
     def begin(self, path: str) -> None:
         """Send it to the slot, on the engine's own `path`."""
         house, it, (serving, snapshot) = self._house, self._it, self._admitted
         endpoint = serving.endpoint
-        serving.on_abort(self._abort)
+        serving.on_abort(self.abort)
         trace = it.trace
         trace.admitted_at = trace.connected_at = house.time()
         connection = self._connection = house.pool.take((endpoint.host, endpoint.port))
         if connection is None:
             self._go_on()
             return
+        self._transport = it.lane.asked.transport
+        if self._transport is not None:
+            house.cuttable.without_task[self._transport] = self
         connection.on_news = self._news
         head = it.lane.start_for(path, endpoint) + request_end(len(it.data))
         connection.send_whole(head + it.data, snapshot.first_byte_timeout_s)
@@ -103,7 +110,8 @@ class Express:
         self._it.trace.client_gone()
         self._end(self._connection)
 
-    def _abort(self, error: Hal0Error) -> None:
+    def abort(self, error: Hal0Error) -> None:
+        """hal0 ends it; the client is told."""
         self._ended_by = error
         if self._connection is not None:
             self._connection.abort(error)
@@ -144,13 +152,19 @@ class Express:
         self._host.done()
 
     def _end(self, connection: Connection) -> None:
+        self._forget()
         house = self._house
         endpoint = self._admitted.serving.endpoint
         house.pool.give_back((endpoint.host, endpoint.port), connection)
         self._admitted.serving.end()
         house.decisions.add(self._it.trace.record(house.time()))
 
+    def _forget(self) -> None:
+        if self._transport is not None:
+            self._house.cuttable.without_task.pop(self._transport, None)
+
     def _go_on(self) -> None:
+        self._forget()
         self._host.go_on(self._ordinarily())
 
     async def _ordinarily(self) -> web.StreamResponse:
@@ -163,4 +177,5 @@ class Express:
             down = Downstream(lane.asked, lane.row.dialect, trace.request_id, house.clock, keepalive_s=None)
             down.say(it.decision)
             sending = Sending(lane.asked, lane.row, Body(it.data), it.peek, trace, it.decision, it.handle, down)
-            return await honestly(down, trace, house.sender.send(sending, self._admitted, self._connection))
+            sent = house.sender.send(sending, self._admitted, self._connection)
+            return await honestly(down, trace, house.cuttable.run(lane.asked.transport, sent))

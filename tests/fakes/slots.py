@@ -17,11 +17,14 @@ class FakeProvider:
     """Forwards below /v1 as llama.cpp's does; `inferred` replaces the answer of `infer`."""
 
     inferred: Forward | Serve | None = None
+    refuses: Hal0Error | None = None
     asked: list[InferRequest] = field(default_factory=list)
     tags: frozenset[str] = frozenset()
 
     def infer(self, request: InferRequest) -> Forward | Serve:
         self.asked.append(request)
+        if self.refuses is not None:
+            raise self.refuses
         return self.inferred or Forward(f"/v1{request.path}")
 
 

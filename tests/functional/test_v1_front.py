@@ -14,6 +14,7 @@ from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 from hal0.vocab import Access
 from tests.fakes.backend import Behaviour, Talk
+from tests.fakes.slots import FakeProvider
 from tests.functional.dispatch_app import Everyone, World, build_app, world
 from tests.functional.raw_client import RawClient, raw
 
@@ -301,6 +302,37 @@ async def test_an_end_that_hal0_wants_reaches_a_client_on_the_short_way(w: World
         assert (status, jsonio.loads(body)["error"]["code"]) == (503, "slot.draining")
         await seen.gone.wait()
         assert slot.in_flight == 0
+
+
+async def test_whoever_is_cut_off_on_the_short_way_is_told_why(w: World) -> None:
+    async with raw(w.port) as client:
+        for _ in range(2):
+            await client.send(post(w.chat()))
+            await answer(client)
+        w.backend.behave("fake-chat", silent)
+        await client.send(post(w.chat()))
+        seen = await w.backend.request(3)
+        (transport,) = w.dispatcher._cuttable.without_task
+        assert w.dispatcher.cut(transport, Hal0Error("auth.required", "cannot go on: the key was revoked"))
+        status, _, body = await answer(client)
+        assert (status, jsonio.loads(body)["error"]["code"]) == (401, "auth.required")
+        await seen.gone.wait()
+    assert w.dispatcher._cuttable.without_task == {}
+    assert [record.status for record in w.decisions] == [200, 200, 401]
+
+
+async def test_a_path_that_the_provider_has_not_is_refused_on_the_short_way_too(w: World) -> None:
+    slot = w.slots.get("primary")
+    assert slot is not None
+    refusal = Hal0Error("dispatch.capability_mismatch", "cannot answer")
+
+    async with raw(w.port) as client:
+        await client.send(post(w.chat()))
+        assert (await answer(client))[0] == 200
+        slot.become(provider=FakeProvider(refuses=refusal))
+        for _ in range(2):
+            await client.send(post(w.chat()))
+            assert (await answer(client))[0] == refusal.status
 
 
 @pytest.mark.parametrize(("grace_s", "finishes"), [(5.0, True), (0.1, False)])

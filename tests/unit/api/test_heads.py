@@ -58,6 +58,7 @@ def test_values_are_kept_byte_for_byte() -> None:
         head(b"Origin: http://h"),
         head(b"Content-Encoding: gzip"),
         head(b"Trailer: X"),
+        head(b"x-hal0-hold: 5"),
         head(b" folded: yes"),
         head(b"X-A: b", b" c"),
         head(b"X-A: b", b"\tc"),
