@@ -29,6 +29,7 @@ REFUSALS: Final = {
     "slot.not_found",
     "slot.illegal_transition",
     "slot.no_model",
+    "slot.memory_budget",  # what serves is not given up for a model that cannot fit beside a pinned one
     "engine.unreachable",
     "server.stopping",
 }
