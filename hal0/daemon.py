@@ -108,6 +108,7 @@ def _calm_the_collector() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(_COLLECT_AFTER)
 
 
