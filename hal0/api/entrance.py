@@ -10,7 +10,6 @@ from hal0.api.front import Fronts, Parts
 from hal0.api.middleware import Check
 from hal0.api.openai import DISPATCHER
 from hal0.dispatch.surface import SURFACE, BodyKind
-from hal0.lib.clock import SystemClock
 
 CHECK: Final = web.AppKey[Check]("check")
 
@@ -21,4 +20,4 @@ def fronts_of(app: web.Application, otherwise: Callable[[], asyncio.Protocol], *
         return None
     plain = [row for row in SURFACE if row.method == "POST" and row.body is BodyKind.JSON]
     rows = {spelling: row for row in plain for spelling in row.spellings}
-    return Fronts(Parts(app[DISPATCHER], app[CHECK], rows, otherwise, SystemClock(), idle_s))
+    return Fronts(Parts(app[DISPATCHER], app[CHECK], rows, otherwise, idle_s))

@@ -26,8 +26,7 @@ from hal0.dispatch.express import Express
 from hal0.dispatch.lane import Lane
 from hal0.dispatch.surface import PathRow
 from hal0.errors import Hal0Error
-from hal0.lib.aio import Signal
-from hal0.lib.clock import Clock
+from hal0.lib.aio import Room, Signal
 from hal0.vocab import Access
 
 _log: Final = logging.getLogger("hal0.api")
@@ -44,7 +43,6 @@ class Parts(NamedTuple):
     check: Check
     rows: Mapping[str, PathRow]
     otherwise: Callable[[], asyncio.Protocol]
-    clock: Clock
     idle_s: float
 
 
@@ -98,7 +96,7 @@ class Front(asyncio.Protocol):
         self._stamp: object = None
         self._express: Express | None = None
         self._task: asyncio.Task[None] | None = None
-        self._room: asyncio.Future[None] | None = None  # pending while the client does not read
+        self._room = Room()
         self._paused = False
         self._finishing = False
         self._heard_at = self._loop.time()
@@ -126,25 +124,22 @@ class Front(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._waiting = b""  # nobody is left to answer
         self._timer.cancel()
         self._fronts.left(self)
         self.resume_writing()
         self._break_off()
 
     def pause_writing(self) -> None:
-        self._room = self._loop.create_future()
+        self._room.pause()
 
     def resume_writing(self) -> None:
-        room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
-        if self._waiting and not self._busy:
-            self._go_on_reading()
+        self._room.resume()
+        self._go_on_reading()
 
     async def drain(self) -> None:
         """Until the client has taken most of what was written."""
-        if self._room is not None:
-            await asyncio.shield(self._room)
+        await self._room.wait()
         if self._transport is None:
             raise ConnectionResetError("the client left")
 
@@ -155,7 +150,7 @@ class Front(asyncio.Protocol):
         self._heard_at = self._loop.time()
         if self._finishing:
             self._close()
-        elif self._waiting or self._paused:
+        else:
             self._go_on_reading()
 
     def go_on(self, work: Coroutine[Any, Any, web.StreamResponse]) -> None:
@@ -183,7 +178,7 @@ class Front(asyncio.Protocol):
 
     @property
     def _busy(self) -> bool:
-        return self._express is not None or self._task is not None or self._room is not None
+        return self._express is not None or self._task is not None or self._room.full
 
     def _take(self, data: bytes) -> None:
         """Begin the first request in these bytes, if it is whole."""
@@ -233,7 +228,12 @@ class Front(asyncio.Protocol):
             self._refuse(error)
             self.done()
             return
-        express = parts.dispatcher.at_once(lane, body, request_id, self)
+        try:
+            express = parts.dispatcher.at_once(lane, body, request_id, self)
+        except Exception:  # as around every request: the client gets JSON, and we the traceback
+            self._mistake()
+            self.done()
+            return
         if express is None:
             self.go_on(parts.dispatcher.answer(lane, body, request_id))
         elif self._task is None:
@@ -266,13 +266,17 @@ class Front(asyncio.Protocol):
         except ConnectionError:  # the client left
             goes_on = False
         except Exception:  # the outermost line of a request: whatever it is, the client gets JSON and we the traceback
-            _log.exception("request %s failed", self._request_id)
-            goes_on = self._refuse(Hal0Error("system.internal", "cannot answer: hal0 made a mistake"))
+            goes_on = self._mistake()
         if goes_on:
             self.done()
         else:
             self._task = None
             self._close()
+
+    def _mistake(self) -> bool:
+        """hal0's own, which is being handled; whether the connection goes on."""
+        _log.exception("request %s failed", self._request_id)
+        return self._refuse(Hal0Error("system.internal", "cannot answer: hal0 made a mistake"))
 
     def _hand_over(self, data: bytes) -> None:
         """From this request on the connection is aiohttp's."""
@@ -294,7 +298,9 @@ class Front(asyncio.Protocol):
         """Tell the client, as `errors.error_response` does; whether the connection goes on."""
         assert self._arrival is not None
         assert self._row is not None
-        down = Downstream(self._arrival, self._row.dialect, self._request_id, self._parts.clock, keepalive_s=None)
+        down = Downstream(
+            self._arrival, self._row.dialect, self._request_id, self._parts.dispatcher.clock, keepalive_s=None
+        )
         headers, body = refusal(error, self._row.dialect, self._request_id)
         down.headers.update(headers)
         try:
@@ -304,19 +310,24 @@ class Front(asyncio.Protocol):
         return True
 
     def _go_on_reading(self) -> None:
+        """Begin what came ahead of its turn, unless something is under way or the client does not read."""
+        if self._busy:
+            return
         data, self._waiting = self._waiting, b""
         if data:
             self._take(data)
-        if self._paused and len(self._waiting) <= _WHOLE_BYTES and self._transport is not None:
+        transport = self._transport
+        if self._paused and len(self._waiting) <= _WHOLE_BYTES and transport is not None and not transport.is_closing():
             self._paused = False
-            self._transport.resume_reading()
+            transport.resume_reading()
 
     def _break_off(self) -> None:
         """The client has left, or has to."""
         task, express = self._task, self._express
         self._task = self._express = None
         if task is not None:
-            task.cancel()
+            # In the next turn: one that is cancelled before its first step never runs, and lets go of nothing.
+            self._loop.call_soon(task.cancel)
         elif express is not None:
             express.leave()
 
@@ -325,10 +336,13 @@ class Front(asyncio.Protocol):
             self._transport.close()
 
     def _look(self) -> None:
-        """Silence ends the connection, also inside a head; inside a body, it is aiohttp's business."""
+        """Silence ends the connection, also inside a head, or while the client does not read what it asked for; inside
+        a body, it is aiohttp's business."""
         due = self._heard_at + self._parts.idle_s
-        if self._busy or self._loop.time() < due:
+        if self._express is not None or self._task is not None or self._loop.time() < due:
             self._timer = self._loop.call_later(self._parts.idle_s, self._look)
+        elif self._room.full and self._transport is not None:
+            self._transport.abort()
         elif END in self._waiting:
             self._hand_over(self._waiting)
         else:

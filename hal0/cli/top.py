@@ -13,7 +13,7 @@ from hal0.cli.options import command
 from hal0.cli.output import Column, Json, table, terminal_width
 from hal0.cli.session import Session
 from hal0.cli.slots import active, by_name, until
-from hal0.cli.watch import HOME_AND_CLEAR
+from hal0.cli.watch import watched
 from hal0.client import Client
 
 _WINDOW_S: Final = 60.0
@@ -42,14 +42,8 @@ def top(session: Session, *, interval: float, once: bool) -> None:
     if once or session.machine or not sys.stdout.isatty():
         _show(session, _seen(client))
         return
-    deadline = time.monotonic() + session.timeout if session.timeout else float("inf")
-    while True:
-        found = _seen(client)
-        sys.stdout.write(HOME_AND_CLEAR)
-        _show(session, found)
-        if time.monotonic() + interval > deadline:
-            return
-        time.sleep(interval)
+    # No topic: with every request something changes, and each look asks three times.
+    watched(session, client, lambda: _show(session, _seen(client)), topic=None, refresh_s=interval)
 
 
 def _seen(client: Client) -> Json:

@@ -14,8 +14,11 @@ SETTLE_S: Final = 0.1  # a burst of events is one change to the eye
 HOME_AND_CLEAR: Final = "\x1b[H\x1b[J"
 
 
-def watched(session: Session, client: Client, show: Callable[[], None], *, topic: str) -> None:
-    """Runs `show` at once and after each change of `topic`, until interrupted (or --timeout)."""
+def watched(
+    session: Session, client: Client, show: Callable[[], None], *, topic: str | None, refresh_s: float = REFRESH_S
+) -> None:
+    """Runs `show` at once, after each change of `topic` and, in place, every `refresh_s`; until interrupted (or
+    --timeout)."""
     in_place = sys.stdout.isatty() and not session.machine
     if not in_place and session.output == "table":
         session.output = "jsonl"
@@ -25,10 +28,10 @@ def watched(session: Session, client: Client, show: Callable[[], None], *, topic
             if in_place:
                 sys.stdout.write(HOME_AND_CLEAR)
             show()
-            _wait_for_change(feed, topic, REFRESH_S if in_place else None, deadline)
+            _wait_for_change(feed, topic, refresh_s if in_place else None, deadline)
 
 
-def _wait_for_change(feed: Feed, topic: str, refresh_s: float | None, deadline: float | None) -> None:
+def _wait_for_change(feed: Feed, topic: str | None, refresh_s: float | None, deadline: float | None) -> None:
     until = min(time.monotonic() + refresh_s if refresh_s else float("inf"), deadline or float("inf"))
     while (left := until - time.monotonic()) > 0:
         event = feed.next(min(left, 1.0))

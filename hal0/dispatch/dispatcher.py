@@ -73,6 +73,11 @@ class Dispatcher:
         self._decided: dict[tuple[str, str | None], Decision] = {}
         self._decided_by: Table | None = None
 
+    @property
+    def clock(self) -> Clock:
+        """What answers and records are dated by."""
+        return self._clock
+
     def table(self) -> Table:
         """The routing table as it is now."""
         return self._tables.current()

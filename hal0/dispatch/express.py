@@ -108,7 +108,7 @@ class Express:
         assert self._connection is not None
         self._connection.on_news = None
         self._it.trace.client_gone()
-        self._end(self._connection)
+        self._end()
 
     def abort(self, error: Hal0Error) -> None:
         """hal0 ends it; the client is told."""
@@ -148,16 +148,20 @@ class Express:
         own["X-Hal0-Overhead-Ms"] = f"{trace.overhead_ms(trace.head_at) or 0.0:.2f}"
         own["Date"] = date(int(house.clock.now()))
         transport.write(answer_head(head.status, head.reason, head.headers, own, len(body)) + body)
-        self._end(connection)
+        self._end()
         self._host.done()
 
-    def _end(self, connection: Connection) -> None:
+    def _end(self) -> None:
         self._forget()
-        house = self._house
-        endpoint = self._admitted.serving.endpoint
-        house.pool.give_back((endpoint.host, endpoint.port), connection)
-        self._admitted.serving.end()
-        house.decisions.add(self._it.trace.record(house.time()))
+        self._release()
+        self._house.decisions.add(self._it.trace.record(self._house.time()))
+
+    def _release(self) -> None:
+        """Count it out; the connection goes back to the pool, or is closed when its answer has not ended."""
+        serving = self._admitted.serving
+        if self._connection is not None:
+            self._house.pool.give_back((serving.endpoint.host, serving.endpoint.port), self._connection)
+        serving.end()
 
     def _forget(self) -> None:
         if self._transport is not None:
@@ -171,8 +175,8 @@ class Express:
         house, it = self._house, self._it
         lane, trace = it.lane, it.trace
         with Noted(trace, house.decisions, house.time):
-            if self._ended_by is not None and self._connection is None:
-                self._admitted.serving.end()
+            if self._ended_by is not None:
+                self._release()
                 raise self._ended_by
             down = Downstream(lane.asked, lane.row.dialect, trace.request_id, house.clock, keepalive_s=None)
             down.say(it.decision)

@@ -13,6 +13,7 @@ import httptools
 
 from hal0.dispatch.headers import get
 from hal0.errors import Hal0Error
+from hal0.lib.aio import Room
 
 # Read-ahead from a slot whose client reads slowly: enough to keep a fast client busy, little enough times 1000.
 _HIGH_WATER_BYTES: Final = 64 * 1024
@@ -69,7 +70,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._take: Take | None = None
-        self._room: asyncio.Future[None] | None = None  # pending while the slot does not read
+        self._room = Room()  # none while the slot does not read
         self._error: Exception | None = None
         self._busy = False
         self._answered = False
@@ -128,8 +129,7 @@ class Connection(asyncio.Protocol):
             if self._error is not None or self._head is not None:
                 break
             self._write(piece)
-            if self._room is not None:
-                await self._room
+            await self._room.wait()
         else:
             self._sent = True
         self._heard_at = self._loop.time()
@@ -241,12 +241,10 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
 
     def pause_writing(self) -> None:
-        self._room = self._loop.create_future()
+        self._room.pause()
 
     def resume_writing(self) -> None:
-        room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
+        self._room.resume()
 
     # What the parser says.
 

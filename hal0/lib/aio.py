@@ -49,6 +49,30 @@ class SingleFlight(Generic[T]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+class Room:
+    """Room in a transport's buffer, as its protocol is told of it; whoever writes waits until there is some."""
+
+    def __init__(self) -> None:
+        self._back: asyncio.Future[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        return self._back is not None
+
+    def pause(self) -> None:
+        if self._back is None:
+            self._back = asyncio.get_running_loop().create_future()
+
+    def resume(self) -> None:
+        back, self._back = self._back, None
+        if back is not None:
+            back.set_result(None)
+
+    async def wait(self) -> None:
+        if self._back is not None:
+            await asyncio.shield(self._back)
+
+
 class Signal:
     """Wakes everyone who waits, again and again; waiters look at the state themselves."""
 

@@ -17,7 +17,7 @@ class FakeProvider:
     """Forwards below /v1 as llama.cpp's does; `inferred` replaces the answer of `infer`."""
 
     inferred: Forward | Serve | None = None
-    refuses: Hal0Error | None = None
+    refuses: Exception | None = None
     asked: list[InferRequest] = field(default_factory=list)
     tags: frozenset[str] = frozenset()
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from hal0.lib import jsonio
 
+CHAT = "/v1/chat/completions"
+
 
 @dataclass
 class RawClient:
@@ -53,3 +55,19 @@ async def raw(port: int, *, receive_buffer: int | None = None) -> AsyncIterator[
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
+
+
+def post(body: object, *lines: str, path: str = CHAT) -> bytes:
+    """One whole request."""
+    data = body if isinstance(body, bytes) else jsonio.dumps(body)
+    first = (f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(data)}")
+    return "\r\n".join((*first, *lines, "", "")).encode() + data
+
+
+async def answer(client: RawClient) -> tuple[int, dict[str, str], bytes]:
+    """One whole answer."""
+    status, *lines = (await client.head()).decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
+    if "content-length" in headers:
+        return int(status.split()[1]), headers, await client.reader.readexactly(int(headers["content-length"]))
+    return int(status.split()[1]), headers, await client.reader.readuntil(b"0\r\n\r\n")

@@ -1,22 +1,22 @@
 """hal0's own front: what it takes, what it leaves to aiohttp, and that nobody can tell which of them it was."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from hal0.access.principal import LOCAL, Principal
-from hal0.api.connection import Connections
 from hal0.api.runner import HttpRunner
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 from hal0.vocab import Access
-from tests.fakes.backend import Behaviour, Talk
-from tests.fakes.slots import FakeProvider
+from tests.fakes.backend import Talk
+from tests.fakes.slots import settled
 from tests.functional.dispatch_app import Everyone, World, build_app, world
-from tests.functional.raw_client import RawClient, raw
+from tests.functional.raw_client import answer, post, raw
 
 CHAT = "/v1/chat/completions"
 CHUNKED = (
@@ -30,40 +30,6 @@ LIMIT_S = 10
 async def w(tmp_path: Path) -> AsyncIterator[World]:
     async with asyncio.timeout(LIMIT_S), world(tmp_path) as made:
         yield made
-
-
-@pytest.fixture
-def left_over(monkeypatch: pytest.MonkeyPatch) -> list[web.RequestHandler]:
-    """The connections that became aiohttp's."""
-    made: list[web.RequestHandler] = []
-    call = Connections.__call__
-
-    def counted(server: Connections) -> web.RequestHandler:
-        made.append(call(server))
-        return made[-1]
-
-    monkeypatch.setattr(Connections, "__call__", counted)
-    return made
-
-
-def post(body: object, *lines: str, path: str = CHAT) -> bytes:
-    data = body if isinstance(body, bytes) else jsonio.dumps(body)
-    first = (f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(data)}")
-    return "\r\n".join((*first, *lines, "", "")).encode() + data
-
-
-async def until(true: Callable[[], bool]) -> None:
-    while not true():  # noqa: ASYNC110  no event tells; the fixture has a limit
-        await asyncio.sleep(0.01)
-
-
-async def answer(client: RawClient) -> tuple[int, dict[str, str], bytes]:
-    """One whole answer."""
-    status, *lines = (await client.head()).decode().split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
-    if "content-length" in headers:
-        return int(status.split()[1]), headers, await client.reader.readexactly(int(headers["content-length"]))
-    return int(status.split()[1]), headers, await client.reader.readuntil(b"0\r\n\r\n")
 
 
 async def test_ordinary_requests_never_reach_aiohttp(w: World, left_over: list[web.RequestHandler]) -> None:
@@ -144,7 +110,7 @@ async def test_a_half_sent_request_is_aiohttps_after_a_while_and_an_idle_connect
         async with raw(port) as idle, raw(port) as slow:
             await slow.send(post(w.chat())[:-5])
             assert await idle.rest() == b""
-            await until(lambda: bool(left_over))
+            await settled(lambda: bool(left_over))
             await slow.send(post(w.chat())[-5:])
             assert (await answer(slow))[0] == 200
     finally:
@@ -207,132 +173,27 @@ async def test_the_door_is_asked_when_the_head_or_what_it_goes_by_changes(w: Wor
         await runner.stop()
 
 
-async def silent(talk: Talk) -> None:
-    await talk.seen.gone.wait()
+async def test_a_client_that_does_not_read_is_let_go(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def long(talk: Talk) -> None:
+        await talk.json({"text": "x" * 30_000})
 
-
-async def in_pieces(talk: Talk) -> None:
-    for byte in b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\n{  }":
-        await talk.raw(bytes((byte,)))
-        await asyncio.sleep(0)
-
-
-async def large(talk: Talk) -> None:
-    await talk.json({"text": "x" * 300_000})
-
-
-async def chunked(talk: Talk) -> None:
-    await talk.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    await talk.chunk(b"{}")
-    await talk.end()
-
-
-async def announced(talk: Talk) -> None:
-    await talk.raw(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
-    await talk.json({})
-
-
-async def refusing(talk: Talk) -> None:
-    await talk.json({"error": {"message": "too long"}}, status="400 Bad Request")
-
-
-async def garbage(talk: Talk) -> None:
-    await talk.raw(b"SMTP ready\r\n\r\n")
-
-
-async def breaking_off(talk: Talk) -> None:
-    await talk.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")
-    talk.break_off()
-
-
-async def without_a_word(talk: Talk) -> None:
-    talk.break_off()
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "status", "code"),
-    [
-        (in_pieces, 200, None),
-        (large, 200, None),
-        (chunked, 200, None),
-        (announced, 200, None),
-        (refusing, 400, None),
-        (garbage, 502, "upstream.broken"),
-        (silent, 504, "upstream.timeout"),
-        (breaking_off, 200, "upstream.broken"),
-        (without_a_word, 502, "upstream.unreachable"),
-    ],
-)
-async def test_whatever_a_slot_answers_on_the_short_way(
-    w: World, left_over: list[web.RequestHandler], behaviour: Behaviour, status: int, code: str | None
-) -> None:
-    slot = w.slots.get("primary")
-    assert slot is not None
-    slot.become(first_byte_timeout_s=0.3)
-    async with raw(w.port) as client:
-        for _ in range(2):  # the second one takes the short way, on a connection that is there
-            await client.send(post(w.chat()))
-            await answer(client)
-        w.backend.behave("fake-chat", behaviour)
-        await client.send(post(w.chat()))
-        if behaviour is breaking_off:
-            assert (await client.head()).startswith(b"HTTP/1.1 200 ")
-            assert await client.rest() == b"{"
-        else:
-            assert (await answer(client))[0] == status
-    await until(lambda: slot.in_flight == 0)
-    *_, last = w.decisions
-    assert (last.status, last.code) == (502 if behaviour is breaking_off else status, code)
-    assert slot.suspected == (code in ("upstream.broken", "upstream.unreachable"))
-    assert left_over == []
-
-
-async def test_an_end_that_hal0_wants_reaches_a_client_on_the_short_way(w: World) -> None:
-    slot = w.slots.get("primary")
-    assert slot is not None
-    async with raw(w.port) as client:
-        for _ in range(2):
-            await client.send(post(w.chat()))
-            await answer(client)
-        w.backend.behave("fake-chat", silent)
-        await client.send(post(w.chat()))
-        seen = await w.backend.request(3)
-        slot.abort_all(Hal0Error("slot.draining", "cannot finish: the slot is being unloaded"))
-        status, _, body = await answer(client)
-        assert (status, jsonio.loads(body)["error"]["code"]) == (503, "slot.draining")
-        await seen.gone.wait()
-        assert slot.in_flight == 0
-
-
-async def test_whoever_is_cut_off_on_the_short_way_is_told_why(w: World) -> None:
-    async with raw(w.port) as client:
-        for _ in range(2):
-            await client.send(post(w.chat()))
-            await answer(client)
-        w.backend.behave("fake-chat", silent)
-        await client.send(post(w.chat()))
-        seen = await w.backend.request(3)
-        (transport,) = w.dispatcher._cuttable.without_task
-        assert w.dispatcher.cut(transport, Hal0Error("auth.required", "cannot go on: the key was revoked"))
-        status, _, body = await answer(client)
-        assert (status, jsonio.loads(body)["error"]["code"]) == (401, "auth.required")
-        await seen.gone.wait()
-    assert w.dispatcher._cuttable.without_task == {}
-    assert [record.status for record in w.decisions] == [200, 200, 401]
-
-
-async def test_a_path_that_the_provider_has_not_is_refused_on_the_short_way_too(w: World) -> None:
-    slot = w.slots.get("primary")
-    assert slot is not None
-    refusal = Hal0Error("dispatch.capability_mismatch", "cannot answer")
-
-    async with raw(w.port) as client:
-        await client.send(post(w.chat()))
-        assert (await answer(client))[0] == 200
-        slot.become(provider=FakeProvider(refuses=refusal))
-        for _ in range(2):
-            await client.send(post(w.chat()))
-            assert (await answer(client))[0] == refusal.status
+    monkeypatch.setattr("hal0.api.runner._KEEPALIVE_S", 0.3)
+    w.backend.behave("fake-chat", long)
+    runner = HttpRunner(build_app(w.dispatcher), grace_s=1)
+    await runner.start()
+    try:
+        async with raw(await runner.listen_tcp("127.0.0.1", 0), receive_buffer=4096) as client:
+            assert runner._fronts is not None
+            fronts = runner._fronts
+            await settled(lambda: bool(fronts._open))
+            (front,) = fronts._open
+            assert front.transport is not None
+            front.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            await client.send(post(w.chat()) * 50)
+            await settled(lambda: not fronts._open)
+        assert len(list(w.decisions)) < 50
+    finally:
+        await runner.stop()
 
 
 @pytest.mark.parametrize(("grace_s", "finishes"), [(5.0, True), (0.1, False)])
