@@ -139,7 +139,7 @@ async def test_conmon_killed_under_a_stream_cuts_nothing_and_unloads_cleanly(dae
     await daemon.start()
     async with daemon.operator() as operator:
         await operator.verb("primary", "swap", {"model": "tiny-chat"})
-        stream = await chat(daemon.port, max_tokens=1500)
+        stream = await chat(daemon.port, max_tokens=600)  # seconds longer than a signal takes
         await stream.first_event()
         container = daemon.podman.call("GET", f"/containers/{daemon.containers()[0]['Id']}/json")
         os.kill(container["State"]["ConmonPid"], signal.SIGKILL)
