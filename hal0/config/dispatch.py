@@ -1,15 +1,15 @@
 """`[dispatch]`: how a request finds its slot, how long it may wait and how much it may carry."""
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from hal0.config.base import ConfigModel, Count, Flag, Seconds, SomeCount, SomeSeconds, SomeSize, fault
+from hal0.config.base import ConfigModel, Count, Flag, Seconds, SomeCount, SomeSeconds, SomeSize
 
 _MIB = 1024 * 1024
 
 
 class DispatchConfig(ConfigModel):
     strict_models: Flag = Field(False, description="Refuse unknown model ids instead of answering with the chat slot.")
-    remote_media: Flag = Field(False, description="Fetch image and audio URLs for local slots.")
+    remote_media: Flag = Field(False, description="Fetch image and audio URLs for local slots, from public addresses.")
     keepalive_s: Seconds = Field(10, description="Comment lines in waiting event streams. 0: byte-exact streams.")
     hold_s: Seconds = Field(60, le=600, description="How long a plain request waits for a slot that is loading.")
     hold_stream_s: Seconds = Field(600, le=600, description="The same for a streamed request.")
@@ -28,11 +28,3 @@ class DispatchConfig(ConfigModel):
     history_rows: SomeCount = Field(200_000, description="How many requests are remembered at most.")
     history_limit: SomeSize = Field(256 * _MIB, description="Most room on disk for what is remembered.")
     catalog_s: SomeSeconds = Field(300, description="How long an upstream's model list is believed.")
-
-    @field_validator("remote_media")
-    @classmethod
-    def _not_yet(cls, wanted: bool) -> bool:
-        """A switch that would change nothing is refused rather than believed."""
-        if wanted:
-            raise fault("hal0 does not fetch media yet", allowed="false; send media as data: URLs")
-        return wanted

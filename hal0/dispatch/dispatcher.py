@@ -17,9 +17,10 @@ from hal0.dispatch.cutting import Cuttable
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.express import Express, Host, House, Request
 from hal0.dispatch.gate import Gate, hold_header
+from hal0.dispatch.inlining import Fetch, Inlining, fetched
 from hal0.dispatch.intake import refuse, take
 from hal0.dispatch.lane import Lane
-from hal0.dispatch.media import refuse_remote, suspicious
+from hal0.dispatch.media import suspicious
 from hal0.dispatch.noted import Noted, honestly
 from hal0.dispatch.pace import Pace
 from hal0.dispatch.peek import Peek, parsed
@@ -53,6 +54,7 @@ class Dispatcher:
         clock: Clock,
         config: DispatchConfig,
         spool_dir: Path,
+        fetch: Fetch = fetched,
     ) -> None:
         self._slots = slots
         self._registry = registry
@@ -66,6 +68,7 @@ class Dispatcher:
         self._gate = Gate(slots, clock, config, Pace(decisions, self._time))
         self._pool = Pool(connect_s=config.connect_timeout_s)
         self._spool = Spool(spool_dir)
+        self._inlining = Inlining(lambda: self._config, fetch, self._spool)
         self._sender = Sender(self._pool, self._time, between_bytes_s=config.between_bytes_timeout_s)
         self._cuttable = Cuttable()
         between_s = config.between_bytes_timeout_s
@@ -206,11 +209,20 @@ class Dispatcher:
         if isinstance(outcome, Passage):
             crossing = Crossing(asked, row.abroad or row.path, query_of(asked), body, trace, outcome, down)
             return await honestly(down, trace, self._cuttable.run(asked.transport, self._abroad.send(crossing)))
-        if row.body in (BodyKind.JSON, BodyKind.RAW):
-            await refuse_remote(body)
         handle = self._handle(outcome.slot)
         sending = Sending(asked, row, body, peek, trace, outcome, handle, down)
-        return await honestly(down, trace, self._cuttable.run(asked.transport, self._admitted(sending, patience_s)))
+        return await honestly(down, trace, self._cuttable.run(asked.transport, self._inlined(sending, patience_s)))
+
+    async def _inlined(self, it: Sending, patience_s: float | None) -> web.StreamResponse:
+        """With all media in the body, so that the slot has no address to call."""
+        inlined = None if it.body.boundary else await self._inlining.inlined(it.body)
+        if inlined is None:
+            return await self._admitted(it, patience_s)
+        it.trace.read_at = self._time()  # only now all of it is here
+        try:
+            return await self._admitted(it._replace(body=inlined), patience_s)
+        finally:
+            inlined.close()
 
     async def _admitted(self, it: Sending, patience_s: float | None) -> web.StreamResponse:
         """Through the gate of its slot, at once or after a wait."""

@@ -1,66 +1,100 @@
 """Finds pictures and sounds that a request names by address: an engine would fetch them from wherever it is told to.
 
-Only `data:` URLs go to a slot. Whoever may ask a model must not make this machine call others on its network.
+Whoever may ask a model must not make this machine call others on its network, so a slot gets the bytes and no address.
 """
 
 import asyncio
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from enum import Enum
+from typing import Any, Final, NamedTuple
 
 from hal0.dispatch.body import Body
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 
-# Members whose value, or the `url` in it, is an address, as OpenAI and those who follow it spell them.
-_NAMED: Final = frozenset({"image_url", "audio_url", "video_url", "file_url"})
+# Members whose value, or the `url` in it, is an address, as OpenAI and those who follow it spell them, and of what.
+_NAMED: Final = {"image_url": "image", "audio_url": "audio", "video_url": "video", "file_url": "file"}
+# Members that hold plain base64; llama.cpp takes an address in its place.
+_PLAIN: Final = {"input_audio": "audio", "input_video": "video"}
 # Where the parts of a conversation stand; tools and metadata name addresses that nobody fetches.
-_ROOMS: Final = ("messages", "input", "prompt", "content", "system")
-# A member that ends in `url` with a text that is no data: URL, or whose name hides behind an escape. A quote inside a
-# text is escaped, so this finds no texts about such members. Nothing here repeats without a bound or looks at a byte
-# for long: the text is the client's.
+_ROOMS: Final = ("messages", "input", "prompt", "content", "system", "images", "mask")
+# A member that ends in `url` with a text that is no data: URL, one that ends in `data` with a text that does not begin
+# like base64, or one whose name hides behind an escape. A quote inside a text is escaped, so this finds no texts about
+# such members. Nothing here repeats without a bound or looks at a byte for long: the text is the client's. Three
+# patterns, because one that begins with letters is found faster than an alternative.
 _ADDRESS: Final = re.compile(rb'url"(?:\s{60}|\s*:(?:\s{60}|\s*"(?!data:)))')
+_NO_BASE64: Final = re.compile(rb'data"(?:\s{60}|\s*:(?:\s{60}|\s*"(?:http|[A-Za-z0-9+/=]{0,8}[^A-Za-z0-9+/="])))')
 _ESCAPED: Final = re.compile(rb'\\u[0-9A-Fa-f]{4}[^"\\]{0,32}"(?:\s{60}|\s*:)')
-_OVERLAP_BYTES: Final = 256  # more than either can reach
+_OVERLAP_BYTES: Final = 256  # more than any can reach
 _SLICE_BYTES: Final = 64 * 1024  # searched at a time: at worst two milliseconds
 _PARSE_LIMIT_BYTES: Final = 256 * 1024  # beyond, a parser call belongs into a thread
 
 
-async def refuse_remote(body: Body) -> None:
-    """Raises request.remote_media. Most bodies are only searched; one that looks suspicious is parsed."""
+class Shape(Enum):
+    """How the bytes themselves would stand there."""
+
+    DATA_URL = "data url"
+    BASE64 = "base64"
+    SOURCE = "source"  # Anthropic's: an object that says what it holds
+
+
+class Place(NamedTuple):
+    """Where an address stands: in this member of this part of the request; `room` is the top-level member around it."""
+
+    room: str
+    part: dict[str, Any]
+    member: str
+    kind: str
+    shape: Shape
+
+    @property
+    def address(self) -> str:
+        return str(self.part[self.member])
+
+    @property
+    def is_remote(self) -> bool:
+        if self.shape is Shape.BASE64:  # no picture and no sound begins with the bytes that `http` stands for
+            return self.address.lower().lstrip().startswith(("http", "file:")) or "://" in self.address[:64]
+        return not self.address.startswith("data:")
+
+
+async def naming(body: Body) -> dict[str, Any] | None:
+    """The body as a value, when it names media by address; None when it does not.
+
+    Most bodies are only searched; one that looks suspicious is parsed. Raises request.invalid_json for an object that
+    cannot be: an engine's parser may be more patient than hal0's.
+    """
     if not await _suspicious(body):
-        return
+        return None
     data = body.data if body.in_memory else b"".join([piece async for piece in body.pieces()])
-    found = remote_in(data) if len(data) <= _PARSE_LIMIT_BYTES else await asyncio.to_thread(remote_in, data)
-    if found is not None:
-        raise Hal0Error(
-            "request.remote_media",
-            f"cannot fetch {found[:100]!r} for a model of this machine: media come as data: URLs",
-            hint="Send the file itself: data:image/png;base64,...",
-        )
+    if len(data) <= _PARSE_LIMIT_BYTES:
+        return naming_in(data)
+    return await asyncio.to_thread(naming_in, data)
+
+
+def naming_in(data: bytes) -> dict[str, Any] | None:
+    """`naming`, without the search."""
+    try:
+        value = jsonio.loads(data)
+    except jsonio.JSONDecodeError as error:
+        if data.lstrip()[:1] != b"{":
+            return None
+        raise Hal0Error("request.invalid_json", f"cannot read the body as a JSON object: {error}") from None
+    return value if isinstance(value, dict) and next(places(value), None) is not None else None
 
 
 def suspicious(data: bytes) -> bool:
-    """Whether a body is worth a closer look: half a microsecond for a small one."""
-    return _ADDRESS.search(data) is not None or _ESCAPED.search(data) is not None
+    """Whether a body is worth a closer look: a microsecond for a small one."""
+    return bool(_ADDRESS.search(data) or _NO_BASE64.search(data) or _ESCAPED.search(data))
 
 
-def remote_in(data: bytes) -> str | None:
-    """The first address of a body that is no data: URL; None, too, for what is no JSON object."""
-    try:
-        value = jsonio.loads(data)
-    except jsonio.JSONDecodeError:
-        return None
-    if not isinstance(value, dict):
-        return None
-    for room in _ROOMS:
-        for address in _addresses(value.get(room)):
-            if not address.startswith("data:"):
-                return address
-    return None
+def places(request: dict[str, Any]) -> Iterator[Place]:
+    """Every address in a request."""
+    return (place for room in _ROOMS for place in _places(room, request.get(room)) if place.is_remote)
 
 
-def _addresses(value: Any) -> Iterator[str]:
+def _places(room: str, value: Any) -> Iterator[Place]:
     """Without recursion: how deep a request nests is the client's choice."""
     left = [value]
     while left:
@@ -69,19 +103,23 @@ def _addresses(value: Any) -> Iterator[str]:
             left.extend(value)
         elif isinstance(value, dict):
             left.extend(value.values())
-            yield from _named(value)
+            yield from _in(room, value)
 
 
-def _named(part: dict[str, Any]) -> Iterator[str]:
-    for name in _NAMED & part.keys():
-        address = part[name]
-        if isinstance(address, dict):
-            address = address.get("url")
-        if isinstance(address, str):
-            yield address
-    source = part.get("source")  # Anthropic's
-    if isinstance(source, dict) and isinstance(address := source.get("url"), str):
-        yield address
+def _in(room: str, part: dict[str, Any]) -> Iterator[Place]:
+    for name in _NAMED.keys() & part.keys():
+        inner = part[name]
+        holder, member = (inner, "url") if isinstance(inner, dict) else (part, name)
+        if isinstance(holder.get(member), str):
+            yield Place(room, holder, member, _NAMED[name], Shape.DATA_URL)
+    for name in _PLAIN.keys() & part.keys():
+        inner = part[name]
+        for member in ("data", "url"):
+            if isinstance(inner, dict) and isinstance(inner.get(member), str):
+                yield Place(room, inner, member, _PLAIN[name], Shape.BASE64)
+    source = part.get("source")
+    if isinstance(source, dict) and isinstance(source.get("url"), str):
+        yield Place(room, source, "url", "image", Shape.SOURCE)
 
 
 async def _suspicious(body: Body) -> bool:

@@ -66,7 +66,8 @@ class Sender:
             asks = inference(it.row, it.peek, it.decision, snapshot)
             inferred = _as_it_is(it) or snapshot.provider.infer(asks)
             if isinstance(inferred, Serve):
-                return await ServedExchange(it.row.path, it.body, it.down, it.trace).run(inferred, serving)
+                exchange = ServedExchange(it.row.path, it.body, it.down, it.trace, self._time)
+                return await exchange.run(inferred, serving)
             relay = Relay(self._pool, self._outbound(it, admitted, inferred), it.down, it.trace, self._time, begun)
             serving.on_abort(relay.abort)
             return await relay.run()

@@ -23,6 +23,7 @@ from hal0.config.dispatch import DispatchConfig
 from hal0.config.root import RootConfig
 from hal0.dispatch.catalog import ModelList
 from hal0.dispatch.dispatcher import Dispatcher
+from hal0.dispatch.inlining import Fetch, fetched
 from hal0.events.bus import Bus
 from hal0.lib.clock import SystemClock
 from hal0.observe.decisions import Decisions, Sink
@@ -95,11 +96,12 @@ async def world(
     instance: str = "here",
     sinks: Sequence[Sink] = (),
     endpoint: Endpoint | None = None,
+    fetch: Fetch = fetched,
     **config: Any,
 ) -> AsyncIterator[World]:
     """A `primary` chat slot and an `embed` slot, both served by one fake engine; upstreams as `root` has them.
 
-    `sinks` get the decisions; `endpoint` is where the slots are instead of the fake engine.
+    `sinks` get the decisions; `endpoint` is where the slots are instead of the fake engine; `fetch` gets remote media.
     """
     async with backend_running() as backend, new_session() as session:
         endpoint = endpoint or Endpoint(backend.host, backend.port, SECRET)
@@ -123,6 +125,7 @@ async def world(
             clock,
             DispatchConfig(**config),
             tmp_path / "spool",
+            fetch,
         )
         async with (
             serving(build_app(dispatcher), tcp=[("127.0.0.1", 0)], grace_s=1) as (port,),

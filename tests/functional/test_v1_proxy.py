@@ -215,6 +215,12 @@ async def test_a_provider_may_answer_by_itself(w: World) -> None:
     async with w.http.post(w.url + CHAT, data=b"{}") as answer:
         assert (answer.status, await answer.read()) == (201, b"/chat/completions{}")
         assert answer.headers["X-Hal0-Slot"] == "primary"
+        overhead_ms = float(answer.headers["X-Hal0-Overhead-Ms"])
+    (record,) = w.decisions
+    assert record.overhead_ms == pytest.approx(overhead_ms, abs=0.01)
+    assert 0 < overhead_ms < record.total_ms
+    assert record.first_byte_ms is not None
+    assert overhead_ms + record.first_byte_ms <= record.total_ms + 0.01
 
 
 async def test_expect_100_is_answered_before_the_body(w: World) -> None:

@@ -236,9 +236,3 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(paths: Paths) -> N
     with pytest.raises(Hal0Error) as caught:
         load(paths)
     assert "hunter2" not in caught.value.message + str(caught.value.details)
-
-
-def test_a_switch_that_would_change_nothing_is_refused(paths: Paths) -> None:
-    write(paths, "[dispatch]\nremote_media = true\n")
-    with pytest.raises(Hal0Error, match="does not fetch media yet"):
-        load(paths, {})

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hal0.dispatch.media import remote_in, suspicious
+from hal0.dispatch.media import naming_in, suspicious
+from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 
 FAR = "http://169.254.169.254/latest/meta-data"
@@ -29,6 +30,13 @@ NAMED = [
     {"messages": [{"content": [{"type": "audio_url", "audio_url": {"url": FAR}}]}]},
     {"messages": [{"content": [{"type": "video_url", "video_url": {"url": FAR}}]}]},
     anthropic({"type": "url", "url": FAR}),
+    {"images": [{"image_url": FAR}]},
+    *(
+        {"messages": [{"content": [{"type": name, name: {member: address}}]}]}
+        for name in ("input_audio", "input_video")
+        for member in ("data", "url")
+        for address in (FAR, "file:///etc/passwd", "httpsaaaaaaaaaaaaaaaaaaaa.example", " HTTP://x/")
+    ),
 ]
 NOT_NAMED = [
     openai({"url": HERE}),
@@ -36,6 +44,7 @@ NOT_NAMED = [
     openai(None),
     openai({"url": 1}),
     anthropic({"type": "base64", "data": "AAAA"}),
+    {"messages": [{"content": [{"type": "input_audio", "input_audio": {"data": "UklGRiQAAABXQVZF" * 9}}]}]},
     {"messages": [{"content": f'{{"image_url": {{"url": "{FAR}"}}}}'}]},
     {"messages": [], "tools": [{"type": "mcp", "server_url": FAR}], "metadata": {"image_url": FAR}},
     {"messages": [{"content": [{"type": "text", "text": FAR}]}]},
@@ -47,12 +56,12 @@ NOT_NAMED = [
 def test_an_address_is_found_however_it_is_written(body: object, write: object) -> None:
     data = write(body)  # type: ignore[operator]
     assert suspicious(data)
-    assert remote_in(data) is not None
+    assert naming_in(data) == body
 
 
 @pytest.mark.parametrize("body", NOT_NAMED)
 def test_what_only_looks_like_it_passes(body: object) -> None:
-    assert remote_in(jsonio.dumps(body)) is None
+    assert naming_in(jsonio.dumps(body)) is None
 
 
 def test_a_name_behind_an_escape_is_found() -> None:
@@ -60,18 +69,33 @@ def test_a_name_behind_an_escape_is_found() -> None:
     hidden = data.replace(b'"url":', b'"\\u0075rl":')
     for each in (data, hidden):
         assert suspicious(each)
-        assert remote_in(each) == FAR
+        assert naming_in(each) is not None
 
 
-def test_a_body_with_data_urls_alone_is_never_parsed() -> None:
+@pytest.mark.parametrize("hidden", ['"d\\u0061ta":"' + FAR, '"data":"\\u0068ttp://x/', '"data" : "http'])
+def test_so_is_an_address_in_the_place_of_a_sound(hidden: str) -> None:
+    body = b'{"messages":[{"content":[{"input_audio":{%b"}}]}]}' % hidden.encode()
+    assert suspicious(body)
+    assert naming_in(body) is not None
+
+
+def test_a_body_with_files_alone_is_never_parsed() -> None:
     assert not suspicious(jsonio.dumps(openai({"url": HERE + "A" * 100_000})))
     assert not suspicious(jsonio.dumps({"messages": [{"content": "https://example.org \\u00e9"}]}))
+    assert not suspicious(jsonio.dumps({"messages": [{"content": [{"input_audio": {"data": "UklGRiQA" * 9}}]}]}))
 
 
 def test_how_deep_it_nests_is_no_matter() -> None:
-    assert remote_in(b'{"messages":' + b"[" * 900 + b'{"image_url":"x"}' + b"]" * 900 + b"}") == "x"
+    assert naming_in(b'{"messages":' + b"[" * 900 + b'{"image_url":"x"}' + b"]" * 900 + b"}") is not None
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"nonsense", b"\xff"])
 def test_what_is_no_object_names_nothing(data: bytes) -> None:
-    assert remote_in(data) is None
+    assert naming_in(data) is None
+
+
+@pytest.mark.parametrize("inside", [b"[" * 2000 + b"]" * 2000, b'"\\ud800"'])
+def test_an_object_that_only_an_engine_can_read_goes_to_none(inside: bytes) -> None:
+    """More patient parsers would find the address in it."""
+    with pytest.raises(Hal0Error, match="cannot read the body"):
+        naming_in(b'{"pad":' + inside + b',"messages":[{"image_url":"' + FAR.encode() + b'"}]}')
