@@ -35,6 +35,8 @@ def _serve(options: argparse.Namespace) -> int:
     # Nothing of what is imported and built until hal0 listens is ever garbage; looking for some takes a sixth of a
     # start. The daemon switches the collector on again.
     gc.disable()
+    # Nothing here extends pydantic, which would read the metadata of every installed package to be sure of that.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from hal0 import daemon, paths
     from hal0.config.load import load
     from hal0.config.template import write_first

@@ -8,7 +8,6 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +16,22 @@ from aiohttp import ClientSession, TCPConnector, web
 from hal0 import __version__
 from hal0 import paths as places
 from hal0.access.parts import open_access
-from hal0.access.place import keyless_off, read_rootless_network
 from hal0.api.build import build_app
-from hal0.config.engine import EngineConfig
 from hal0.config.live import LiveConfig
 from hal0.config.models import ModelsConfig
 from hal0.dispatch.dispatcher import Dispatcher
 from hal0.dispatch.surface import SPELLINGS
-from hal0.engine import build, nested
-from hal0.engine.checks import Check, checks
-from hal0.engine.host import HostFacts, read_facts
+from hal0.engine import build
 from hal0.engine.images import ImageService
 from hal0.engine.manifest import images_root, read_manifest
-from hal0.engine.place import read_place
 from hal0.engine.podman import PodmanEngine
-from hal0.engine.probe import HostProbe
-from hal0.engine.service import PodmanService, Source, candidates
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus, Snapshot
+from hal0.ground import Ground
 from hal0.hardware import snapshot
-from hal0.hardware.gpu import dri_nodes
 from hal0.home import Home
 from hal0.lib.aio import cancelled
-from hal0.lib.clock import Clock, SteadyClock
+from hal0.lib.clock import Clock
 from hal0.models.registry import Registry
 from hal0.observe.past import Past, Seen, open_past
 from hal0.providers.catalog import PROVIDERS
@@ -49,7 +41,6 @@ from hal0.slots.effects import Effects
 from hal0.slots.gauge import Gauge
 from hal0.slots.handle import Slots, endpoints_of
 from hal0.slots.jobs import Jobs
-from hal0.slots.plan import Place
 from hal0.slots.ports import PortLeases
 from hal0.slots.steward import Steward
 from hal0.slots.store import SlotStore
@@ -59,38 +50,16 @@ from hal0.slots.watchers import Watchers
 from hal0.upstreams.link import Link, new_session
 from hal0.upstreams.tables import UpstreamTables
 from hal0.upstreams.upstreams import Upstreams
-from hal0.vocab import SLOT_PORTS, Device
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
-    """What stands before any slot: this host, podman, and where slots live."""
-
-    facts: HostFacts
-    service: PodmanService
-    probe: HostProbe
-    engine: PodmanEngine
-    place: Place
-    keyless_off: str | None
-    own_cgroup: bool  # slots live under the limits of hal0's own cgroup
-
-    def checks(self) -> list[Check]:
-        status = self.service.status
-        return checks(
-            self.facts,
-            version=status.version,
-            source=status.source,
-            problem=status.problem,
-            probed=self.probe.result,
-        )
+from hal0.vocab import SLOT_PORTS
 
 
 @asynccontextmanager
-async def create_app(home: Home, live: LiveConfig, environ: Mapping[str, str]) -> AsyncIterator[web.Application]:
-    """The application, ready to be served: podman found, slots adopted. Leaving stops hal0, not its containers."""
-    paths, clock = home.paths, SteadyClock(asyncio.get_running_loop())
+async def create_app(
+    home: Home, live: LiveConfig, environ: Mapping[str, str], ground: Ground
+) -> AsyncIterator[web.Application]:
+    """The application, ready to be served: slots adopted. Leaving stops hal0, not its containers."""
+    paths, clock = home.paths, ground.clock
     async with AsyncExitStack() as stack:
-        ground = await _ground(stack, home, live.root.engine, environ, clock)
         registry = await asyncio.to_thread(_registry, paths, live.root.models)
         images = await _images(stack, ground.engine, paths, clock)
         sources: list[Snapshot] = []
@@ -150,55 +119,6 @@ def _run(stack: AsyncExitStack, *works: Coroutine[Any, Any, None]) -> None:
     """Until the stack is left."""
     for work in works:
         stack.push_async_callback(cancelled, asyncio.create_task(work))
-
-
-async def _ground(
-    stack: AsyncExitStack, home: Home, config: EngineConfig, environ: Mapping[str, str], clock: Clock
-) -> Ground:
-    run_dir = home.paths.run_dir
-    facts = await asyncio.to_thread(read_facts, environ, uid=os.getuid())
-    where, mountinfo = await asyncio.to_thread(read_place)
-    service = await stack.enter_async_context(
-        PodmanService(
-            facts,
-            environ,
-            run_dir=run_dir,
-            own_socket=places.socket_path(run_dir, "engine.sock", instance=home.instance),
-            sockets=candidates(config.socket, environ),
-        )
-    )
-    # A podman that hal0 started itself shares hal0's files and its loopback, container or not.
-    container = nested.inside_container(where)
-    beside = container is not None and service.status.source is not Source.OWN
-    bounds = nested.bounds_from_mountinfo(mountinfo)
-    probe = HostProbe(facts, run_dir / "host.json", instance=home.instance)
-    engine = PodmanEngine(
-        service.socket,
-        profiles=probe,
-        clock=clock,
-        translate=(lambda path: nested.translate(path, bounds)) if beside else (lambda path: path),
-        hint=service.hint,
-    )
-    stack.push_async_callback(engine.aclose)
-    addressing = nested.addressing(replace(where, own_network=where.own_network and beside), instance=home.instance)
-    nodes = await asyncio.to_thread(dri_nodes)
-    place = Place(
-        instance=home.instance,
-        network=None if addressing.published else addressing.network,
-        devices={Device.VULKAN: nodes.paths} if nodes.renders else {},
-        groups=nodes.groups,
-    )
-    rootless = await asyncio.to_thread(read_rootless_network)
-    closed = keyless_off(container=container, own_network=where.own_network, rootless=rootless)
-    return Ground(
-        facts=facts,
-        service=service,
-        probe=probe,
-        engine=engine,
-        place=place,
-        keyless_off=closed,
-        own_cgroup=not beside,
-    )
 
 
 async def _jobs(paths: places.Paths, bus: Bus, clock: Clock) -> Jobs:

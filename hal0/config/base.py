@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 class ConfigModel(BaseModel):
     """A table that the user wrote: unknown keys are faults, values never change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, defer_build=True)
 
 
 def fault(message: str, *, allowed: str | None = None) -> PydanticCustomError:

@@ -1,4 +1,8 @@
-"""Podman's image store: one-shot calls by podman-py in a small pool of its own, whatever streams by aiohttp."""
+"""Podman's image store: what is asked at every start, and whatever streams, by aiohttp; the rest by podman-py.
+
+podman-py brings requests and urllib3 with it, a tenth of a second of imports: a hal0 that only starts slots never
+pays them. It blocks, so it has a small pool of its own.
+"""
 
 import asyncio
 import tarfile
@@ -12,6 +16,7 @@ from urllib.parse import quote
 
 from hal0.engine.base import ImageInfo, ImageProgress, OnImageProgress
 from hal0.engine.documents import image_info
+from hal0.engine.errors import ImageMissing
 from hal0.engine.progress import PullMeter, build_steps
 from hal0.engine.translate import Subject, one_line, refusal, timed_out, unreachable
 from hal0.engine.transport import API, DOCKER_API, Transport
@@ -41,22 +46,15 @@ class ImageStore:
         self._making = threading.Lock()
 
     async def inspect(self, ref: str) -> ImageInfo | None:
-        def look(client: "PodmanClient") -> dict[str, Any] | None:
-            from podman.errors import ImageNotFound
-
-            try:
-                return dict(client.images.get(ref).attrs)
-            except ImageNotFound:
-                return None
-
-        document = await self._one_shot(Subject(f"inspect image {ref}", image=ref), look)
-        return None if document is None else image_info(document)
+        subject = Subject(f"inspect image {ref}", image=ref)
+        try:
+            return image_info(await self._transport.json(f"/images/{quote(ref)}/json", subject))
+        except ImageMissing:
+            return None
 
     async def list(self) -> list[ImageInfo]:
-        documents = await self._one_shot(
-            Subject("list the images"), lambda client: [dict(image.attrs) for image in client.images.list()]
-        )
-        return [image_info(document) for document in documents]
+        documents = await self._transport.json("/images/json", Subject("list the images"))
+        return [image_info(document) for document in documents or ()]
 
     async def tag(self, image: str, tag: str) -> None:
         repository, _, name = tag.rpartition(":")

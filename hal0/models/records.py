@@ -30,7 +30,7 @@ SCHEMA: Final = 1
 class ModelRecord(BaseModel):
     """One remembered model. Keys that this version does not know are kept in the file and left out here."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     id: Annotated[ModelId, StringConstraints(pattern=MODEL_ID.pattern.replace(r"\Z", "$"))]
     files: tuple[str, ...] = Field(min_length=1)  # below the store, the one to load first
