@@ -17,6 +17,7 @@ from hal0 import __version__
 from hal0 import paths as places
 from hal0.access.parts import open_access
 from hal0.api.build import build_app
+from hal0.capabilities.prober import Prober
 from hal0.config.live import LiveConfig
 from hal0.config.models import ModelsConfig
 from hal0.dispatch.dispatcher import Dispatcher
@@ -29,6 +30,7 @@ from hal0.errors import Hal0Error
 from hal0.events.bus import Bus, Snapshot
 from hal0.ground import Ground
 from hal0.hardware import snapshot
+from hal0.hardware.advice import Podman
 from hal0.home import Home
 from hal0.lib.aio import cancelled
 from hal0.lib.clock import Clock
@@ -104,6 +106,7 @@ async def create_app(
             upstreams=upstreams,
             upstream_tables=upstream_tables,
             registry=registry,
+            prober=_prober(ground, registry, paths, clock),
             jobs=jobs,
             bus=bus,
             access=access,
@@ -163,6 +166,27 @@ def _edits(
     stack.push_async_callback(custom.close)
     stack.push_async_callback(tables.close)
     return custom, tables
+
+
+def _prober(ground: Ground, registry: Registry, paths: places.Paths, clock: Clock) -> Prober:
+    """Looks where models and state are kept, and where podman keeps its images once it has said so."""
+
+    def engine() -> Mapping[str, Any]:
+        return ground.probe.result.engine if ground.probe.result is not None else {}
+
+    def kept() -> Mapping[str, Path]:
+        images = {"images": Path(root)} if (root := engine().get("graphroot")) else {}
+        return {"models": registry.store, "state": paths.state_dir, **images}
+
+    def podman() -> Podman:
+        result = ground.probe.result
+        return Podman(
+            rootless=bool(engine().get("rootless")),
+            storage=engine().get("storage") or "",
+            starts=result is None or result.problem is None,
+        )
+
+    return Prober(kept, podman, clock, own_cgroup=ground.own_cgroup)
 
 
 async def _probe_session(stack: AsyncExitStack) -> ClientSession:

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from aiohttp import web
 
 from hal0.access.parts import AccessParts
+from hal0.capabilities.prober import Prober
 from hal0.config.root import RootConfig
 from hal0.dispatch.dispatcher import Dispatcher
 from hal0.engine.base import ImageInfo, OnImageProgress
@@ -75,6 +76,7 @@ class Services:
     upstreams: Upstreams
     upstream_tables: UpstreamTables
     registry: Registry
+    prober: Prober
     jobs: Jobs
     bus: Bus
     access: AccessParts

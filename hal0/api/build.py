@@ -9,6 +9,7 @@ from hal0.api import sse
 from hal0.api.access import SESSION_COOKIE, Door
 from hal0.api.cors import CORS, Cors
 from hal0.api.entrance import CHECK
+from hal0.api.hardware import LAST_PROBE
 from hal0.api.imagework import IMAGE_WORK, ImageWork
 from hal0.api.middleware import edge
 from hal0.api.openai import DISPATCHER, MODEL_LIST
@@ -39,6 +40,7 @@ def build_app(services: Services, *, heartbeat_s: float = sse.HEARTBEAT_S) -> we
     app[CHECK] = door
     app[DISPATCHER] = services.dispatcher
     app[MODEL_LIST] = ModelList()
+    app[LAST_PROBE] = {}
     app[IMAGE_WORK] = ImageWork(services.images, services.jobs, services.bus)
     streams = app[sse.STREAMS] = sse.Streams(heartbeat_s=heartbeat_s)
     app.on_shutdown.append(streams.stop)

@@ -4,6 +4,7 @@ from typing import Final
 
 from hal0.api import (
     events,
+    hardware,
     history,
     images,
     jobs,
@@ -22,6 +23,7 @@ from hal0.api.route import Handler, Route
 from hal0.vocab import Access
 from hal0.wire.base import NothingView, View
 from hal0.wire.events import EventView
+from hal0.wire.hardware import HardwareView, ProbeView
 from hal0.wire.history import ActivitiesView, DecisionsView, DecisionView, ExplainRequest, ExplainView
 from hal0.wire.jobs import JobsView, JobView
 from hal0.wire.keys import (
@@ -128,6 +130,8 @@ ROUTES: Final = (
     _do(f"{_IMAGE}/build", images.build, "Build an image here.", ImageRequest, JobView),
     _do(f"{_IMAGE}/pull", images.pull, "Pull an image by digest.", ImageRequest, JobView),
     _do(f"{_IMAGE}/verify", images.verify, "Check an image.", NothingView, ImageView),
+    _show("/api/hardware", hardware.show, "What this machine has and does.", HardwareView),
+    _do("/api/hardware/probe", hardware.probe, "Look again, and say what has changed.", NothingView, ProbeView),
     _show("/api/models", models.list_models, "List the models on disk.", EntriesView),
     _do("/api/models/scan", models.scan, "Look at the disk again.", NothingView, EntriesView),
     _do("/api/models/demo", models.write_demo, "Write the demo model.", NothingView, DemoView),

@@ -17,6 +17,7 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "slot": "slot:slot",
         "job": "job:job",
         "image": "image:image",
+        "hw": "hw:hw",
         "upstream": "upstream:upstream",
         "key": "key:key",
         "open": "open:open_",

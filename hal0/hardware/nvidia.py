@@ -1,6 +1,7 @@
-"""What processes hold of NVIDIA's GPUs: only the driver's own program tells, and this reads what it prints. Pure."""
+"""What NVIDIA's GPUs have and who holds it: only the driver's own program tells; this reads what it prints. Pure."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -43,3 +44,48 @@ def _address(bus_id: str) -> str:
     """As sysfs spells it: `00000000:0A:00.0` is 0000:0a:00.0."""
     domain, _, rest = bus_id.lower().partition(":")
     return f"{domain[-4:] if domain.startswith('0000') else domain}:{rest}"
+
+
+# -- the cards themselves -------------------------------------------------------------------------------------------
+
+CARDS_COMMAND: Final = (
+    "nvidia-smi",
+    "--query-gpu=pci.bus_id,memory.total,memory.used,utilization.gpu,temperature.gpu,power.draw",
+    "--format=csv,noheader,nounits",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFigures:
+    """One card: bytes, 0-1, degrees and watts; None where it does not tell (`[N/A]`)."""
+
+    total_bytes: int | None
+    used_bytes: int | None
+    busy: float | None
+    temperature_c: float | None
+    power_w: float | None
+
+
+def parse_cards(lines: Iterable[str]) -> Mapping[str, CardFigures]:
+    """From what CARDS_COMMAND prints, by PCI address; a line that is no card's is left out."""
+    found = {}
+    for line in lines:
+        words = [word.strip() for word in line.split(",")]
+        if len(words) == 6 and ":" in words[0]:
+            total, used, busy, temperature, power = (_figure(word) for word in words[1:])
+            found[_address(words[0])] = CardFigures(
+                total_bytes=None if total is None else int(total * _MIB),
+                used_bytes=None if used is None else int(used * _MIB),
+                busy=None if busy is None else busy / 100,
+                temperature_c=temperature,
+                power_w=power,
+            )
+    return found
+
+
+def _figure(word: str) -> float | None:
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    return value if 0 <= value < 1e9 else None  # a driver that is confused says nan

@@ -59,6 +59,8 @@ GET /api/images
 POST /api/images/{key}/build
 POST /api/images/{key}/pull
 POST /api/images/{key}/verify
+GET /api/hardware
+POST /api/hardware/probe
 GET /api/models
 POST /api/models/scan
 POST /api/models/demo

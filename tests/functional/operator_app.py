@@ -14,6 +14,7 @@ import tomlkit
 from hal0.access.parts import access_parts
 from hal0.api.build import build_app
 from hal0.api.runner import serving
+from hal0.capabilities.prober import Prober
 from hal0.config.live import LiveConfig
 from hal0.config.load import load
 from hal0.dispatch.dispatcher import Dispatcher
@@ -22,6 +23,7 @@ from hal0.engine.checks import Check, CheckState
 from hal0.engine.images import ImageService
 from hal0.engine.manifest import ImageEntry
 from hal0.engine.service import ServiceStatus, Source
+from hal0.hardware.advice import Podman
 from hal0.lib.aio import cancelled
 from hal0.models import demo
 from hal0.models.registry import Registry
@@ -209,6 +211,9 @@ def _services(
         upstreams=upstreams,
         upstream_tables=tables,
         registry=models,
+        prober=Prober(
+            lambda: {"models": models.store}, Podman, clock, root=paths.state_dir / "machine", ask=("false",)
+        ),
         jobs=tools.jobs,
         access=access_parts(paths, clock),
         bus=supervisor._bus,

@@ -1,8 +1,11 @@
 """Machines as sysfs and procfs show them, written below a directory: figures and layouts of real ones."""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
+
+Make: TypeAlias = Callable[[Path], Path]
 
 GIB: Final = 2**30
 MIB: Final = 2**20
@@ -68,6 +71,48 @@ def amdgpu(device: Path, *, revision: int | None, sizes: dict[str, tuple[int, in
         (device / "gpu_metrics").write_bytes(struct.pack("<HBB", 264, revision, 0) + bytes(260))
 
 
+def nodes(root: Path, *paths: str) -> None:
+    """Device files; here they are plain ones."""
+    write(root, {path.lstrip("/"): "" for path in paths})
+
+
+def system(root: Path, name: str, kernel: str, *, vendor: str = "", product: str = "", render: int = 104) -> None:
+    """Names of the system and of the board, and the groups of its device files."""
+    write(
+        root,
+        {
+            "proc/sys/kernel/osrelease": kernel,
+            "proc/sys/kernel/hostname": "box",
+            "etc/os-release": f'ID=x\nPRETTY_NAME="{name}"',
+            "sys/class/dmi/id/sys_vendor": vendor,
+            "sys/class/dmi/id/product_name": product,
+            "etc/group": f"root:x:0:\nvideo:x:44:\nrender:x:{render}:",
+            "proc/stat": "cpu  600 0 200 1100 100 0 0 0 0 0\ncpu0 600 0 200 1100 100 0 0 0 0 0",
+            "proc/loadavg": "0.50 0.25 0.10 2/300 4711",
+        },
+    )
+
+
+def kfd(root: Path, *targets: tuple[int, int]) -> None:
+    """The processor, which has no instruction set of a GPU, then GPUs by `gfx_target_version` and render minor."""
+    for n, (target, minor) in enumerate([(0, 0), *targets]):
+        text = f"cpu_cores_count {16 if n == 0 else 0}\ngfx_target_version {target}\ndrm_render_minor {minor}"
+        write(root, {f"sys/class/kfd/kfd/topology/nodes/{n}/properties": text})
+
+
+def sensors(device: Path, *, busy: int, milli_c: int, micro_w: int, hz: int, level: str = "auto") -> None:
+    write(
+        device,
+        {
+            "gpu_busy_percent": busy,
+            "power_dpm_force_performance_level": level,
+            "hwmon/hwmon3/temp1_input": milli_c,
+            "hwmon/hwmon3/power1_average": micro_w,
+            "hwmon/hwmon3/freq1_input": hz,
+        },
+    )
+
+
 def cgroup_v2(root: Path, path: str, limits: dict[str, tuple[int | str, int, int]]) -> None:
     """`limits`: limit, usage and inactive file pages by cgroup path."""
     write(root, {"proc/self/cgroup": f"0::{path}"})
@@ -104,7 +149,13 @@ def strix_halo(root: Path, *, revision: int | None = 3) -> Path:
     write(npu, {"fw_version": "1.1.2.65"})
     (root / "sys/class/accel/accel0").mkdir(parents=True)
     (root / "sys/class/accel/accel0/device").symlink_to(npu)
-    write(root, {"dev/accel/accel0": ""})
+    write(npu, {"power/runtime_status": "suspended"})
+    sensors(gpu, busy=37, milli_c=61000, micro_w=54_200_000, hz=2_900_000_000)
+    nodes(root, "/dev/dri/card1", "/dev/dri/renderD128", "/dev/kfd", "/dev/accel/accel0")
+    kfd(root, (110501, 128))
+    system(
+        root, "Ubuntu 25.04", "6.14.0-15-generic", vendor="Framework", product="Desktop (AMD Ryzen AI Max 300 Series)"
+    )
     cgroup_v2(root, "/system.slice/hal0.service", {"/system.slice/hal0.service": ("max", 80 * MIB, 0)})
     return root
 
@@ -121,6 +172,10 @@ def radeon_24(root: Path) -> Path:
     drm(small, 1, 129)
     vram = (512 * MIB, 20 * MIB)
     amdgpu(small, revision=None, sizes={"vram": vram, "vis_vram": vram, "gtt": (31 * GIB, 0)})
+    sensors(card, busy=100, milli_c=78000, micro_w=320_000_000, hz=2_500_000_000, level="high")
+    nodes(root, *(f"/dev/dri/{name}" for name in ("card0", "card1", "renderD128", "renderD129")), "/dev/kfd")
+    kfd(root, (110000, 128), (100306, 129))
+    system(root, "Fedora Linux 42", "6.15.4-200.fc42.x86_64", vendor="ASUS", product="System Product Name")
     return root
 
 
@@ -132,6 +187,8 @@ def nvidia(root: Path) -> Path:
     pci(root, "0000:01:00.1", 0x10DE, 0x1AEF, kind=0x040300, driver="snd_hda_intel")  # its sound
     information = "Model: \t\t NVIDIA GeForce RTX 3090\nIRQ:   \t\t 155\nBus Type: \t PCIe\nDevice Minor: \t 0"
     write(root, {"proc/driver/nvidia/gpus/0000:01:00.0/information": information})
+    nodes(root, "/dev/nvidiactl", "/dev/nvidia-uvm")
+    system(root, "Debian GNU/Linux 12 (bookworm)", "6.1.0-37-amd64", vendor="Gigabyte", product="Z490")
     return root
 
 
@@ -141,6 +198,8 @@ def intel_igpu(root: Path, *, total: int = 15 * GIB, available: int = 12 * GIB) 
     meminfo(root, total=total, available=available)
     gpu = pci(root, "0000:00:02.0", 0x8086, 0x46A6, driver="i915")
     drm(gpu, 0, 128)
+    nodes(root, "/dev/dri/card0", "/dev/dri/renderD128")
+    system(root, "Arch Linux", "6.15.2-arch1-1", vendor="LENOVO", product="21CB")
     return root
 
 
@@ -161,13 +220,23 @@ def cpu_only_vm(root: Path) -> Path:
     processor(root, "AMD EPYC-Milan Processor", cores=1, threads=2)
     meminfo(root, total=8 * GIB, available=6 * GIB)
     drm(pci(root, "0000:00:01.0", 0x1AF4, 0x1050, driver="virtio-pci"), 0, 128)
+    nodes(root, "/dev/dri/card0", "/dev/dri/renderD128")
+    system(root, "Debian GNU/Linux 12 (bookworm)", "6.1.0-37-cloud-amd64", vendor="QEMU", product="Standard PC")
     cgroup_v2(root, "/user.slice/session-1.scope", {"/user.slice": ("max", GIB, 0)})
     return root
 
 
 def lxc_limited(root: Path) -> Path:
-    """A container of 16 GiB on a Strix Halo: lxcfs shows the limit as the machine's memory, sysfs is the host's."""
+    """A container of 16 GiB on a Strix Halo: lxcfs shows the limit as the machine's memory, sysfs is the host's.
+
+    It was given no device.
+    """
     strix_halo(root)
+    for path in ("dev/dri/card1", "dev/dri/renderD128", "dev/kfd", "dev/accel/accel0"):
+        (root / path).unlink()
+    system(root, "Debian GNU/Linux 13 (trixie)", "6.14.8-2-pve", vendor="Framework", product="Desktop", render=992)
+    mount = "1201 1190 0:57 /proc/meminfo /proc/meminfo rw,nosuid - fuse.lxcfs lxcfs rw,user_id=0"
+    write(root, {"proc/self/mountinfo": mount})
     meminfo(root, total=16 * GIB, available=13 * GIB)
     cgroup_v2(root, "/.lxc/hal0", {"/": (16 * GIB, 6 * GIB, 2 * GIB), "/.lxc": ("max", GIB, 0)})
     return root
