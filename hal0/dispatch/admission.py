@@ -56,8 +56,11 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
+    """`load` asks for a load all the same; `full` says that one place less in the line might have changed it."""
+
     error: Hal0Error
     load: bool = False
+    full: bool = False
 
 
 Admission = Go | Wait | Refuse
@@ -85,6 +88,11 @@ def admission(slot: SlotSnapshot, in_flight: int, waiter: Waiter, now: float) ->
             assert_never(slot.phase)
 
 
+def crowded_out(slot: SlotSnapshot, in_flight: int, waiter: Waiter) -> Hal0Error:
+    """Why a request loses its place to one of somebody who has fewer."""
+    return _queue_full(slot, in_flight, waiter, "its queue is full, also of those who have fewer requests in it")
+
+
 def remaining_load_s(slot: SlotSnapshot, now: float) -> float | None:
     """Expected seconds until the slot is ready, from its own history; None without one."""
     if slot.expected_load_s is None:
@@ -100,31 +108,31 @@ def _room(slot: SlotSnapshot, in_flight: int, waiter: Waiter, now: float) -> Adm
         return _GO
     until = None if waiter.patience_s is None else waiter.arrived + waiter.patience_s
     if until is not None and now >= until:
-        return _queue_full(slot, in_flight, waiter, "its time in the queue is over")
+        return Refuse(_queue_full(slot, in_flight, waiter, "its time in the queue is over"))
     return _full(slot, in_flight, waiter) or Wait(until)
 
 
 def _full(slot: SlotSnapshot, in_flight: int, waiter: Waiter) -> Refuse | None:
-    """Only newcomers are turned away: whoever stands in line keeps the place."""
+    """Only newcomers are turned away: whoever stands in line keeps the place, but see `Line.gives_way`."""
     if slot.max_inflight is None or waiter.queued:
         return None
     places = slot.queue_limit + max(0, slot.max_inflight - in_flight)
-    return _queue_full(slot, in_flight, waiter, "its queue is full") if waiter.ahead + waiter.behind >= places else None
+    if waiter.ahead + waiter.behind < places:
+        return None
+    return Refuse(_queue_full(slot, in_flight, waiter, "its queue is full"), full=True)
 
 
-def _queue_full(slot: SlotSnapshot, in_flight: int, waiter: Waiter, why: str) -> Refuse:
-    return Refuse(
-        Hal0Error(
-            "slot.queue_full",
-            f"cannot take the request: slot {slot.name!r} is busy with {in_flight} and {why}",
-            details={
-                "slot": slot.name,
-                "state": _state(slot, in_flight),
-                "position": waiter.ahead + 1,
-                "limit": slot.queue_limit,
-            },
-            retry_after_s=_room_in_s(slot, waiter),
-        )
+def _queue_full(slot: SlotSnapshot, in_flight: int, waiter: Waiter, why: str) -> Hal0Error:
+    return Hal0Error(
+        "slot.queue_full",
+        f"cannot take the request: slot {slot.name!r} is busy with {in_flight} and {why}",
+        details={
+            "slot": slot.name,
+            "state": _state(slot, in_flight),
+            "position": waiter.ahead + 1,
+            "limit": slot.queue_limit,
+        },
+        retry_after_s=_room_in_s(slot, waiter),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from hal0.config.dispatch import DispatchConfig
-from hal0.dispatch.admission import Admission, Go, Refuse, Wait, Waiter, admission, has_seen_load
+from hal0.dispatch.admission import Admission, Go, Refuse, Wait, Waiter, admission, crowded_out, has_seen_load
 from hal0.dispatch.line import Line, Place
 from hal0.dispatch.pace import Pace
 from hal0.dispatch.rota import Rota
@@ -80,7 +80,7 @@ class Gate:
             place.turn_over(self._clock.now())
             trace.turn_s = place.turn_s
             line.leave(place, served=served)
-            if not line:
+            if not line and self._lines.get(handle.name) is line:
                 del self._lines[handle.name]
                 self._rota.left(handle.name)
             if trace.queue_position is not None:
@@ -91,6 +91,8 @@ class Gate:
         while True:
             snapshot = handle.snapshot()
             verdict = self._look(handle, snapshot, line, place)
+            if isinstance(verdict, Refuse) and verdict.full:
+                verdict = self._squeezed(handle, snapshot, line, place, verdict)
             if not isinstance(verdict, Go) and (barred := self._slots.barred(handle.name)) is not None:
                 raise barred
             if not isinstance(verdict, Go) and verdict.load:
@@ -118,3 +120,16 @@ class Gate:
         if isinstance(verdict, Wait):
             place.waiter = replace(place.waiter, queued=True)
         return verdict
+
+    def _squeezed(
+        self, handle: SlotHandle, snapshot: SlotSnapshot, line: Line, place: Place, full: Refuse
+    ) -> Admission:
+        """A full line takes in a caller who has fewer places than another; that one's last request is refused."""
+        other = line.gives_way(place)
+        if other is None:
+            return full
+        waiter = replace(place.waiter, behind=place.waiter.behind - 1)
+        if isinstance(admission(snapshot, handle.in_flight, waiter, self._clock.now()), Refuse):
+            return full
+        line.dismiss(other, crowded_out(snapshot, handle.in_flight, other.waiter))
+        return self._look(handle, snapshot, line, place)

@@ -5,7 +5,6 @@ import base64
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing
 from typing import Any, Final, TypeAlias
 
 from hal0.config.dispatch import DispatchConfig
@@ -97,12 +96,11 @@ class Inlining:
         """The body with these members; every token in them becomes its file, which is never in memory as base64."""
         keeping, tokens = Keeping(self._spool, self._config().json_limit), re.compile(b"(" + b"|".join(standing) + b")")
         try:
-            async with aclosing(body.pieces(await cuts_for(body, edits))) as pieces:
-                async for piece in pieces:
-                    for text in tokens.split(piece):
-                        for part in _base64(standing[text]) if text in standing else (text,):
-                            await keeping.take(part)
-                            await asyncio.sleep(0)
+            async for piece in body.pieces(await cuts_for(body, edits)):
+                for text in tokens.split(piece):
+                    for part in _base64(standing[text]) if text in standing else (text,):
+                        await keeping.take(part)
+                        await asyncio.sleep(0)
             return await keeping.body()
         finally:
             keeping.close()

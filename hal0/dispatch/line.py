@@ -2,7 +2,9 @@
 
 import asyncio
 import bisect
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from hal0.dispatch.admission import Waiter, has_seen_load
@@ -88,13 +90,29 @@ class Line:
         bisect.insort_right(self._places, place, key=lambda other: other.share)
 
     def leave(self, place: Place, *, served: bool) -> None:
-        self._places.remove(place)
+        with suppress(ValueError):  # it was dismissed
+            self._places.remove(place)
         if served:
             self._served = max(self._served, place.share)
 
     def ahead(self, place: Place) -> int:
         """How many go in before it."""
         return self._places.index(place)
+
+    def gives_way(self, newcomer: Place) -> Place | None:
+        """Who leaves a full line for the newcomer: the last of the caller with the most places, if its own are fewer.
+
+        So nobody can keep others out by filling the line, and all of it is of use to somebody who is alone.
+        """
+        counts = Counter(place.key for place in self._places)
+        last = max(self._places, key=lambda place: (counts[place.key], place.share))
+        return last if counts[last.key] > counts[newcomer.key] else None
+
+    def dismiss(self, place: Place, refusal: Hal0Error) -> None:
+        """It waits no longer, and is told when it wakes up."""
+        self._places.remove(place)
+        place.refusal = refusal
+        place.wake()
 
     def oldest(self) -> float:
         """When the longest waiting came."""
