@@ -1,16 +1,14 @@
 """The llama.cpp provider: how a llama-server is started, probed, asked and understood."""
 
-import asyncio
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, assert_never
 
-from aiohttp import ClientConnectorError, ClientError, ClientSession
+from aiohttp import ClientSession
 
 from hal0.engine.base import Mount
 from hal0.errors import Hal0Error
-from hal0.lib import jsonio
 from hal0.providers import llamacpp_failures, llamacpp_trial
 from hal0.providers.base import (
     MODEL_DIR,
@@ -19,15 +17,14 @@ from hal0.providers.base import (
     Exit,
     Forward,
     Health,
-    HealthState,
     InferRequest,
     Launch,
     Trial,
     Verdict,
 )
+from hal0.providers.probing import PROBE_S, Probe
 from hal0.vocab import Capability, Device, ProviderName
 
-_PROBE_S: Final = 2.0
 _DEMO_WORD: Final = "hal0-demo"
 # Host memory for the states of earlier prompts. The server's own default is 8 GiB, which small hosts do not have;
 # 1 GiB holds some tens of conversations of a mid-sized model.
@@ -82,8 +79,8 @@ class LlamaCpp:
     tags: frozenset[str] = frozenset()
     stops_while_streaming = False  # on SIGTERM it waits for its open streams, for ever
 
-    def __init__(self, *, probe_s: float = _PROBE_S) -> None:
-        self._probe_s = probe_s
+    def __init__(self, *, probe_s: float = PROBE_S) -> None:
+        self._probe = Probe("llama-server", probe_s)
 
     def image_key(self, device: Device) -> str:
         match device:
@@ -132,15 +129,7 @@ class LlamaCpp:
         return tuple(mounts)
 
     async def health(self, endpoint: Endpoint, launch_model: str, session: ClientSession) -> Health:
-        try:
-            async with asyncio.timeout(self._probe_s):
-                return await _probe(endpoint, launch_model, session)
-        except TimeoutError:
-            return Health(HealthState.SILENT, f"no answer within {self._probe_s:g} s")
-        except (ClientError, OSError) as error:
-            refused = isinstance(error, ClientConnectorError | OSError)
-            state = HealthState.NOT_LISTENING if refused else HealthState.SILENT
-            return Health(state, f"nothing answers at {endpoint.host}:{endpoint.port} ({type(error).__name__})")
+        return await self._probe.health(endpoint, launch_model, session)
 
     async def verify(self, endpoint: Endpoint, trial: Trial, session: ClientSession) -> str | None:
         return await llamacpp_trial.verify(endpoint, trial, session)
@@ -194,38 +183,3 @@ def _mmproj_target(launch: Launch) -> str:
     """In a directory of its own: a projector may be called like its model."""
     assert launch.mmproj is not None
     return f"{MODEL_DIR}/mmproj/{launch.mmproj.name}"
-
-
-async def _probe(endpoint: Endpoint, launch_model: str, session: ClientSession) -> Health:
-    async with session.get(f"{endpoint.base_url}/health") as response:
-        if response.status == 503:
-            return Health(HealthState.LOADING, "/health answers 503, loading the model")
-        if response.status != 200:
-            return Health(HealthState.BROKEN, f"/health answers {response.status}: this is no llama-server")
-    bearer = {"Authorization": f"Bearer {endpoint.secret}"}
-    async with session.get(f"{endpoint.base_url}/v1/models", headers=bearer) as response:
-        body = await response.read()
-        match response.status:
-            case 200:
-                return _listed(body, launch_model)
-            case 503:
-                return Health(HealthState.LOADING, "/v1/models answers 503, loading the model")
-            case 401:
-                return Health(HealthState.BROKEN, "/v1/models refuses the slot's secret: another server has this port")
-            case status:
-                return Health(HealthState.BROKEN, f"/v1/models answers {status}")
-
-
-def _listed(body: bytes, launch_model: str) -> Health:
-    """READY only if the server lists the model: one started without a model answers /health with 200 as well."""
-    try:
-        ids = _model_ids(jsonio.loads(body))
-    except (jsonio.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return Health(HealthState.BROKEN, "/v1/models answers 200 without a list of models")
-    if launch_model in ids:
-        return Health(HealthState.READY, f"/v1/models lists {launch_model}")
-    return Health(HealthState.BROKEN, f"/v1/models lists {', '.join(ids) or 'no model'}, not {launch_model}")
-
-
-def _model_ids(answer: Any) -> list[str]:
-    return [model["id"] for model in answer["data"]]

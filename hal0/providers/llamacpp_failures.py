@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from hal0.providers import exits
 from hal0.providers.base import Exit, Verdict
 from hal0.vocab import FailureClass
 
@@ -92,32 +93,11 @@ _RULES: Final = (
 
 _ERROR_LINE: Final = re.compile(r"^[\d.]+ E ")
 _TIME_AND_LEVEL: Final = re.compile(r"^[\d.]+ (?:E (?:\w+ )?|[WI] ) *")
-# 128 + signal, as the engine of containers reports it.
-_SIGNALS: Final = {129: "SIGHUP", 130: "SIGINT", 134: "SIGABRT", 137: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM"}
-_ILLEGAL_INSTRUCTION: Final = 132
-_KILLED: Final = 137
-_NOT_STARTED: Final = {126: "cannot be run", 127: "is not there"}
 
 
 def verdict(ended: Exit) -> Verdict:
-    """Class, code and one sentence. Unknown ends are transient: trying again does less harm than resting."""
-    code = "slot.exited" if ended.warmed else "slot.load_failed"
-    if ended.wanted:
-        return Verdict(_TRANSIENT, "slot.exited", "stopped as asked")
-    if ended.oom_killed:
-        return Verdict(_TRANSIENT, _MEMORY, "cannot go on: killed because the memory limit was reached")
-    if ended.exit_code == _ILLEGAL_INSTRUCTION:
-        return Verdict(_PERMANENT, code, "cannot run on this CPU: the image needs instructions that it lacks (SIGILL)")
-    if ended.exit_code == _KILLED:
-        return Verdict(_TRANSIENT, code, "cannot go on: killed from outside (SIGKILL), perhaps for lack of memory")
-    if not ended.warmed and (known := _decisive(ended.log_tail)) is not None:
-        return known
-    if ended.exit_code in _NOT_STARTED:
-        return Verdict(_PERMANENT, code, f"cannot start: the program {_NOT_STARTED[ended.exit_code]} in the image")
-    last_words = _last_words(ended)
-    how = f"cannot go on: the engine ended {_manner(ended.exit_code)}"
-    said = _TIME_AND_LEVEL.sub("", last_words)
-    return Verdict(_TRANSIENT, code, f"{how}: {said}" if said else how, last_words or None)
+    """Class, code and one sentence."""
+    return exits.verdict(ended, _decisive, _last_words)
 
 
 def _decisive(log: Iterable[str]) -> Verdict | None:
@@ -129,16 +109,11 @@ def _decisive(log: Iterable[str]) -> Verdict | None:
     return None
 
 
-def _manner(exit_code: int | None) -> str:
-    if exit_code is None:
-        return "without an exit code"
-    signal = _SIGNALS.get(exit_code)
-    return f"by {signal}" if signal else f"with exit code {exit_code}"
-
-
-def _last_words(ended: Exit) -> str:
+def _last_words(ended: Exit) -> tuple[str, str]:
     """While starting the first error is the cause; a server that ran long ended with the last one."""
     said = [line.strip() for line in ended.log_tail if line.strip()]
     if errors := [line for line in said if _ERROR_LINE.match(line)]:
-        return errors[-1] if ended.warmed else errors[0]
-    return said[-1] if said else ""
+        words = errors[-1] if ended.warmed else errors[0]
+    else:
+        words = said[-1] if said else ""
+    return words, _TIME_AND_LEVEL.sub("", words)
