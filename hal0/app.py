@@ -221,6 +221,7 @@ def slot_ports(environ: Mapping[str, str]) -> range:
 
 def _registry(paths: places.Paths, config: ModelsConfig) -> Registry:
     store = Path(config.store) if config.store else paths.models_dir
-    registry = Registry(store, tuple(Path(root) for root in config.roots), paths.registry_file)
+    roots = tuple(Path(root) for root in config.roots)
+    registry = Registry(store, roots, paths.registry_file, allow_pickle=config.allow_pickle)
     registry.scan()
     return registry

@@ -18,13 +18,29 @@ _CACHE_ITEM_BYTES: Final = 2  # the engine's default cache type is f16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Plain:
+    """What was found out of a model that is no GGUF: a kit in a folder, or one file of tensors."""
+
+    files: tuple[Path, ...]
+    size_bytes: int
+    directory: Path | None
+    format: str
+    architecture: str
+    capabilities: frozenset[Capability]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """One model that is on disk, whole. `files[0]` is what an engine is given; the others are found beside it."""
+    """One model that is on disk, whole. `files[0]` is what an engine is given; the others are found beside it.
+
+    `directory` is the folder that an engine is given instead, where the model is one: all `files` are in it or below.
+    """
 
     id: ModelId
     files: tuple[Path, ...]
     size_bytes: int  # of `files`
     created: int  # when the first file was last changed, seconds since the epoch
+    directory: Path | None = None
     format: str = "gguf"
     architecture: str
     context_length: int | None  # tokens
@@ -56,6 +72,23 @@ def entry_of(info: GgufInfo, model: ModelId, *, created: int) -> ModelEntry:
         cache_bytes_per_token=_cache_bytes_per_token(info),
         license=info.license,
         demo=info.demo,
+    )
+
+
+def plain_entry(plain: Plain, model: ModelId, *, created: int) -> ModelEntry:
+    """The entry of a model that is no GGUF."""
+    return ModelEntry(
+        id=model,
+        files=plain.files,
+        size_bytes=plain.size_bytes,
+        created=created,
+        directory=plain.directory,
+        format=plain.format,
+        architecture=plain.architecture,
+        context_length=None,
+        capabilities=plain.capabilities,
+        quantisation=None,
+        cache_bytes_per_token=None,
     )
 
 

@@ -11,8 +11,9 @@ from typing import Final
 
 from hal0.errors import Hal0Error
 from hal0.models.entry import ModelEntry, legal_id
+from hal0.models.examine import Problem
 from hal0.models.records import ModelRecord, RecordFile
-from hal0.models.scan import Found, Problem, Scanner
+from hal0.models.scan import Found, Scanner
 from hal0.vocab import ModelId
 
 _SUGGESTIONS: Final = 3
@@ -31,10 +32,12 @@ class _Known:
 class Registry:
     """Look-ups answer from memory; `scan`, `remember` and `forget` block and belong in a thread."""
 
-    def __init__(self, store: Path, roots: tuple[Path, ...], registry_file: Path) -> None:
+    def __init__(
+        self, store: Path, roots: tuple[Path, ...], registry_file: Path, *, allow_pickle: bool = False
+    ) -> None:
         """`store` is where hal0 writes models, `roots` are more directories, read only; earlier ones win."""
         self._store = store
-        self._scanner = Scanner((store, *roots))
+        self._scanner = Scanner(store, roots, allow_pickle=allow_pickle)
         self._file = RecordFile(registry_file, store)
         self._known = _Known(MappingProxyType({}), MappingProxyType({}), ())
         self._version = 0
@@ -109,11 +112,21 @@ class Registry:
 
     def _refresh(self) -> None:
         records = self._file.load()
-        names = {self._store / record.files[0]: record.id for record in records.values()}
-        known = _combine(self._scanner.find(names), records)
+        known = _combine(self._scanner.find(_names(self._store, records)), records)
         if known != self._known:
             self._known = known
             self._version += 1
+
+
+def _names(store: Path, records: Mapping[ModelId, ModelRecord]) -> dict[Path, ModelId]:
+    """The records' ids by first file, and by the folder below the store that it is in: that may be the model."""
+    names = {}
+    for record in records.values():
+        first = store / record.files[0]
+        names[first] = record.id
+        if first.parent != store:
+            names.setdefault(first.parent, record.id)
+    return names
 
 
 def _combine(found: Found, records: Mapping[ModelId, ModelRecord]) -> _Known:

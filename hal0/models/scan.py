@@ -1,27 +1,18 @@
-"""Find the models below some directories: which files are models, what they are, and what is wrong with the rest."""
+"""Find the models below some folders: which files are models, what they are, and what is wrong with the rest."""
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hal0.models.entry import ModelEntry, entry_of, id_of
-from hal0.models.gguf import GgufError, GgufInfo, read, shards
+from hal0.models.entry import ModelEntry, Plain, entry_of, id_of, legal_id, plain_entry
+from hal0.models.examine import Outcome, Problem, examine, parts
+from hal0.models.gguf import GgufInfo
+from hal0.models.places import Kind, Sighting, sightings
 from hal0.vocab import Capability, ModelId
 
 # Per part of a model: (size, mtime in ns, device, inode), None when it is not there.
 Stamp = tuple[tuple[int, int, int, int] | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A file that looks like a model and cannot be used; `message` begins "cannot"."""
-
-    id: ModelId | None
-    path: Path
-    code: str  # of hal0.errors.TABLE
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +24,24 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class _Reading:
     stamp: Stamp
-    outcome: GgufInfo | Problem
+    outcome: Outcome
 
 
 class Scanner:
-    """Remembers what it read: a file whose size and time did not change is not opened again. Not thread-safe."""
+    """Remembers what it read: a file whose size and time did not change is not opened again. Not thread-safe.
 
-    def __init__(self, roots: tuple[Path, ...]) -> None:
-        self._roots = roots
+    `store` is hal0's own: what is in it and cannot be used is a problem. Other programs' folders hold much that is
+    none of hal0's business.
+    """
+
+    def __init__(self, store: Path, roots: tuple[Path, ...], *, allow_pickle: bool = False) -> None:
+        self._store = store
+        self._roots = (store, *roots)
+        self._allow_pickle = allow_pickle
         self._readings: dict[Path, _Reading] = {}
 
     def find(self, names: Mapping[Path, ModelId]) -> Found:
-        """Everything below the roots; `names` gives ids to files whose own name does not. Blocking.
+        """Everything below the roots; `names` gives ids to files and folders whose own name does not. Blocking.
 
         Of several files with one id the first wins: by the order of the roots, then by path.
         """
@@ -53,71 +50,71 @@ class Scanner:
         readings: dict[Path, _Reading] = {}
         projectors: list[GgufInfo] = []
         shapes: dict[ModelId, GgufInfo] = {}
-        for path in self._candidates():
-            model = names.get(path) or id_of(path)
-            reading = readings[path] = self._reading(path)
-            info = reading.outcome
-            if isinstance(info, Problem):
-                problems.append(replace(info, id=model))
-            elif info.is_mmproj:
-                projectors.append(info)
+        for sighting in self._candidates():
+            path = sighting.path
+            model = names.get(path) or _id_of(sighting)
+            reading = readings[path] = self._reading(sighting)
+            outcome = reading.outcome
+            if isinstance(outcome, Problem):
+                problems.append(replace(outcome, id=model))
+            elif isinstance(outcome, GgufInfo) and outcome.is_mmproj:
+                projectors.append(outcome)
+            elif outcome is None:
+                problems += self._unknown(path)
             elif model is None:
                 problems.append(_unnamed(path))
             elif model in entries:
                 problems.append(_shadowed(model, path, entries[model]))
+            elif isinstance(outcome, Plain):
+                entries[model] = plain_entry(outcome, model, created=_modified_s(reading.stamp))
             else:
-                entries[model] = entry_of(info, model, created=_modified_s(reading.stamp))
-                shapes[model] = info
+                entries[model] = _with_its_own(entry_of(outcome, model, created=_modified_s(reading.stamp)), sighting)
+                shapes[model] = outcome
         self._readings = readings
         return Found(_with_projectors(entries, shapes, projectors), tuple(problems))
 
-    def _candidates(self) -> Iterator[Path]:
-        """First parts of what is named *.gguf, each file once even where links or roots show it twice."""
+    def _candidates(self) -> Iterator[Sighting]:
+        """Each model once, even where links or roots show it twice."""
         seen: set[tuple[int, int]] = set()
         offered: set[Path] = set()
         for root in self._roots:
-            for path in _gguf_files(root):
-                first = shards(path)[0]
+            for sighting in sightings(root):
+                if sighting.kind is Kind.PICKLE and root != self._store:
+                    continue
+                first = parts(sighting)[0]
                 if first in offered:
                     continue
                 offered.add(first)
                 identity = _identity(first)
                 if identity is None or identity not in seen:
-                    yield first
+                    yield replace(sighting, path=first) if sighting.kind is Kind.GGUF else sighting
                 if identity is not None:
                     seen.add(identity)
 
-    def _reading(self, path: Path) -> _Reading:
-        stamp = tuple(_stamp(part) for part in shards(path))
-        known = self._readings.get(path)
+    def _reading(self, sighting: Sighting) -> _Reading:
+        stamp = tuple(_stamp(part) for part in parts(sighting))
+        known = self._readings.get(sighting.path)
         if known is not None and known.stamp == stamp:
             return known
-        return _Reading(stamp, _examine(path))
+        return _Reading(stamp, examine(sighting, allow_pickle=self._allow_pickle))
+
+    def _unknown(self, path: Path) -> Iterator[Problem]:
+        if path.is_relative_to(self._store):
+            message = f"cannot use {path}: it is not a whole model that an engine of hal0 loads"
+            yield Problem(None, path, "model.not_found", message)
 
 
-def _examine(path: Path) -> GgufInfo | Problem:
-    try:
-        info = read(path)
-    except GgufError as e:
-        return Problem(None, path, "model.checksum", str(e))
-    except OSError as e:
-        return Problem(None, path, "model.not_downloaded", f"cannot read {path}: {e.strerror}")
-    if info.missing:
-        names = ", ".join(part.name for part in info.missing)
-        return Problem(None, path, "model.not_downloaded", f"cannot use {path}: parts are missing: {names}")
-    if info.truncated:
-        message = f"cannot use {path}: the file is truncated, its tensors end beyond it; pull or copy it again"
-        return Problem(None, path, "model.checksum", message)
-    return info
+def _id_of(sighting: Sighting) -> ModelId | None:
+    if sighting.name is not None:
+        return legal_id(sighting.name)
+    return legal_id(sighting.path.name) if sighting.kind is Kind.KIT else id_of(sighting.path)
 
 
-def _gguf_files(root: Path) -> Iterator[Path]:
-    """In order of path. Hidden files and directories are half-done downloads and other programs' own business."""
-    for directory, subdirectories, names in os.walk(root):
-        subdirectories[:] = sorted(name for name in subdirectories if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(".gguf") and not name.startswith("."):
-                yield Path(directory, name)
+def _with_its_own(entry: ModelEntry, sighting: Sighting) -> ModelEntry:
+    """A projector that the place itself puts with the model."""
+    if sighting.mmproj is None or Capability.CHAT not in entry.capabilities:
+        return entry
+    return entry.with_mmproj(sighting.mmproj, sighting.mmproj.stat().st_size)
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int] | None:

@@ -26,7 +26,9 @@ class Launch:
     """One start of one slot: all a provider may base its command on.
 
     `files` are the model's files as hal0 sees them (the first one is the model itself); inside the container each
-    one is at MODEL_DIR/<name>. `context_size` is in tokens, already resolved (field, else the model's own, capped).
+    one is at MODEL_DIR/<name>. A model that is a folder has it in `directory`, all `files` in it or below; inside the
+    container it is at MODEL_DIR/<name>, read-only.
+    `context_size` is in tokens, already resolved (field, else the model's own, capped).
     """
 
     slot: SlotName
@@ -42,6 +44,7 @@ class Launch:
     env: Mapping[str, str]
     port: int  # inside the container
     demo: bool = False
+    directory: Path | None = None
 
 
 class HealthState(StrEnum):

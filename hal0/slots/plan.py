@@ -28,6 +28,8 @@ class Model(Protocol):
     @property
     def files(self) -> tuple[Path, ...]: ...
     @property
+    def directory(self) -> Path | None: ...
+    @property
     def size_bytes(self) -> int: ...
     @property
     def context_length(self) -> int | None: ...
@@ -82,6 +84,7 @@ def launch_of(slot: SlotName, config: SlotConfig, model: Model, provider: Provid
         env=config.env,
         port=provider.container_port,
         demo=model.demo,
+        directory=model.directory,
     )
 
 

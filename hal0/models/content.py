@@ -1,0 +1,105 @@
+"""What a file is, by its content: a name is only believed where the content leaves it open.
+
+    accept(path) -> Format      Hal0Error model.unsafe_format or model.checksum; OSError is the disk's
+
+Formats that are only numbers pass. Pickles run code when they are loaded; torch's `.pt`, `.pth`, `.ckpt` and `.bin`
+are pickles. Blocking, bounded in memory whatever the file claims.
+"""
+
+import codecs
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from hal0.errors import Hal0Error
+from hal0.models.arrays import Pickled, check_arrays
+from hal0.models.graphs import ORT_MARK, check_onnx, check_ort
+from hal0.models.header import GgufError, read_header
+from hal0.models.tensors import ContentError, read_tensors
+
+
+class Format(StrEnum):
+    GGUF = "gguf"
+    SAFETENSORS = "safetensors"
+    ONNX = "onnx"
+    ORT = "ort"
+    Q4NX = "q4nx"
+    NPZ = "npz"
+    TEXT = "text"
+    PICKLE = "pickle"  # only where `models.allow_pickle` says so
+
+
+_HEAD_BYTES: Final = 16
+_PIECE_BYTES: Final = 1 << 20
+_MAX_TEXT_BYTES: Final = 128 << 20  # the largest tokenizers have 35 MB
+# Text is harmless as data; as a program it is not, so its name counts.
+TEXTS: Final = frozenset({".json", ".txt", ".jinja", ".md"})
+_PICKLES: Final = frozenset({".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".bin"})
+
+
+def accept(path: Path, *, allow_pickle: bool = False) -> Format:
+    """The format of a file that may be used, whole and safe."""
+    try:
+        return _look(path)
+    except Pickled as e:
+        if allow_pickle:
+            return Format.PICKLE
+        raise Hal0Error(
+            "model.unsafe_format",
+            f"cannot use {path}: {e}; loading it could run any code. Look for the model as GGUF, safetensors or ONNX",
+            details={"file": str(path)},
+        ) from e
+    except (ContentError, GgufError) as e:
+        raise Hal0Error("model.checksum", str(e), details={"file": str(path)}) from e
+
+
+def _look(path: Path) -> Format:
+    if not path.is_file():  # a FIFO would block for ever
+        raise ContentError(f"cannot read {path}: it is not a regular file")
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    for matches, check, kind in _KINDS:
+        if matches(head, path.suffix.lower()):
+            check(path)
+            return kind
+    if _is_pickle(head) or path.suffix.lower() in _PICKLES:
+        raise Pickled("it is a pickle")
+    raise Pickled("it is in none of the formats that are only numbers")
+
+
+def _is_pickle(head: bytes) -> bool:
+    return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5
+
+
+def _is_tensors(head: bytes) -> bool:
+    """A header's length in the first eight bytes, then its JSON."""
+    return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32
+
+
+def _check_text(path: Path) -> None:
+    if path.stat().st_size > _MAX_TEXT_BYTES:
+        raise ContentError(f"cannot read {path}: a text of more than {_MAX_TEXT_BYTES >> 20} MiB")
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        try:
+            while piece := file.read(_PIECE_BYTES):
+                if "\0" in decoder.decode(piece):
+                    raise ContentError(f"cannot read {path}: it is no text")
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as e:
+            raise ContentError(f"cannot read {path}: it is no text") from e
+
+
+# The first that matches: (the first bytes, the name's ending) -> whether, how it is checked, what it is.
+_KINDS: Final[tuple[tuple[Callable[[bytes, str], bool], Callable[[Path], object], Format], ...]] = (
+    (lambda head, _: head.startswith(b"GGUF"), read_header, Format.GGUF),
+    (lambda head, _: head.startswith(b"PK\x03\x04"), check_arrays, Format.NPZ),
+    (lambda head, _: head[4:8] == ORT_MARK, check_ort, Format.ORT),
+    (lambda head, ending: _is_tensors(head) and ending == ".q4nx", read_tensors, Format.Q4NX),
+    (lambda head, _: _is_tensors(head), read_tensors, Format.SAFETENSORS),
+    (lambda _, ending: ending in TEXTS, _check_text, Format.TEXT),
+    (lambda head, ending: ending == ".onnx" and not _is_pickle(head), check_onnx, Format.ONNX),
+    (lambda _, ending: ending == ".gguf", read_header, Format.GGUF),  # it says what is wrong with it
+    (lambda _, ending: ending in (".safetensors", ".q4nx"), read_tensors, Format.SAFETENSORS),
+)

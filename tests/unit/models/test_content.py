@@ -1,0 +1,216 @@
+"""What a file is by its content, and every way in which it can lie about that."""
+
+import json
+import os
+import pickle
+import resource
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hal0.errors import Hal0Error
+from hal0.models import demo
+from hal0.models.content import Format, accept
+
+
+def tensors(shapes: dict[str, tuple[int, ...]], **changes: object) -> bytes:
+    """A safetensors file of half-precision zeros; `changes` to its header."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name, shape in shapes.items():
+        end = at + 2 * int(np.prod(shape))
+        header[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [at, end]}
+        at = end
+    raw = json.dumps({**header, **changes}).encode()
+    return struct.pack("<Q", len(raw)) + raw + bytes(at)
+
+
+def varint(number: int) -> bytes:
+    out = b""
+    while number > 0x7F:
+        out += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return out + bytes([number])
+
+
+def onnx(graph: bytes = b"\x0a\x00", version: int = 8) -> bytes:
+    return b"\x08" + varint(version) + b"\x12\x04hal0" + b"\x3a" + varint(len(graph)) + graph + b"\x42\x02\x10\x11"
+
+
+def voices(path: Path, **arrays: object) -> bytes:
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    return path.read_bytes()
+
+
+def torch_archive(path: Path) -> bytes:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({"a": 1}))
+        archive.writestr("archive/data/0", b"\0" * 64)
+    return path.read_bytes()
+
+
+ORT = b"\x10\x00\x00\x00ORTM" + bytes(64)
+PICKLE = pickle.dumps({"weights": [1.0]}, protocol=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "form"),
+    [
+        ("a.gguf", lambda _: demo.build(), Format.GGUF),
+        ("a.bin", lambda _: demo.build(), Format.GGUF),
+        ("a.safetensors", lambda _: tensors({"x": (2, 3), "y": (4,)}), Format.SAFETENSORS),
+        ("no-tensors.safetensors", lambda _: tensors({}), Format.SAFETENSORS),
+        ("model.q4nx", lambda _: tensors({"x": (2, 3)}), Format.Q4NX),
+        ("a.onnx", lambda _: onnx(), Format.ONNX),
+        ("a.ort", lambda _: ORT, Format.ORT),
+        ("voices-v1.0.bin", lambda path: voices(path, af=np.zeros((4, 1, 8), "f4")), Format.NPZ),
+        ("tokenizer.json", lambda _: b'{"model": "\xc3\xa9"}', Format.TEXT),
+        ("vocab.txt", lambda _: b"a\nb\n", Format.TEXT),
+    ],
+)
+def test_what_is_only_numbers_or_text_is_accepted(
+    tmp_path: Path, name: str, made: Callable[[Path], bytes], form: Format
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(made(path))
+
+    assert accept(path) is form
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("a.pt", lambda _: PICKLE),
+        ("a.gguf", lambda _: PICKLE),  # renaming does not help
+        ("a.onnx", lambda _: PICKLE),
+        ("a.safetensors.ckpt", lambda _: b"anything"),
+        ("pytorch_model.bin", torch_archive),
+        ("model.safetensors", torch_archive),
+        ("voices.npz", lambda path: voices(path, a=np.array([{"x": 1}], dtype=object))),
+        ("modeling_custom.py", lambda _: b"import os\n"),
+        ("a.h5", lambda _: b"\x89HDF\r\n\x1a\n" + bytes(100)),
+    ],
+)
+def test_what_could_run_code_is_refused(tmp_path: Path, name: str, made: Callable[[Path], bytes]) -> None:
+    path = tmp_path / name
+    path.write_bytes(made(path))
+
+    with pytest.raises(Hal0Error) as caught:
+        accept(path)
+
+    assert caught.value.code in ("model.unsafe_format", "model.checksum")
+    assert str(path) in caught.value.message
+    if caught.value.code == "model.checksum":  # by the name it is a GGUF, and a damaged one
+        assert name == "a.gguf"
+    elif name != "modeling_custom.py":
+        assert accept(path, allow_pickle=True) is Format.PICKLE
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.safetensors", tensors({"x": (2, 3)})[:-1], "truncated"),
+        ("a.safetensors", tensors({"x": (2, 3)}) + b"\0", "belong to none"),
+        ("a.safetensors", b"\xff" * 7 + b"\x00{", "header"),
+        ("a.safetensors", struct.pack("<Q", 2**31) + b"{}", "header"),
+        ("a.safetensors", struct.pack("<Q", 4) + b"{nop", "JSON"),
+        ("a.safetensors", tensors({}, x={"dtype": "F16", "shape": [2], "data_offsets": [0, 2]}), "size"),
+        ("a.safetensors", tensors({}, x={"dtype": "F99", "shape": [0], "data_offsets": [0, 0]}), "size"),
+        ("a.safetensors", tensors({"a": (2,)}, x={"dtype": "F16", "shape": [1], "data_offsets": [2, 4]}), "overlap"),
+        ("a.safetensors", tensors({}, x={"dtype": "F16", "shape": [-2], "data_offsets": [4, 0]}), "size"),
+        ("a.safetensors", tensors({}, x=[1]), "described"),
+        ("a.onnx", onnx()[:-1], "truncated"),
+        ("a.onnx", b"\x08\x08", "no graph"),
+        ("a.onnx", b"<html>not found</html>", "not an ONNX"),
+        ("a.onnx", b"", "no graph"),
+        ("a.ort", b"\xff\xff\xff\x7fORTM", "not a graph"),
+        ("a.json", b"{\0}", "no text"),
+        ("a.json", b"\xff\xfe", "no text"),
+        ("a.bin", b"PK\x03\x04" + bytes(30), "no end"),
+        ("a.bin", b"PK\x03\x04" + bytes(30) + b"PK\x05\x06" + b"\xff" * 18, "larger"),
+        ("a.gguf", b"<html>", "not a GGUF"),
+    ],
+)
+def test_what_is_damaged_is_named_with_the_file(tmp_path: Path, name: str, data: bytes, words: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+
+    with pytest.raises(Hal0Error, match=words) as caught:
+        accept(path)
+
+    assert caught.value.code == "model.checksum"
+    assert caught.value.message.startswith("cannot ")
+    assert str(path) in caught.value.message
+
+
+def test_a_fifo_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.safetensors")
+
+    with pytest.raises(Hal0Error, match="regular"):
+        accept(tmp_path / "a.safetensors")
+
+
+SEEDS = {
+    "a.safetensors": tensors({"x": (2, 3), "y": (4,), "z": (1, 1, 1)}),
+    "a.onnx": onnx(b"\x0a\x05hello" * 20),
+    "a.ort": ORT,
+    "a.json": b'{"a": [1, 2, 3]}',
+}
+
+
+def judged(path: Path, data: bytes) -> Format | None:
+    """Anything but a typed refusal goes through and fails the test."""
+    path.write_bytes(data)
+    try:
+        return accept(path)
+    except Hal0Error as e:
+        code = e.code
+    assert code in ("model.checksum", "model.unsafe_format")
+    return None
+
+
+@settings(max_examples=400, deadline=2_000)
+@given(
+    name=st.sampled_from(sorted(SEEDS)),
+    cuts=st.lists(st.tuples(st.integers(0, 400), st.binary(min_size=1, max_size=12)), max_size=6),
+    end=st.integers(0, 500),
+)
+def test_any_damage_gives_a_format_or_a_typed_refusal(
+    tmp_path_factory: pytest.TempPathFactory, name: str, cuts: list[tuple[int, bytes]], end: int
+) -> None:
+    data = bytearray(SEEDS[name])
+    for at, patch in cuts:
+        data[at : at + len(patch)] = patch
+
+    judged(tmp_path_factory.getbasetemp() / name, bytes(data[:end]))
+
+
+@settings(max_examples=200, deadline=2_000)
+@given(data=st.binary(max_size=200), at=st.integers(0, 400), patch=st.binary(max_size=20))
+def test_any_archive_gives_a_format_or_a_typed_refusal(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int, patch: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "voices.npz"
+    whole = bytearray(voices(path, a=np.zeros((2, 2), "f4")))
+    whole[at : at + len(patch)] = patch
+
+    judged(path, bytes(whole))
+    judged(path, b"PK\x03\x04" + data)
+
+
+def test_a_header_that_is_all_hostile_takes_bounded_memory(tmp_path: Path) -> None:
+    """The largest header that is read, made of the values that take the most as objects."""
+    length = (8 << 20) - 16
+    raw = b'{"a":[' + b"[]," * ((length - 10) // 3) + b"[]]}"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    assert judged(tmp_path / "a.safetensors", struct.pack("<Q", len(raw)) + raw) is None
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 350 * 1024  # KiB
