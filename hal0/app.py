@@ -29,7 +29,7 @@ from hal0.engine.podman import PodmanEngine
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus, Snapshot
 from hal0.ground import Ground
-from hal0.hardware import snapshot
+from hal0.hardware import snapshot, survey
 from hal0.hardware.advice import Podman
 from hal0.home import Home
 from hal0.lib.aio import cancelled
@@ -40,6 +40,7 @@ from hal0.providers.catalog import PROVIDERS
 from hal0.services import About, Services
 from hal0.slots.custom import CustomSlots
 from hal0.slots.effects import Effects
+from hal0.slots.fitting import Fitting
 from hal0.slots.gauge import Gauge
 from hal0.slots.handle import Slots, endpoints_of
 from hal0.slots.jobs import Jobs
@@ -70,7 +71,7 @@ async def create_app(
         store = SlotStore(paths.slots_dir)
         stack.push_async_callback(store.aclose)
         tools = Tools(
-            effects=Effects(ground.engine, images, registry, store, ground.place),
+            effects=Effects(ground.engine, images, registry, store, ground.place, _fitting(images)),
             store=store,
             ports=PortLeases(slot_ports(environ)),
             steward=Steward(lambda: asyncio.to_thread(snapshot.read), clock, store, own_cgroup=ground.own_cgroup),
@@ -166,6 +167,10 @@ def _edits(
     stack.push_async_callback(custom.close)
     stack.push_async_callback(tables.close)
     return custom, tables
+
+
+def _fitting(images: ImageService) -> Fitting:
+    return Fitting(images.manifest, lambda: asyncio.to_thread(survey.read))
 
 
 def _prober(ground: Ground, registry: Registry, paths: places.Paths, clock: Clock) -> Prober:

@@ -101,6 +101,8 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "engine.not_podman": _row(503, "The socket is not podman's", "hal0ctl doctor"),
         "engine.failed": _row(502, "podman refused", "See the message for podman's own words."),
         "engine.timeout": _row(504, "podman took too long", "hal0ctl doctor"),
+        "image.unfit": _row(409, "The image does not fit this machine", "Choose another device or image."),
+        "device.missing": _row(503, "This machine has no such device", "hal0ctl hw backends"),
         "device.permission": _row(503, "No access to the device", "hal0ctl doctor"),
         # upstreams
         "upstream.unreachable": _row(502, "The upstream does not answer", "Check its address.", retry=True),

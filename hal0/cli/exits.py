@@ -55,6 +55,9 @@ _REFUSED: Final = frozenset(
         "model.exists",
         "model.not_downloaded",
         "image.missing",
+        "image.unfit",
+        "device.missing",
+        "device.permission",
         "pull.disk_full",
         "state.write_failed",
     }

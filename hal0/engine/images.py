@@ -72,7 +72,7 @@ class ImageService:
     ) -> None:
         """`root` is the images folder; `record_file` remembers builds, its folder holds them while they are made."""
         self._engine = engine
-        self._manifest = manifest
+        self.manifest = manifest
         self._root = root
         self._record_file = record_file
         self._clock = clock
@@ -80,7 +80,7 @@ class ImageService:
 
     async def list(self) -> list[ImageState]:
         """Every image of the manifest, here or not."""
-        return [await self._state(entry) for entry in self._manifest.values()]
+        return [await self._state(entry) for entry in self.manifest.values()]
 
     async def verify(self, key: str) -> ImageState:
         """Check that the image is here and is what it should be.
@@ -106,7 +106,7 @@ class ImageService:
 
         Pulls or builds what is not here. Raises image.missing, image.build_failed, image.digest_mismatch or engine.*.
         """
-        entry = self._manifest.get(key)
+        entry = self.manifest.get(key)
         if entry is None:
             return (await self._own(key, on_progress)).id
         choice = (await self._state(entry)).choice
@@ -123,7 +123,7 @@ class ImageService:
 
     async def local(self, key: str) -> str | None:
         """The id that `ensure` would give now without fetching anything; None when the image is not here."""
-        entry = self._manifest.get(key)
+        entry = self.manifest.get(key)
         if entry is not None:
             image = (await self._state(entry)).choice.image
         else:
@@ -155,8 +155,8 @@ class ImageService:
         await asyncio.gather(*(flight.end() for flight in self._flights.values()))
 
     def entry(self, key: str) -> ImageEntry:
-        if (entry := self._manifest.get(key)) is None:
-            known = ", ".join(self._manifest)
+        if (entry := self.manifest.get(key)) is None:
+            known = ", ".join(self.manifest)
             raise Hal0Error("image.not_found", f"cannot find image {key!r}: the keys are {known}")
         return entry
 

@@ -30,11 +30,13 @@ class _Row(BaseModel):
     containerfile: str | None
     target: str | None
     devices: tuple[Device, ...]
+    cpu_flags: tuple[str, ...] = ()
 
 
 class ImageEntry(_Row):
     """One image: where it is published, how it is built, which devices it can use.
 
+    `cpu_flags` are the kernel's words for what its programs need of the processor, beyond what every one has.
     `digest` is null until it is published: then it cannot be pulled. `containerfile` and `target` are null for what
     cannot be built yet.
     """

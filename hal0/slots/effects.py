@@ -19,6 +19,7 @@ from hal0.errors import Hal0Error
 from hal0.providers.base import Exit, Provider
 from hal0.slots import failure as failures
 from hal0.slots.adopt import LABEL_SPEC
+from hal0.slots.fitting import Fits
 from hal0.slots.plan import Model, Place, launch_of, resolve_device, spec_of
 from hal0.slots.record import Container, Failure
 from hal0.slots.store import SlotStore
@@ -77,19 +78,24 @@ class Subject:
 
 
 class Effects:
-    def __init__(self, engine: Engine, images: Images, models: Models, store: SlotStore, place: Place) -> None:
+    def __init__(
+        self, engine: Engine, images: Images, models: Models, store: SlotStore, place: Place, fits: Fits
+    ) -> None:
         self._engine = engine
         self._images = images
         self._models = models
         self._store = store
         self._place = place
+        self._fits = fits
 
     async def fetch(self, subject: Subject, model_id: str, on_progress: OnProgress) -> None:
-        """See to it that model files and image are here. Raises what `of_error` can classify."""
+        """See to it that model files and image are here and fit this machine. Raises what `of_error` can classify."""
         model = self._models.require(model_id)
         missing = await asyncio.to_thread(lambda: [f for f in model.files if not f.is_file()])
         if missing:
             raise Hal0Error("model.not_downloaded", f"cannot load {model_id}: {missing[0]} is missing")
+        device = resolve_device(subject.config, self._place)
+        await self._fits.check(subject.config, self._image_key(subject), device)
         await self._image(subject, on_progress)
 
     async def _image(self, subject: Subject, on_progress: OnProgress) -> str:

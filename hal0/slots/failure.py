@@ -25,6 +25,8 @@ _PERMANENT: Final = frozenset(
         "image.not_found",
         "image.digest_mismatch",
         "image.build_failed",
+        "image.unfit",
+        "device.missing",
         "engine.not_podman",
         "device.permission",
     }
@@ -39,6 +41,8 @@ _CURABLE: Final = frozenset(
         "image.not_found",
         "image.digest_mismatch",
         "image.build_failed",
+        "image.unfit",
+        "device.missing",
         "device.permission",
     }
 )

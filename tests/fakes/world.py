@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hal0.config.root import RootConfig
+from hal0.config.slots import SlotConfig
 from hal0.engine.base import Engine, ImageProgress
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus
@@ -29,7 +30,7 @@ from hal0.slots.store import Remembered, SlotStore
 from hal0.slots.supervisor import Supervisor
 from hal0.slots.tools import Tools
 from hal0.slots.watchers import Watchers
-from hal0.vocab import Capability, Phase, ProviderName
+from hal0.vocab import Capability, Device, Phase, ProviderName
 from hal0.wire.jobs import JobView
 from tests.factories import INSTANCE
 from tests.fakes.engine import FAKE_IMAGE, FakeEngine
@@ -161,6 +162,18 @@ class DiskStore(MortalStore):
         return Remembered(load(data) if data else None, secrets, model, gpu=gpu)
 
 
+class FitsAnywhere:
+    """A machine with every device and every flag; `faults` are what it has not, by device or image."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, Hal0Error] = {}
+
+    async def check(self, config: SlotConfig, image: str, device: Device) -> None:
+        for name in (device, image):
+            if name in self.faults:
+                raise self.faults[name]
+
+
 @dataclass
 class World:
     """A supervisor and its surroundings. Entering `hal0` again is a new process on the same disk and engine."""
@@ -178,6 +191,7 @@ class World:
     idle_restore_min: int = 60
     adapter: Engine | None = None  # what hal0 is given instead of `engine` itself: another way to the same containers
     polite: bool = False  # leave as SIGTERM does: what is due is still written
+    fits: FitsAnywhere = field(default_factory=FitsAnywhere)
     gauge: Gauge = field(default_factory=Gauge)  # asked about the processes that a program names
 
     on_gpu: set[str] = field(default_factory=set, init=False)
@@ -227,7 +241,7 @@ class World:
         place = Place(INSTANCE)
         jobs = Jobs(self.folder / "jobs.json", bus, clock)
         tools = Tools(
-            effects=Effects(engine, self.images, self.models, store, place),
+            effects=Effects(engine, self.images, self.models, store, place, self.fits),
             store=store,
             ports=PortLeases(self.ports),
             steward=Steward(self.measure, clock, store),
