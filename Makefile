@@ -30,8 +30,7 @@ check:   ## format, lint, types, layers
 
 images:  ## build the images that can be built here, through the running hal0
 	@etc/bootstrap.sh run
-	@.venv/bin/hal0ctl image build cpu
-	@.venv/bin/hal0ctl image build vulkan
+	@.venv/bin/hal0ctl image build
 
 lock:    ## renew etc/*.lock from pyproject.toml
 	@etc/lock.sh

@@ -1,11 +1,24 @@
 #!/usr/bin/env bash
 # Writes the root file system of a toolbox image as a tar: Debian packages, signature-checked by apt, unpacked but
-# not installed. Needs apt and dpkg-deb, no registry, no chroot and no root rights.
+# not installed; Python wheels with the hashes of the recipe's lock; and hal0's own files. Needs apt and dpkg-deb, no
+# registry, no chroot, no Python and no root rights.
 #
-#   rootfs.sh OUT.tar TARGET [PACKAGES]     PACKAGES defaults to llama/packages beside this script
+#   rootfs.sh OUT.tar RECIPE TARGET     RECIPE is a folder beside this script, or the path of another one
 #
-#   HAL0_DEBIAN_MIRROR   where to fetch from; default: the Debian mirror of this host's own apt sources
-#   HAL0_DEBIAN_SUITE    default: forky, the first suite with llama.cpp
+# A recipe has a file `packages`, one WORD NAME a line, anything behind them is a comment:
+#
+#   suite NAME       the Debian release that the packages are of
+#   target NAME      an image that can be built
+#   all PACKAGE      in every image
+#   TARGET PACKAGE   in the image of that target only
+#   omit PACKAGE     pulled in by dependencies, but only needed to install packages, never to run
+#   tool PACKAGE     used while building, without what it depends on; not in the image
+#   copy PATH        a file or folder beside this script, put into /opt/hal0 under its last name
+#
+# With `requirements-TARGET.lock`, else `requirements.lock`, the wheels in it are installed for the image's own Python
+# by pip (tool python3-pip-whl), from whichever index pip is set up with. What the lock does not name is not taken.
+#
+#   HAL0_DEBIAN_MIRROR   where to fetch packages from; default: the Debian mirror of this host's own apt sources
 #   SOURCE_DATE_EPOCH    the time stamp of every file; default 0, so that equal packages make an equal tar
 #
 # Exit status: 0 done; 3 this host cannot build this way (say why, try the Containerfile); anything else failed.
@@ -14,19 +27,24 @@ set -euo pipefail
 export LC_ALL=C
 umask 022
 
-readonly SUITE=${HAL0_DEBIAN_SUITE:-forky}
 readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 say() { printf '%s\n' "$*"; }
 cannot() { printf 'cannot build the image: %s\n' "$1" >&2; exit "${2:-1}"; }
 
-[ $# -ge 2 ] || cannot "usage: rootfs.sh OUT.tar TARGET [PACKAGES]" 2
-out=$(realpath -m "$1") target=$2 list=${3:-$here/llama/packages}
+[ $# -eq 3 ] || cannot "usage: rootfs.sh OUT.tar RECIPE TARGET" 2
+out=$(realpath -m "$1") recipe=$2 target=$3
+[[ $recipe == /* ]] || recipe=$here/$recipe
+list=$recipe/packages
 [ -r "$list" ] || cannot "no package list at $list"
+lock=$recipe/requirements-$target.lock
+[ -e "$lock" ] || lock=$recipe/requirements.lock
 
 chosen() { awk -v a="$1" -v b="${2:-}" '!/^#/ && NF && ($1 == a || $1 == b) { print $2 }' "$list"; }
 chosen target | grep -qxF -e "$target" || cannot "$list knows no target $target"
+suite=$(chosen suite)
+[ -n "$suite" ] || cannot "$list names no suite"
 
 for tool in apt-get dpkg dpkg-deb tar awk; do
   command -v "$tool" >/dev/null || cannot "$tool is not here; this way needs Debian or a relative of it" 3
@@ -39,7 +57,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/hal0-rootfs.XXXXXX")
 trap 'rm -rf "$work" "$out.part"' EXIT
 trap 'exit 130' INT TERM
 chmod 755 "$work"
-mkdir -p "$work"/{etc/preferences.d,lists/partial,cache/archives/partial,deb,root}
+mkdir -p "$work"/{etc/preferences.d,lists/partial,cache/archives/partial,deb,tool,tools,image}
 : > "$work/status" # nothing counts as installed, so apt resolves the whole closure
 
 # An apt of its own: the host's proxy and certificate settings apply, its packages and sources are not touched.
@@ -63,24 +81,24 @@ mirrors() {
   } 2>/dev/null | awk '!seen[$0]++' || true
 }
 
-say "reading the package index of Debian $SUITE"
+say "reading the package index of Debian $suite"
 found=
 while read -r mirror; do
-  say "deb [signed-by=$KEYRING] $mirror $SUITE main" > "$work/etc/sources.list"
+  say "deb [signed-by=$KEYRING] $mirror $suite main" > "$work/etc/sources.list"
   if apt-get "${own[@]}" update 2> "$work/error"; then
     found=yes
     break
   fi
 done < <(mirrors)
 if [ -z "$found" ]; then
-  [ ! -s "$work/error" ] || cannot "no package index of Debian $SUITE: $(tail -n 1 "$work/error")" 3
+  [ ! -s "$work/error" ] || cannot "no package index of Debian $suite: $(tail -n 1 "$work/error")" 3
   cannot "this host's apt sources name no Debian mirror; set HAL0_DEBIAN_MIRROR to the address of one" 3
 fi
 
 # What the list omits counts as installed, so that neither it nor anything that only it needs is fetched. It gets
-# the version of the index, because some packages ask for exactly their sibling's; a virtual package has none.
+# the version of the index, because some packages ask for exactly their sibling's; a virtual package, and one that another release had, has none.
 for name in $(chosen omit); do
-  version=$(apt-cache "${own[@]}" show --no-all-versions "$name" 2>/dev/null | sed -n 's/^Version: //p')
+  version=$(apt-cache "${own[@]}" show --no-all-versions "$name" 2>/dev/null | sed -n 's/^Version: //p') || :
   printf 'Package: %s\nStatus: install ok installed\nVersion: %s\nArchitecture: %s\n' \
     "$name" "${version:-0}" "$(dpkg --print-architecture)"
   printf 'Multi-Arch: foreign\nMaintainer: omitted\nDescription: omitted\n\n'
@@ -94,18 +112,21 @@ mapfile -t names < <(sed -n "s/^'[^']*' \([^_ ]*\)_.*/\1/p" "$work/uris" | sort 
 
 say "fetching ${#names[@]} packages"
 (cd "$work/deb" && apt-get "${own[@]}" download "${names[@]}") || cannot "the packages could not be fetched"
+mapfile -t names < <(chosen tool)
+[ ${#names[@]} -eq 0 ] || (cd "$work/tool" && apt-get "${own[@]}" download "${names[@]}") ||
+  cannot "the tools could not be fetched"
 
 # base-files first: it brings the links /bin -> usr/bin and so on that the others unpack through.
 say "unpacking"
 for deb in "$work"/deb/base-files_*.deb "$work"/deb/*.deb; do
-  dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$work/root" --no-same-owner --same-permissions --keep-directory-symlink \
+  dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$work/image" --no-same-owner --same-permissions --keep-directory-symlink \
     --exclude='./usr/share/man/*' --exclude='./usr/share/locale/*' --exclude='./usr/share/doc/*/changelog*' \
     --exclude='./usr/share/doc/*/NEWS*' --exclude='./usr/share/llama.cpp/llama.cpp-tools/*' \
     --exclude='./usr/libexec/*/ggml/*'
 done
 
 # What the packages' own scripts would have set up.
-cd "$work/root"
+cd "$work/image"
 [ -e usr/bin/sh ] || ln -s busybox usr/bin/sh
 mkdir -p proc sys dev run tmp models usr/share/hal0
 chmod 1777 tmp
@@ -114,6 +135,43 @@ printf '%s\n' 'root:x:0:' 'nogroup:x:65534:' > etc/group
 for deb in "$work"/deb/*.deb; do
   dpkg-deb --show --showformat='${Package} ${Version}\n' "$deb"
 done | sort > usr/share/hal0/packages
+
+
+# The image's Python, run from where it was unpacked: it knows best which wheels it can use, and needs no other.
+python() {
+  PYTHONHOME=$work/image/usr PYTHONPATH=${pip[*]:-} PYTHONHASHSEED=0 PYTHONNOUSERSITE=1 PYTHONDONTWRITEBYTECODE=1 \
+    "${linker[0]}" --library-path "$work/image/usr/lib/$(basename "$(dirname "${linker[0]}")")" usr/bin/python3 "$@"
+}
+
+for path in $(chosen copy); do
+  mkdir -p opt/hal0
+  cp -R "$here/$path" opt/hal0/
+  find opt/hal0 -name __pycache__ -prune -exec rm -rf {} +
+done
+
+if [ -e "$lock" ]; then
+  for deb in "$work"/tool/*.deb; do
+    dpkg-deb --extract "$deb" "$work/tools"
+  done
+  pip=("$work"/tools/usr/share/python-wheels/pip-*.whl) linker=(usr/lib/*-linux-gnu/ld-linux-*.so.*)
+  # Debian's pip trusts the certificates of the system that it is installed on; this one may have none.
+  if [ ! -e /etc/ssl/certs/ca-certificates.crt ] && [ -z "${PIP_CERT:-}" ]; then
+    cat "$work"/tools/usr/share/ca-certificates/mozilla/*.crt > "$work/certificates"
+    export PIP_CERT=$work/certificates
+  fi
+  say "fetching $(grep -c '==' "$lock") wheels"
+  site=usr/lib/python3/dist-packages
+  python -m pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore --no-warn-conflicts \
+    --no-deps --require-hashes --only-binary :all: --no-compile --target "$site" --requirement "$lock" ||
+    cannot "pip could not fetch the wheels; it needs a package index (the network, or PIP_INDEX_URL)"
+  rm -rf "$site/bin"
+  find "$site" -type d -name tests -prune -exec rm -rf {} +
+  sed -n 's/^\([A-Za-z0-9._-]*\)==\([^ ;\\]*\).*/\1 \2/p' "$lock" | sort > usr/share/hal0/wheels
+  # Inside nobody may write, so without bytecode each start would compile all of it.
+  say "compiling"
+  python -m compileall -q --invalidation-mode unchecked-hash -s "$work/image" -p / \
+    usr/lib/python3.*/ "$site" opt/hal0 > "$work/error" || cannot "a module does not compile: $(head -n 1 "$work/error")"
+fi
 
 say "packing $(du -sm . | cut -f1) MB"
 tar --create --file "$out.part" --sort=name --mtime="@${SOURCE_DATE_EPOCH:-0}" --owner=0 --group=0 --numeric-owner .

@@ -45,13 +45,18 @@ def list_(session: Session) -> None:
     session.rows(session.client().get("/api/images")["items"], _columns(session), name="key")
 
 
-@subcommand(image, "hal0ctl image build cpu")
-@click.argument("key", type=ImageKey())
+@subcommand(image, "hal0ctl image build cpu moonshine")
+@click.argument("keys", metavar="[KEY]...", type=ImageKey(), nargs=-1)
 @_FORCE
 @follow.no_wait()
-def build(session: Session, *, key: str, force: bool, no_wait: bool) -> Exit:
-    """Build an image on this machine."""
-    return fetch(session, key, "build", force=force, wait=not no_wait)
+def build(session: Session, *, keys: tuple[str, ...], force: bool, no_wait: bool) -> Exit:
+    """Build images on this machine; without a KEY all that can be built."""
+    if not keys:
+        images = session.client().get("/api/images")["items"]
+        keys = tuple(image["key"] for image in images if image["buildable"])
+    for key in keys:
+        fetch(session, key, "build", force=force, wait=not no_wait)
+    return Exit.DONE
 
 
 @subcommand(image, "hal0ctl image pull vulkan")

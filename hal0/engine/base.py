@@ -56,6 +56,7 @@ class ContainerSpec:
     devices: tuple[str, ...] = ()  # host nodes such as /dev/dri/renderD128, or CDI names such as nvidia.com/gpu=all
     groups: tuple[int, ...] = ()  # numeric supplementary groups for the devices
     publish: Publish | None = None
+    user: int | None = None  # whom its processes are inside; None: the image's own choice
     network: str = "bridge"  # "bridge", "host", "none", or the name of a network
     memory_bytes: int | None = None
     pids_limit: int = 4096

@@ -51,7 +51,7 @@ async def build_image(
 
 async def _write_rootfs(tar: Path, entry: ImageEntry, recipe: Recipe, root: Path, on_progress: OnImageProgress) -> None:
     # By name of the shell: a wheel need not keep the script's mode.
-    argv = ("bash", str(root / "rootfs.sh"), str(tar), recipe.target)
+    argv = ("bash", str(root / "rootfs.sh"), str(tar), recipe.folder, recipe.target)
     try:
         finished = await run_program(argv, timeout_s=_ROOTFS_S, on_line=lambda line: on_progress(ImageProgress(line)))
     except OSError as fault:

@@ -21,6 +21,11 @@ class Recipe:
     containerfile: str
     target: str
 
+    @property
+    def folder(self) -> str:
+        """Everything else that the image is made of, relative to the images folder."""
+        return str(Path(self.containerfile).parent)
+
 
 class _Row(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)

@@ -68,6 +68,9 @@ def create_body(spec: ContainerSpec, profile: HostProfile) -> dict[str, Any]:
     }
     if profile.allows(Feature.LOG_FILE):
         body["log_configuration"] = {"driver": "k8s-file", "size": spec.log_bytes}
+    if spec.user is not None:
+        # Without root rights podman makes the caller root inside; anybody else there could not read the caller's files.
+        body["user"] = "0:0" if profile.rootless else f"{spec.user}:{spec.user}"
     if rlimits := _rlimits(profile):
         body["r_limits"] = rlimits
     return body

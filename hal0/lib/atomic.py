@@ -6,15 +6,18 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, owner: int | None = None) -> None:
     """Replace `path` by `data`: temporary file, fsync, rename, fsync of the directory.
 
+    `owner` (a user id) is for root alone: whom the file is given to.
     Blocking; call it from a writer thread. Raises OSError and leaves the old file as it was.
     """
     fd, tmp_name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(fd, "wb") as f:
             os.fchmod(f.fileno(), mode)
+            if owner is not None:
+                os.fchown(f.fileno(), owner, -1)
             f.write(data)
             f.flush()
             os.fsync(f.fileno())

@@ -24,6 +24,7 @@ class Absent:
     capabilities: frozenset[Capability]
     tags: frozenset[str] = frozenset()
     container_port: int = 8080
+    user: int | None = None
     stops_while_streaming: bool = True
 
     def image_key(self, device: Device) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Where things are inside a container.
 MODEL_DIR = "/models"
+NOBODY = 65534  # whom the images of hal0's own servers run as
 SECRET_FILE = "/run/hal0/secret"  # noqa: S105  a path, not a secret
 
 
@@ -177,6 +178,7 @@ class Provider(Protocol):
     tags: frozenset[
         str
     ]  # models that only it knows, by names of its own (FLM's list): requests for them are its slot's
+    user: int | None  # whom its processes are inside the container; None: root, without any of root's powers
     stops_while_streaming: bool  # False: its streams must be closed before SIGTERM
 
     def image_key(self, device: Device) -> str:

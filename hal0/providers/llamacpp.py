@@ -77,6 +77,7 @@ class LlamaCpp:
         {Capability.CHAT, Capability.COMPLETION, Capability.EMBED, Capability.RERANK, Capability.VISION}
     )
     tags: frozenset[str] = frozenset()
+    user: int | None = None
     stops_while_streaming = False  # on SIGTERM it waits for its open streams, for ever
 
     def __init__(self, *, probe_s: float = PROBE_S) -> None:

@@ -144,7 +144,7 @@ class Effects:
         image_id = await self._image(subject, lambda _message, _fraction: None)
         spec = self._spec(subject, container, image_id)
         others = (beside.generation,) if beside is not None else ()
-        secret = await self._store.write_secret(subject.slot, container.generation, keep=others)
+        secret = await self._store.write_secret(subject.slot, container.generation, reader=spec.user, keep=others)
         await self._store.write_env(subject.slot, dict(spec.env))
         try:
             created = await self._engine.create(spec)

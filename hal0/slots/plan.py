@@ -107,6 +107,7 @@ def spec_of(
         mounts=(*provider.mounts(launch), Mount(secret_file, SECRET_FILE)),
         devices=place.nodes(launch.device),
         groups=place.groups if place.nodes(launch.device) else (),
+        user=provider.user,
         publish=_publish(container, provider, place),
         network=place.network or "bridge",
         memory_bytes=config.memory_limit,
@@ -134,6 +135,8 @@ def spec_hash(spec: ContainerSpec) -> str:
         "memory": spec.memory_bytes,
         "pids": spec.pids_limit,
     }
+    if spec.user is not None:
+        parts["user"] = spec.user
     return hashlib.sha256(jsonio.dumps(parts)).hexdigest()[:16]
 
 

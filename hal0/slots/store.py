@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -62,10 +63,17 @@ class SlotStore:
         """Who has the GPU of an image slot, and who comes back to it. Raises state.write_failed."""
         await self._write(self._dir / slot / "gpu.json", state)
 
-    async def write_secret(self, slot: str, generation: int, *, keep: Collection[int] = ()) -> str:
-        """A fresh random secret for one generation; of the earlier ones only those of `keep` stay."""
+    async def write_secret(
+        self, slot: str, generation: int, *, reader: int | None = None, keep: Collection[int] = ()
+    ) -> str:
+        """A fresh random secret for one generation; of the earlier ones only those of `keep` stay.
+
+        `reader` is the user who has to read it inside the container, where that is somebody else than hal0.
+        """
         secret = secrets.token_urlsafe(32)
-        await self._write(self.secret_path(slot, generation), secret.encode())
+        # Without root rights hal0 cannot give a file away, and need not: its containers' processes are itself.
+        owner = reader if os.geteuid() == 0 else None
+        await self._in_turn(path := self.secret_path(slot, generation), _write, path, secret.encode(), owner)
         needed = {self.secret_path(slot, number) for number in (generation, *keep)}
         await self._in_turn(self.directory(slot), _remove_others, self.directory(slot), needed)
         return secret
@@ -162,6 +170,6 @@ def _remove_others(directory: Path, needed: Collection[Path]) -> None:
             file.unlink(missing_ok=True)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, owner: int | None = None) -> None:
     private_dir(path.parent)
-    write_atomic(path, data)
+    write_atomic(path, data, owner=owner)

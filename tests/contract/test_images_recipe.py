@@ -13,9 +13,13 @@ MANIFEST = read_manifest(ROOT)
 BUILDABLE = [entry for entry in MANIFEST.values() if entry.recipe]
 
 
-def listed(word: str) -> set[str]:
-    """The names that the llama.cpp package list gives for `word`."""
-    lines = (ROOT / "llama" / "packages").read_text().splitlines()
+RECIPES = sorted({entry.recipe.folder for entry in BUILDABLE if entry.recipe})
+WORDS = {"suite", "target", "all", "omit", "tool", "copy"}
+
+
+def listed(recipe: str, word: str) -> set[str]:
+    """The names that a recipe's package list gives for `word`."""
+    lines = (ROOT / recipe / "packages").read_text().splitlines()
     return {line.split()[1] for line in lines if line.split() and line.split()[0] == word}
 
 
@@ -35,31 +39,59 @@ def test_the_containerfile_builds_what_rootfs_builds(entry: ImageEntry) -> None:
     """The container runs the same script on the same list: it names no package, and copies only the script's tree."""
     assert entry.recipe
     text = (ROOT / entry.recipe.containerfile).read_text()
-    target = entry.recipe.target
+    recipe, target = entry.recipe.folder, entry.recipe.target
     instructions = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert f"RUN /build/rootfs.sh /build/rootfs.tar {target} " in text
-    assert "COPY llama/packages /build/llama/packages" in instructions
+    assert f"RUN /build/rootfs.sh /build/rootfs.tar {recipe} {target} " in text
     assert f"FROM scratch AS {target}" in instructions
     assert f"COPY --from=unpacked-{target} /rootfs/ /" in instructions
-    assert not re.search(r"apt|dpkg", text)
-    assert target in listed("target")
+    assert not re.search(r"apt|dpkg|pip", text)
+    needed = {"rootfs.sh", f"{recipe}/packages", *listed(recipe, "copy")}
+    needed |= {lock.relative_to(ROOT).as_posix() for lock in (ROOT / recipe).glob("*.lock")}
+    copied = [line.split() for line in instructions if line.startswith("COPY ") and "--from" not in line]
+    assert {source for _, source, _ in copied} == needed
+    assert all(place == f"/build/{source}" for _, source, place in copied)
 
 
 @pytest.mark.parametrize("entry", BUILDABLE, ids=lambda entry: entry.key)
 def test_an_imported_image_runs_as_the_containerfiles_stage_does(entry: ImageEntry) -> None:
     assert entry.recipe
     settings = stage_settings((ROOT / entry.recipe.containerfile).read_text(), entry.recipe.target)
-    assert settings == ("ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin", 'ENTRYPOINT ["/usr/bin/llama-server"]')
+    words = [setting.split()[0] for setting in settings]
+    assert (words.count("ENTRYPOINT"), set(words) - {"ENV", "USER", "ENTRYPOINT"}) == (1, set())
+    assert "ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin" in settings[0]
 
 
-def test_the_package_list_has_only_words_that_the_script_knows() -> None:
-    words = {line.split()[0] for line in (ROOT / "llama" / "packages").read_text().splitlines() if line.strip()}
-    assert words - {"#"} == {"target", "all", "omit"} | (listed("target") - {"cpu"})
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_package_list_has_only_words_that_the_script_knows(recipe: str) -> None:
+    lines = (ROOT / recipe / "packages").read_text().splitlines()
+    words = {line.split()[0] for line in lines if line.strip() and not line.startswith("#")}
+    assert words <= WORDS | listed(recipe, "target")
+    assert len(listed(recipe, "suite")) == 1
+    assert {entry.recipe.target for entry in BUILDABLE if entry.recipe and entry.recipe.folder == recipe} <= listed(
+        recipe, "target"
+    )
+    assert all((ROOT / path).exists() for path in listed(recipe, "copy"))
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if (ROOT / recipe / "requirements.in").exists()])
+def test_an_images_wheels_are_locked_by_their_content_and_from_no_place(recipe: str) -> None:
+    wanted = re.findall(r"^([a-z0-9-]+)", (ROOT / recipe / "requirements.in").read_text(), re.MULTILINE)
+    lock = (ROOT / recipe / "requirements.lock").read_text()
+    pinned = re.findall(r"^([a-z0-9-]+)==\S+ \\\n    --hash=sha256:", lock, re.MULTILINE)
+    assert set(wanted) <= set(pinned)
+    assert len(pinned) == len(re.findall(r"^\S", lock, re.MULTILINE))
+    assert "://" not in lock
+    assert "python3-pip-whl" in listed(recipe, "tool")
+    assert {"python3"} <= listed(recipe, "all")
 
 
 def test_an_unknown_target_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
     done = subprocess.run(
-        [ROOT / "rootfs.sh", tmp_path / "x.tar", "gpu"], capture_output=True, text=True, timeout=30, check=False
+        [ROOT / "rootfs.sh", tmp_path / "x.tar", "llama", "gpu"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode == 1
     assert "knows no target gpu" in done.stderr
@@ -70,7 +102,7 @@ def test_a_host_without_apt_is_told_so(tmp_path: Path) -> None:
     for tool in ("bash", "dirname", "realpath", "awk", "grep"):
         (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
     done = subprocess.run(
-        [tmp_path / "bash", ROOT / "rootfs.sh", tmp_path / "x.tar", "cpu"],
+        [tmp_path / "bash", ROOT / "rootfs.sh", tmp_path / "x.tar", "llama", "cpu"],
         env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert done.returncode == 3

@@ -43,6 +43,7 @@ class FakeHealth:
     container_port = 8080
     capabilities = frozenset({Capability.CHAT, Capability.COMPLETION, Capability.EMBED})
     tags: frozenset[str] = frozenset()
+    user: int | None = None
     stops_while_streaming = False
 
     def __init__(self, engine: FakeEngine) -> None:

@@ -50,24 +50,19 @@ async def engine(podman: Podman) -> AsyncIterator[PodmanEngine]:
 @pytest.fixture(scope="session")
 def cpu_image(podman: Podman) -> str:
     """Image id of the real llama-server."""
-    return _image_id(podman, CPU_IMAGE)
+    return podman.id_of(CPU_IMAGE)
 
 
 @pytest.fixture(scope="session")
 def shell_image(podman: Podman) -> str:
     """Image id of a static shell; a container's argv is one shell script."""
-    return _image_id(podman, SHELL_IMAGE)
+    return podman.id_of(SHELL_IMAGE)
 
 
 @pytest.fixture(scope="session")
 def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A chat model with random weights that the real llama-server loads in a blink."""
     return gguf_models.write_chat(tmp_path_factory.mktemp("models") / "tiny-chat.gguf")
-
-
-def _image_id(podman: Podman, tag: str) -> str:
-    images: list[dict[str, str]] = podman.call("GET", f'/images/json?filters={{"reference":["{tag}"]}}')
-    return images[0]["Id"]
 
 
 def _processes_of(token: str) -> list[str]:

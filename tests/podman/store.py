@@ -1,7 +1,7 @@
 """The tests' own podman: store, locks, network and service apart from everything else on the machine.
 
-It lives in a cache directory named after the content of `images/`, so that the image is built once per change of it.
-Several test runs may use it at the same time.
+It lives in a cache directory named after what the llama.cpp image is made of, so that it is built once per change of
+that. The other images are built into it when a test first asks for one. Several test runs may use it at the same time.
 """
 
 import fcntl
@@ -15,15 +15,18 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-IMAGES: Final = Path(__file__).parents[2] / "images"
+from hal0.engine.manifest import Recipe, images_root, read_manifest, stage_settings
+
+IMAGES: Final = images_root()
 CPU_IMAGE: Final = "localhost/hal0-toolbox-cpu:latest"
 SHELL_IMAGE: Final = "localhost/hal0-test-shell:latest"  # argv is handed to `sh -c`
+CPU: Final = Recipe("llama/Containerfile", "cpu")
 _BUILD_S: Final = 600.0
 _READY_S: Final = 20.0
 
@@ -53,6 +56,21 @@ class Podman:
         found: list[dict[str, Any]] = self.call("GET", "/containers/json?all=true")
         return found
 
+    def built(self, key: str) -> str:
+        """Id of the image that the manifest's `key` gives now, built if it is not here yet; give it to `[images]`."""
+        recipe = read_manifest(IMAGES)[key].recipe
+        assert recipe is not None
+        tag = f"localhost/hal0-test-{key}:{_digest(recipe)}"
+        with _alone(self.root):
+            if _podman(self.environ, "image", "exists", tag, check=False) != 0:
+                with tempfile.TemporaryDirectory(dir=self.root) as folder:
+                    _build(self.environ, recipe, Path(folder) / "rootfs.tar", tag)
+        return self.id_of(tag)
+
+    def id_of(self, tag: str) -> str:
+        found: list[dict[str, str]] = self.call("GET", f'/images/json?filters={{"reference":["{tag}"]}}')
+        return found[0]["Id"]
+
     def remove(self, container: str) -> None:
         self.call("DELETE", f"/containers/{container}?force=true&timeout=0&v=true&ignore=true")
 
@@ -63,11 +81,10 @@ def running_podman() -> Iterator[Podman]:
     root = _cache_directory()
     root.mkdir(parents=True, exist_ok=True)
     environ = _environ(root)
-    with tempfile.TemporaryDirectory(prefix="h0-") as short, (root / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one run fills the store, the others wait for it
-        _write_configuration(root)
-        _fill(root, environ)
-        fcntl.flock(lock, fcntl.LOCK_UN)
+    with tempfile.TemporaryDirectory(prefix="h0-") as short:
+        with _alone(root):
+            _write_configuration(root)
+            _fill(root, environ)
         path = Path(short) / "p.sock"
         process = subprocess.Popen(
             ["podman", "system", "service", "--time=0", f"unix://{path}"],
@@ -85,12 +102,30 @@ def running_podman() -> Iterator[Podman]:
             process.wait(30)
 
 
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One run fills the store, the others wait for it."""
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _cache_directory() -> Path:
     base = os.environ.get("HAL0_TEST_CACHE") or Path.home() / ".cache" / "hal0-tests"
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in sorted(path for path in IMAGES.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(IMAGES)}\0".encode() + path.read_bytes() + b"\0")
-    return Path(base) / digest.hexdigest()[:12]
+    return Path(base) / _digest(CPU, Path(__file__))
+
+
+def _digest(recipe: Recipe, *more: Path) -> str:
+    """Of everything that the recipe reads: the script, its own folder, and what it copies into the image."""
+    folder = (IMAGES / recipe.containerfile).parent
+    lines = [line.split() for line in (folder / "packages").read_text().splitlines()]
+    copied = [IMAGES / words[1] for words in lines if words[:1] == ["copy"]]
+    parts = [*more, IMAGES / "rootfs.sh", folder, *copied]
+    files = {file for part in parts for file in (part.rglob("*") if part.is_dir() else (part,)) if file.is_file()}
+    digest = hashlib.sha256(recipe.target.encode())
+    for file in sorted(file for file in files if file.suffix != ".pyc"):
+        digest.update(f"{file.name}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
 
 
 def _environ(root: Path) -> dict[str, str]:
@@ -149,8 +184,7 @@ def _fill(root: Path, environ: Mapping[str, str]) -> None:
         return
     tar = root / "rootfs.tar"
     try:
-        subprocess.run([IMAGES / "rootfs.sh", tar, "cpu"], check=True, timeout=_BUILD_S, stdout=subprocess.DEVNULL)
-        _import(environ, tar, CPU_IMAGE, _containerfile_changes("cpu"))
+        _build(environ, CPU, tar, CPU_IMAGE)
         shell = root / "shell.tar"
         _write_shell(tar, shell)
         _import(environ, shell, SHELL_IMAGE, ['ENTRYPOINT ["/bin/sh", "-c"]'])
@@ -159,7 +193,14 @@ def _fill(root: Path, environ: Mapping[str, str]) -> None:
         tar.unlink(missing_ok=True)
 
 
-def _import(environ: Mapping[str, str], tar: Path, tag: str, changes: list[str]) -> None:
+def _build(environ: Mapping[str, str], recipe: Recipe, tar: Path, tag: str) -> None:
+    containerfile = IMAGES / recipe.containerfile
+    argv = (IMAGES / "rootfs.sh", tar, containerfile.parent, recipe.target)
+    subprocess.run(argv, check=True, timeout=_BUILD_S, stdout=subprocess.DEVNULL)
+    _import(environ, tar, tag, stage_settings(containerfile.read_text(), recipe.target))
+
+
+def _import(environ: Mapping[str, str], tar: Path, tag: str, changes: Sequence[str]) -> None:
     _podman(environ, "import", "-q", *(word for change in changes for word in ("--change", change)), str(tar), tag)
 
 
@@ -169,15 +210,6 @@ def _podman(environ: Mapping[str, str], *words: str, check: bool = True) -> int:
     )
     assert not check or done.returncode == 0, f"podman {' '.join(words)}: {done.stderr}"
     return done.returncode
-
-
-def _containerfile_changes(target: str) -> list[str]:
-    """ENV and ENTRYPOINT of one stage: what an import must be told beside the files."""
-    lines = (IMAGES / "llama" / "Containerfile").read_text().splitlines()
-    start = next(n for n, line in enumerate(lines) if line.startswith("FROM ") and line.endswith(f" AS {target}"))
-    stage = lines[start + 1 :]
-    end = next((n for n, line in enumerate(stage) if line.startswith("FROM ")), len(stage))
-    return [line for line in stage[:end] if line.startswith(("ENV ", "ENTRYPOINT "))]
 
 
 def _write_shell(rootfs: Path, shell: Path) -> None:

@@ -21,6 +21,7 @@ CPU = read_manifest(ROOT)["cpu"]
 # What a Debian base needs so that rootfs.sh runs in it. Unpacked, not installed: the links and files that the
 # packages' own scripts would make are added below.
 BASE_PACKAGES = """
+suite forky
 target base
 all apt
 all base-files
@@ -58,15 +59,11 @@ def layers(podman: Podman, image: str) -> list[str]:
     return found
 
 
-def rootfs(out: Path, target: str, *more: Path) -> Path:
-    subprocess.run([ROOT / "rootfs.sh", out, target, *more], check=True, timeout=300, stdout=subprocess.DEVNULL)
-    return out
-
-
 def write_base(folder: Path) -> Path:
     """A Debian with apt and this host's mirror, as a base image that is pulled would have it."""
-    (folder / "list").write_text(BASE_PACKAGES)
-    tar = rootfs(folder / "base.tar", "base", folder / "list")
+    (folder / "packages").write_text(BASE_PACKAGES)
+    tar = folder / "base.tar"
+    subprocess.run([ROOT / "rootfs.sh", tar, folder, "base"], check=True, timeout=300, stdout=subprocess.DEVNULL)
     mirror = told("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian")
     added = {
         "etc/apt/sources.list": f"deb {mirror.split()[0]} forky main\n",

@@ -246,6 +246,14 @@ def test_image_build_shows_its_progress(api: ApiServer, hal0ctl: Run) -> None:
     assert "build" in hal0ctl("image", "list").out
 
 
+def test_without_a_key_every_image_is_built_that_can_be(api: ApiServer, hal0ctl: Run) -> None:
+    keys = {"cpu": True, "cuda": False, "vulkan": True}
+    api.images = {key: image_view().model_copy(update={"key": key, "buildable": can}) for key, can in keys.items()}
+    assert hal0ctl("image", "build").code == 0
+    posted = [path for method, path, _ in api.requests if method == "POST"]
+    assert posted == ["/api/images/cpu/build", "/api/images/vulkan/build"]
+
+
 def test_jobs(api: ApiServer, hal0ctl: Run) -> None:
     api.script = lambda server, job: None
     hal0ctl("slot", "load", "primary", "--no-wait")

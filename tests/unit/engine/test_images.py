@@ -81,7 +81,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     engine.images.clear()
     service = ImageService(engine, {"cpu": CPU}, root=root, record_file=state / "images.json", clock=SystemClock())
     bench = Bench(engine, root, state / "images.json", service, [])
-    bench.script('echo unpacking\necho "$2" > "$1"\n')
+    bench.script('echo unpacking\necho "$2 $3" > "$1"\n')
     yield bench
     await service.aclose()
     await engine.aclose()

@@ -123,3 +123,9 @@ def test_ulimits_are_asked_for_only_where_podmans_own_cannot_be_had() -> None:
         {"type": "nofile", "soft": 20000, "hard": 20000},
         {"type": "nproc", "soft": 32768, "hard": 32768},
     ]
+
+
+def test_processes_are_nobody_inside_and_the_caller_where_only_the_caller_can_read() -> None:
+    assert "user" not in create_body(container_spec(), ORDINARY)
+    assert create_body(container_spec(user=65534), ORDINARY)["user"] == "65534:65534"
+    assert create_body(container_spec(user=65534), HostProfile(rootless=True))["user"] == "0:0"

@@ -90,6 +90,15 @@ async def test_secrets_are_new_each_time(tmp_path: Path) -> None:
     await store.aclose()
 
 
+async def test_a_secret_is_its_readers_alone(tmp_path: Path) -> None:
+    store = SlotStore(tmp_path)
+    await store.write_secret("primary", 1, reader=65534)
+    await store.aclose()
+    kept = store.secret_path("primary", 1).stat()
+    assert kept.st_mode & 0o777 == 0o600
+    assert kept.st_uid == (65534 if os.geteuid() == 0 else os.geteuid())
+
+
 async def test_the_secret_of_a_container_that_still_serves_stays(tmp_path: Path) -> None:
     store = SlotStore(tmp_path)
     for number in (1, 2):
