@@ -102,7 +102,7 @@ class Gate:
                 return snapshot
             if isinstance(verdict, Refuse):
                 if verdict.load:
-                    self._rota.wish(handle.name, place.waiter.arrived)
+                    self._rota.wish(handle.name, place.waiter.arrived, place.key)
                 raise verdict.error
             if trace.queue_position is None:
                 trace.queue_position = place.waiter.ahead + 1

@@ -15,6 +15,7 @@ from typing import Final
 from hal0.dispatch.handover import Handovers
 from hal0.dispatch.line import Line
 from hal0.dispatch.schedule import plan
+from hal0.dispatch.shares import Key, Shares
 from hal0.dispatch.turns import Rules, Seat, Seats, Standing, Turn, seat_of
 from hal0.errors import Hal0Error
 from hal0.lib.aio import cancelled
@@ -42,7 +43,8 @@ class Rota:
         self._switching: asyncio.Task[None] | None = None
         self._begins: Mapping[SlotName, float] = {}
         self._look_at = math.inf
-        self._wishes: dict[SlotName, float] = {}
+        self._shares = Shares()
+        self._wishes: dict[SlotName, tuple[float, Key]] = {}
         self._asked: dict[SlotName, SlotSnapshot] = {}
         self._changed = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
@@ -60,10 +62,10 @@ class Rota:
             self._asked[handle.name] = snapshot
             self._look()
 
-    def wish(self, slot: SlotName, since: float) -> None:
+    def wish(self, slot: SlotName, since: float, key: Key) -> None:
         """Somebody who asked was sent away until the load is done: the slot gets its turn all the same."""
-        if slot in self._begins:
-            self._wishes[slot] = min(since, self._wishes.get(slot, since))
+        if slot in self._begins and since < self._wishes.get(slot, (math.inf, key))[0]:
+            self._wishes[slot] = since, key
 
     def left(self, slot: SlotName) -> None:
         """Nobody stands in its line any more."""
@@ -81,6 +83,9 @@ class Rota:
         now = self._clock.now()
         handles = {handle.name: handle for handle in self._slots.all()}
         seats = {slot: self._seat(handle, now) for slot, handle in handles.items()}
+        callers = {slot: self._callers(slot) for slot, seat in seats.items() if seat.oldest is not None}
+        shares = self._shares.of({slot: who for slot, who in callers.items() if seats[slot].standing is Standing.AWAY})
+        seats |= {slot: replace(seats[slot], share=share) for slot, share in shares.items()}
         under_way = self._turn if self._switching is not None else None
         rules = replace(self._rules, fits=functools.cache(self._rules.fits))  # the same question comes many times
         made = plan(_switched(seats, under_way), None if under_way else self._turn, rules, now)
@@ -93,6 +98,7 @@ class Rota:
             self._begins = {**self._begins, self._turn.slot: now}
             self._handovers.begin(self._turn.slot, now)
             if made.switch:
+                self._shares.turn(seats[self._turn.slot].share, callers[self._turn.slot])
                 self._switching = asyncio.create_task(self._switch(self._turn))
         self._close_to(self._turn.leaving if self._turn is not None else frozenset())
         if self._watching is None and self._begins:
@@ -105,7 +111,7 @@ class Rota:
         seat = seat_of(
             snapshot,
             handle.in_flight,
-            min(waiting if wished is None else [*waiting, wished], default=None),
+            min(waiting if wished is None else [*waiting, wished[0]], default=None),
             self._handovers.expected_s(snapshot),
             now,
         )
@@ -114,6 +120,14 @@ class Rota:
         if arrived or seat.oldest is None:
             self._wishes.pop(slot, None)
         return seat
+
+    def _callers(self, slot: SlotName) -> Mapping[Key, float]:
+        """Who waits for it, and since when."""
+        wished = self._wishes.get(slot)
+        callers = {} if wished is None else {wished[1]: wished[0]}
+        for place in self._lines.get(slot, ()):
+            callers[place.key] = min(place.waiter.arrived, callers.get(place.key, math.inf))
+        return callers
 
     def _close_to(self, slots: frozenset[SlotName]) -> None:
         changed, self.closed = slots ^ self.closed, slots

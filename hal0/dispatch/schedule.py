@@ -53,11 +53,11 @@ def _kept(seats: Seats, turn: Turn | None, rules: Rules) -> Turn | None:
 
 
 def _line(seats: Seats) -> dict[SlotName, float]:
-    """Slots that are waited for and not loaded, by when their oldest request came, the first first."""
+    """Slots that are waited for and not loaded, and when their oldest request came, in the order of their turns."""
     oldest = {
         slot: seat.oldest for slot, seat in seats.items() if seat.standing is Standing.AWAY and seat.oldest is not None
     }
-    return dict(sorted(oldest.items(), key=lambda item: (item[1], item[0])))
+    return dict(sorted(oldest.items(), key=lambda item: (seats[item[0]].share, item[1], item[0])))
 
 
 def _may_load(seats: Seats, slot: SlotName, turn: Turn | None, rules: Rules, now: float) -> bool:
@@ -72,7 +72,7 @@ def _may_load(seats: Seats, slot: SlotName, turn: Turn | None, rules: Rules, now
 
 
 def _in_the_way(seats: Seats, slot: SlotName, rules: Rules, now: float) -> bool:
-    """Somebody who has waited longer would have to wait until it leaves again."""
+    """Somebody whose turn is before its own would have to wait until it leaves again."""
     after = {**seats, slot: _coming(seats[slot], now)}
     return any(slot in _leavers(after, name, rules) for name in itertools.takewhile(slot.__ne__, _line(seats)))
 

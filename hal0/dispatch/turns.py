@@ -48,6 +48,7 @@ class Seat:
     handover_s: float = 0.0
     pinned: bool = False
     priority: int = 50
+    share: float = 0
 
     @property
     def has_work(self) -> bool:
