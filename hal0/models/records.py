@@ -7,24 +7,34 @@
     sha256 = "..."
     license = "apache-2.0"
     source = { repo = "...", file = "...", revision = "..." }
+    [aliases]
+    fast = "qwen3-4b-q4_k_m"
+    [bindings]
+    big = { upstream = "box", model = "qwen3-235b" }       # or { slot = "primary" }
 
 Only the record at hand is rewritten: comments, order and tables of other parts of hal0 stay as they are. Blocking.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from tomlkit.exceptions import TOMLKitError
 
 from hal0.errors import Hal0Error
 from hal0.lib.atomic import write_atomic
+from hal0.models.binding import Binding
 from hal0.models.entry import legal_id
 from hal0.vocab import MODEL_ID, ModelId
 
 SCHEMA: Final = 1
+_END: Final = r"\Z"  # pydantic's engine spells it $
+
+
+Id = Annotated[ModelId, StringConstraints(pattern=f"^{MODEL_ID.pattern.removesuffix(_END)}$")]
 
 
 class ModelRecord(BaseModel):
@@ -32,7 +42,7 @@ class ModelRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
-    id: Annotated[ModelId, StringConstraints(pattern=MODEL_ID.pattern.replace(r"\Z", "$"))]
+    id: Id
     files: tuple[str, ...] = Field(min_length=1)  # below the store, the one to load first
     size_bytes: int | None = Field(None, ge=0)  # of all files
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None  # of the first file
@@ -49,6 +59,34 @@ class ModelRecord(BaseModel):
         return files
 
 
+class _Bound(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    slot: str | None = None
+    upstream: str | None = None
+    model: str | None = None
+
+    @model_validator(mode="after")
+    def _one_target(self) -> "_Bound":
+        if (self.slot is None) == (self.upstream is None):
+            raise ValueError("names not exactly one of slot and upstream")
+        return self
+
+
+class _Names(BaseModel):
+    aliases: dict[Id, Id] = {}
+    bindings: dict[Id, _Bound] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """Everything in the file."""
+
+    records: Mapping[ModelId, ModelRecord]
+    aliases: Mapping[ModelId, ModelId]
+    bindings: Mapping[ModelId, Binding]
+
+
 class RecordFile:
     """The file, read anew on every call: it may have been edited by hand."""
 
@@ -56,12 +94,21 @@ class RecordFile:
         self._path = path
         self._store = store
 
-    def load(self) -> dict[ModelId, ModelRecord]:
-        """All records; none when there is no file.
+    def load(self) -> Remembered:
+        """Everything; nothing when there is no file.
 
         Raises Hal0Error state.newer for a file of a newer hal0, config.invalid for one that cannot be understood.
         """
-        tables = self._read().unwrap().get("models", {})
+        document = self._read().unwrap()
+        try:
+            names = _Names.model_validate({key: document[key] for key in ("aliases", "bindings") if key in document})
+        except ValidationError as e:
+            raise self._invalid(_first_fault(e)) from e
+        bindings = {model: Binding(it.slot, it.upstream, it.model) for model, it in names.bindings.items()}
+        return Remembered(self._records(document), names.aliases, bindings)
+
+    def _records(self, document: Mapping[str, Any]) -> dict[ModelId, ModelRecord]:
+        tables = document.get("models", {})
         if not isinstance(tables, dict):
             raise self._invalid("`models` is not a table")
         records = {}
@@ -69,9 +116,7 @@ class RecordFile:
             try:
                 record = ModelRecord.model_validate({**table, "id": key} if isinstance(table, dict) else table)
             except ValidationError as e:
-                fault = e.errors()[0]
-                where = ".".join(str(part) for part in ("models", key, *fault["loc"]))
-                raise self._invalid(f"{where}: {fault['msg']}") from e
+                raise self._invalid(_first_fault(e, "models", key)) from e
             records[record.id] = record
         return records
 
@@ -87,13 +132,26 @@ class RecordFile:
                 del table[key]
         self._write(document)
 
-    def drop(self, model: ModelId) -> None:
-        """Forget one record; one that is not there is as good as forgotten. Raises as `put` does."""
+    def alias(self, name: ModelId, model: ModelId) -> None:
+        """Write or replace one alias. Raises as `put` does."""
+        self._set("aliases", name, model)
+
+    def bind(self, model: ModelId, binding: Binding) -> None:
+        """Write or replace one binding. Raises as `put` does."""
+        self._set("bindings", model, _inline({k: v for k, v in asdict(binding).items() if v is not None}))
+
+    def drop(self, table: Literal["models", "aliases", "bindings"], name: ModelId) -> None:
+        """Forget one entry; one that is not there is as good as forgotten. Raises as `put` does."""
         document = self._read()
-        tables = document.get("models", {})
-        if model in tables:
-            del tables[model]
+        entries = document.get(table, {})
+        if name in entries:
+            del entries[name]
             self._write(document)
+
+    def _set(self, table: str, name: ModelId, value: object) -> None:
+        document = self._read()
+        document.setdefault(table, tomlkit.table())[name] = value
+        self._write(document)
 
     def _read(self) -> tomlkit.TOMLDocument:
         try:
@@ -171,6 +229,11 @@ def _unnumbered_models(old: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]
     if isinstance(models, list):
         return [(str(table.get("id", "")), table) for table in models if isinstance(table, dict)]
     return [(key, table) for key, table in models.items() if isinstance(table, dict)]
+
+
+def _first_fault(error: ValidationError, *where: str) -> str:
+    fault = error.errors()[0]
+    return f"{'.'.join(map(str, (*where, *fault['loc'])))}: {fault['msg']}"
 
 
 def _inline(values: Mapping[str, str]) -> tomlkit.items.InlineTable:

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from hal0.errors import Hal0Error
+from hal0.models.binding import Binding
 from hal0.models.entry import ModelEntry, legal_id
 from hal0.models.examine import Problem
-from hal0.models.records import ModelRecord, RecordFile
+from hal0.models.records import ModelRecord, RecordFile, Remembered
 from hal0.models.scan import Found, Scanner
 from hal0.vocab import ModelId
 
@@ -26,6 +27,8 @@ class _Known:
 
     entries: Mapping[ModelId, ModelEntry]
     records: Mapping[ModelId, ModelRecord]
+    aliases: Mapping[ModelId, ModelId]
+    bindings: Mapping[ModelId, Binding]
     problems: tuple[Problem, ...]
 
 
@@ -39,7 +42,8 @@ class Registry:
         self._store = store
         self._scanner = Scanner(store, roots, allow_pickle=allow_pickle)
         self._file = RecordFile(registry_file, store)
-        self._known = _Known(MappingProxyType({}), MappingProxyType({}), ())
+        nothing: Mapping[ModelId, Any] = MappingProxyType({})
+        self._known = _Known(nothing, nothing, nothing, nothing, ())
         self._version = 0
         self._writing = threading.Lock()
 
@@ -59,6 +63,14 @@ class Registry:
     def records(self) -> tuple[ModelRecord, ...]:
         """Every model that is remembered, on disk or not, by id."""
         return tuple(self._known.records.values())
+
+    def aliases(self) -> Mapping[ModelId, ModelId]:
+        """Other names of models, as an operator gave them; a model's own id comes before them."""
+        return self._known.aliases
+
+    def bindings(self) -> Mapping[ModelId, Binding]:
+        """Models for which an operator said who answers, whether they are known here or not."""
+        return self._known.bindings
 
     def problems(self) -> tuple[Problem, ...]:
         """Files that look like models and cannot be used, and why."""
@@ -81,7 +93,8 @@ class Registry:
         raise _not_found(name, model, (*known.entries, *known.records))
 
     def fold(self, name: str) -> ModelId:
-        """The id that a spelling means: case, `.gguf`, `name:QUANT`. What folds to no known id comes back legal."""
+        """The id that a spelling means: case, `.gguf`, `name:QUANT`, an alias. What folds to no known id comes back
+        legal."""
         entries = self._known.entries
         plain = re.sub(r"\.gguf\Z", "", name.strip(), flags=re.IGNORECASE)
         model = legal_id(plain) or ModelId("")
@@ -91,7 +104,7 @@ class Registry:
             bare = entries.get(legal_id(base) or ModelId(""))
             if bare is not None and (bare.quantisation or "").lower() == quantisation.lower():
                 return bare.id
-        return model
+        return self._known.aliases.get(model, model) if model not in entries else model
 
     def scan(self) -> None:
         """Read the directories and registry.toml again. Raises Hal0Error when registry.toml cannot be used."""
@@ -107,12 +120,48 @@ class Registry:
     def forget(self, model: ModelId) -> None:
         """Drop a record, and look again; the model's files stay. Raises as `remember` does."""
         with self._writing:
-            self._file.drop(model)
+            self._file.drop("models", model)
             self._refresh()
 
+    def alias(self, name: str, model: str | None) -> None:
+        """Give a model one more name; None takes the name away. Raises request.invalid, model.exists, model.not_found,
+        or as `remember` does."""
+        alias = legal_id(name)
+        if alias is None or alias != name:
+            raise Hal0Error("request.invalid", f"cannot use the alias {name[:200]!r}: it is no model id", param="alias")
+        with self._writing:
+            self._refresh()
+            if model is None:
+                self._file.drop("aliases", alias)
+            else:
+                if alias in self._known.entries or alias in self._known.records:
+                    raise Hal0Error("model.exists", f"cannot use the alias {alias}: a model has this id")
+                self._file.alias(alias, self._known_id(model))
+            self._refresh()
+
+    def bind(self, model: str, binding: Binding | None) -> None:
+        """Say who answers for a model; None leaves it to the rules again. Raises as `alias` does."""
+        bound = self.fold(model)
+        if not bound:
+            raise Hal0Error("request.invalid", f"cannot bind {model[:200]!r}: it is no model id", param="model")
+        with self._writing:
+            if binding is None:
+                self._file.drop("bindings", bound)
+            else:
+                self._file.bind(bound, binding)
+            self._refresh()
+
+    def _known_id(self, name: str) -> ModelId:
+        """Of a model on disk or remembered. Raises model.not_found."""
+        known, model = self._known, self.fold(name)
+        if model not in known.entries and model not in known.records:
+            raise _not_found(name, model, (*known.entries, *known.records))
+        return model
+
     def _refresh(self) -> None:
-        records = self._file.load()
-        known = _combine(self._scanner.find(_names(self._store, records)), records)
+        remembered = self._file.load()
+        records = remembered.records
+        known = _combine(self._scanner.find(_names(self._store, records)), remembered)
         if known != self._known:
             self._known = known
             self._version += 1
@@ -129,15 +178,21 @@ def _names(store: Path, records: Mapping[ModelId, ModelRecord]) -> dict[Path, Mo
     return names
 
 
-def _combine(found: Found, records: Mapping[ModelId, ModelRecord]) -> _Known:
-    entries = {}
+def _combine(found: Found, remembered: Remembered) -> _Known:
+    entries, records = {}, remembered.records
     for model in sorted(found.entries):
         entry, record = found.entries[model], records.get(model)
         if record is not None:
             entry = replace(entry, source=record.source, license=record.license or entry.license)
         entries[model] = entry
     by_id = {model: records[model] for model in sorted(records)}
-    return _Known(MappingProxyType(entries), MappingProxyType(by_id), found.problems)
+    return _Known(
+        entries=MappingProxyType(entries),
+        records=MappingProxyType(by_id),
+        aliases=MappingProxyType(dict(remembered.aliases)),
+        bindings=MappingProxyType(dict(remembered.bindings)),
+        problems=found.problems,
+    )
 
 
 def _not_downloaded(record: ModelRecord) -> Hal0Error:

@@ -27,12 +27,12 @@ def path(tmp_path: Path) -> Path:
 def test_what_is_put_is_loaded(path: Path) -> None:
     RecordFile(path, STORE).put(RECORD)
 
-    assert RecordFile(path, STORE).load() == {RECORD.id: RECORD}
+    assert RecordFile(path, STORE).load().records == {RECORD.id: RECORD}
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_no_file_is_no_records(path: Path) -> None:
-    assert RecordFile(path, STORE).load() == {}
+    assert RecordFile(path, STORE).load().records == {}
 
 
 def test_ids_with_dots_stay_one_key(path: Path) -> None:
@@ -40,7 +40,7 @@ def test_ids_with_dots_stay_one_key(path: Path) -> None:
 
     RecordFile(path, STORE).put(record)
 
-    assert list(RecordFile(path, STORE).load()) == ["qwen3.5-9b"]
+    assert list(RecordFile(path, STORE).load().records) == ["qwen3.5-9b"]
 
 
 def test_edits_leave_comments_and_foreign_tables_alone(path: Path) -> None:
@@ -53,7 +53,7 @@ def test_edits_leave_comments_and_foreign_tables_alone(path: Path) -> None:
 
     file.put(ModelRecord(id=ModelId("m"), files=("m2.gguf",)))
     file.put(RECORD)
-    file.drop(RECORD.id)
+    file.drop("models", RECORD.id)
 
     text = path.read_text()
     assert "# do not touch" in text
@@ -61,11 +61,11 @@ def test_edits_leave_comments_and_foreign_tables_alone(path: Path) -> None:
     assert 'fast = "m"' in text
     assert "new_key = 1" in text
     assert "size_bytes" not in text  # no longer known
-    assert file.load() == {"m": ModelRecord(id=ModelId("m"), files=("m2.gguf",))}
+    assert file.load().records == {"m": ModelRecord(id=ModelId("m"), files=("m2.gguf",))}
 
 
 def test_forgetting_the_unknown_writes_nothing(path: Path) -> None:
-    RecordFile(path, STORE).drop(ModelId("x"))
+    RecordFile(path, STORE).drop("models", ModelId("x"))
 
     assert not path.exists()
 
@@ -99,17 +99,17 @@ def test_files_from_before_the_schema_number_are_migrated(path: Path, style: str
         source={"repo": "a/b", "file": "q.gguf"},
     )
 
-    assert file.load() == {"qwen3-4b": migrated}
+    assert file.load().records == {"qwen3-4b": migrated}
     file.put(RECORD)
     assert path.read_text().startswith("schema = 1\n")
-    assert file.load() == {"qwen3-4b": migrated, RECORD.id: RECORD}
+    assert file.load().records == {"qwen3-4b": migrated, RECORD.id: RECORD}
 
 
 def test_old_models_outside_the_store_are_left_to_the_scan(path: Path) -> None:
     path.parent.mkdir()
     path.write_text('[models.m]\npath = "/elsewhere/m.gguf"\n')
 
-    assert RecordFile(path, STORE).load() == {}
+    assert RecordFile(path, STORE).load().records == {}
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,12 @@ def test_old_models_outside_the_store_are_left_to_the_scan(path: Path) -> None:
         ("schema = 1\n[models.m]", "models.m.files"),
         ('schema = 1\n[models.m]\nfiles = ["../x"]', "does not stay below the store"),
         ('schema = 1\n[models.m]\nfiles = ["/etc/x"]', "does not stay below the store"),
+        ('schema = 1\n[models.Mixed]\nfiles = ["x"]', "models.Mixed.id"),
         ('schema = 1\n[models."M/.."]\nfiles = ["x"]', "models.M/...id"),
         ('schema = 1\n[models.m]\nfiles = ["x"]\nsize_bytes = -1', "models.m.size_bytes"),
+        ('schema = 1\n[aliases]\nx = "No"', "aliases.x"),
+        ("schema = 1\n[bindings.x]", "exactly one of slot and upstream"),
+        ('schema = 1\n[bindings]\nx = "primary"', "bindings.x"),
     ],
 )
 def test_what_cannot_be_understood_is_named(path: Path, text: str, words: str) -> None:

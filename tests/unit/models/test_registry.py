@@ -9,6 +9,7 @@ import pytest
 
 from hal0.errors import Hal0Error
 from hal0.models import demo
+from hal0.models.binding import Binding
 from hal0.models.records import ModelRecord
 from hal0.models.registry import Registry
 from hal0.vocab import Capability, ModelId
@@ -257,3 +258,69 @@ def test_an_unusable_registry_file_stops_the_scan_and_keeps_what_was_known(place
         place.registry.scan()
 
     assert place.registry.get("m") is not None
+
+
+# ---- names that an operator gives ----
+
+
+def test_an_alias_is_another_spelling_and_never_hides_a_model(place: Place) -> None:
+    for name in ("a", "b"):
+        gguf_models.write_chat(place.store / f"{name}.gguf")
+    place.ids()
+    before = place.registry.version
+
+    place.registry.alias("fast", "A.gguf")
+    place.registry.alias("later", "b")
+    place.registry.alias("later", "a")
+
+    assert place.registry.require("FAST").id == "a"
+    assert place.registry.version > before
+    assert place.registry.aliases() == {"fast": "a", "later": "a"}
+    gguf_models.write_embed(place.store / "fast.gguf")
+    place.ids()
+    assert place.registry.require("fast").id == "fast"
+
+
+def test_an_alias_is_taken_away(place: Place) -> None:
+    gguf_models.write_chat(place.store / "a.gguf")
+    place.ids()
+    place.registry.alias("fast", "a")
+
+    place.registry.alias("fast", None)
+
+    assert refusal(place.registry, "fast").code == "model.not_found"
+
+
+@pytest.mark.parametrize(
+    ("alias", "model", "code"),
+    [
+        ("b", "a", "model.exists"),
+        ("x", "nothing", "model.not_found"),
+        ("Not An Id", "a", "request.invalid"),
+        ("", "a", "request.invalid"),
+    ],
+)
+def test_an_alias_that_cannot_be_is_refused_and_changes_nothing(
+    place: Place, alias: str, model: str, code: str
+) -> None:
+    for name in ("a", "b"):
+        gguf_models.write_chat(place.store / f"{name}.gguf")
+    place.ids()
+
+    with pytest.raises(Hal0Error) as caught:
+        place.registry.alias(alias, model)
+
+    assert caught.value.code == code
+    assert place.registry.aliases() == {}
+
+
+def test_bindings_are_for_models_known_here_or_not_and_survive_a_restart(place: Place, tmp_path: Path) -> None:
+    place.registry.bind("far", Binding(upstream="box", model="Far-235B"))
+    place.registry.bind("near", Binding(slot="primary"))
+    place.registry.bind("gone", Binding(slot="primary"))
+    place.registry.bind("gone", None)
+
+    again = Registry(place.store, (), tmp_path / "registry.toml")
+    again.scan()
+
+    assert again.bindings() == {"far": Binding(upstream="box", model="Far-235B"), "near": Binding(slot="primary")}
