@@ -1,14 +1,14 @@
 """GET /v1/models out of the routing table: what the slots serve, what is on disk besides, what upstreams list."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from hal0.dispatch.surface import ANSWERS
-from hal0.dispatch.table import Entry, Table, is_loaded
+from hal0.dispatch.table import Entry, Table, bound_hop, is_loaded
 from hal0.slots.handle import Serves, SlotSnapshot
 from hal0.upstreams.listing import Listed
 from hal0.upstreams.snapshot import UpstreamSnapshot
-from hal0.vocab import Capability
+from hal0.vocab import Capability, SlotName
 from hal0.wire.openai import ModelView
 
 OWNER: Final = "hal0"
@@ -34,6 +34,10 @@ def models(table: Table) -> list[ModelView]:
     for slot in sorted(table.slots.values(), key=lambda slot: (not slot.routable, not is_loaded(slot), slot.name)):
         for serves in slot.serves:
             views.setdefault(serves.model, _served(slot, serves, table.entries.get(serves.model)))
+    for model, binding in table.bindings.items():
+        own = table.slots.get(SlotName(binding.slot or ""))
+        if own is not None and own.serves:
+            views.setdefault(model, _served(own, own.serves[0], None, model))
     for entry in table.entries.values():
         views.setdefault(entry.id, _on_disk(entry))
     return list(views.values())
@@ -44,6 +48,8 @@ def find(table: Table, name: str) -> ModelView | None:
     by_id = {view.id: view for view in models(table)}
     slot = table.slots[table.addresses[name]] if name in table.addresses else None
     view = by_id.get(slot.serves[0].model if slot and slot.serves else name)
+    if view is None:
+        view = next((view for view in _bound_elsewhere(table) if view.id == name), None)
     if view is not None or name not in table.listed:
         return view
     upstream = table.upstreams[max(table.listed[name], key=lambda hop: hop.priority).upstream]
@@ -69,6 +75,8 @@ class ModelList:
             self._whole.clear()
         if here not in self._whole:
             found = {view.id: view.json_bytes() for view in models(table)}
+            if not here:
+                found = {view.id: view.json_bytes() for view in _bound_elsewhere(table)} | found
             for upstream in () if here else sorted(table.upstreams.values(), key=lambda it: (-it.priority, it.name)):
                 found = found | {name: text for name, text in self._part(upstream).items() if name not in found}
             self._whole[here] = _HEAD + b",".join(found.values()) + _TAIL
@@ -82,11 +90,12 @@ class ModelList:
         return rendered[1]
 
 
-def _served(slot: SlotSnapshot, serves: Serves, entry: Entry | None) -> ModelView:
+def _served(slot: SlotSnapshot, serves: Serves, entry: Entry | None, name: str | None = None) -> ModelView:
+    """`name`: an id that is bound to the slot, instead of its model's own."""
     own = [entry.capability for entry in slot.serves if entry.model == serves.model]
     able = dict.fromkeys(c for capability in own for c in (capability, *_texts(capability)))
     return _view(
-        serves.model,
+        name or serves.model,
         created=entry.created if entry else 0,
         demo=slot.demo,
         status="loaded" if slot.routable else "loading" if is_loaded(slot) else "offline",
@@ -99,6 +108,15 @@ def _served(slot: SlotSnapshot, serves: Serves, entry: Entry | None) -> ModelVie
 def _texts(capability: Capability) -> tuple[Capability, ...]:
     """A model that chats also completes; whether it sees images only its own entry says."""
     return (Capability.COMPLETION,) if Capability.COMPLETION in ANSWERS.get(capability, ()) else ()
+
+
+def _bound_elsewhere(table: Table) -> Iterator[ModelView]:
+    """Ids that the operator has bound to a model of an upstream, whatever that one lists."""
+    for model, binding in table.bindings.items():
+        upstream = table.upstreams.get(binding.upstream or "")
+        if upstream is not None:
+            hop = bound_hop(upstream, binding.model or model)
+            yield _elsewhere(upstream, Listed(model, hop.model, capabilities=hop.able))
 
 
 def _on_disk(entry: Entry) -> ModelView:

@@ -6,14 +6,14 @@ finds `wants_lists` asks them, then resolves again with the names of those that 
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from heapq import nsmallest
 from typing import Final, NamedTuple
 
 from hal0.config.upstreams import UpstreamKind
 from hal0.dispatch.surface import PathRow, answers
-from hal0.dispatch.table import PRIMARY, Busy, Table
+from hal0.dispatch.table import PRIMARY, Busy, Table, bound_hop
 from hal0.errors import Hal0Error
 from hal0.slots.handle import SlotSnapshot
 from hal0.upstreams.snapshot import Hop
@@ -119,6 +119,33 @@ def _preemption(ask: Ask, table: Table) -> _Offer:
 
 
 def _registry(ask: Ask, table: Table) -> _Offer:
+    """By the operator's binding, else by what the slots are configured with."""
+    bound = _binding(ask, table)
+    if bound.slots or bound.hops:
+        return bound
+    offer = _configured(ask, table)
+    return replace(offer, fact=f"{bound.fact}; {offer.fact}") if bound.fact else offer
+
+
+def _binding(ask: Ask, table: Table) -> _Offer:
+    """An upstream that cannot be asked is no reason to fail: the next rule may know another one."""
+    binding = table.bindings.get(ask.model or "")
+    if binding is None:
+        return _Offer((), "")
+    if binding.slot is not None:
+        slot = table.slots.get(SlotName(binding.slot))
+        if slot is None:
+            return _Offer((), f"{ask.model!r} is bound to the slot {binding.slot!r}, which is not there")
+        return _Offer((slot.name,), f"{ask.model!r} is bound to the slot {slot.name!r}")
+    upstream = table.upstreams.get(binding.upstream or "")
+    if upstream is None or not upstream.up:
+        why = "is not there" if upstream is None else "cannot be reached"
+        return _Offer((), f"{ask.model!r} is bound to the upstream {binding.upstream!r}, which {why}")
+    hop = bound_hop(upstream, binding.model or ask.model or "")
+    return _Offer((), f"{ask.model!r} is bound to {hop.model!r} of the upstream {upstream.name!r}", hops=(hop,))
+
+
+def _configured(ask: Ask, table: Table) -> _Offer:
     slots = table.bound.get(ask.model or "", ())
     if slots:
         return _Offer(slots, f"{ask.model!r} is the model of {_listed(slots)}", by_model=True)
@@ -296,7 +323,7 @@ def _no_route(ask: Ask, table: Table) -> Hal0Error:
         return Hal0Error("request.missing_model", "cannot choose a slot: the request names no model", param="model")
     length = len(ask.asked)
     abroad = nsmallest(_COMPARED, table.listed, key=lambda name: abs(len(name) - length))
-    known = sorted({*table.addresses, *table.bound, *table.entries, *table.tags, *abroad})
+    known = sorted({*table.addresses, *table.bound, *table.bindings, *table.entries, *table.tags, *abroad})
     close = get_close_matches(ask.asked, known, n=3)
     message = f"cannot find anything that serves {ask.asked!r}"
     if close:

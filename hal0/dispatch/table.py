@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from hal0.slots.handle import Slots, SlotSnapshot
+from hal0.upstreams.listing import Listed
 from hal0.upstreams.snapshot import Hop, KnownUpstreams, UpstreamSnapshot
-from hal0.vocab import Capability, Phase, SlotName, Want
+from hal0.vocab import Capability, ModelId, Phase, SlotName, Want
 
 PRIMARY: Final = SlotName("primary")
 # Words people use for the chat slot, until a slot has them as its name or alias.
@@ -34,13 +35,30 @@ class Entry(Protocol):
     def demo(self) -> bool: ...
 
 
+class Binding(Protocol):
+    """Who answers for a model id, by the operator's word: a slot, or an upstream under its own name for the model."""
+
+    @property
+    def slot(self) -> str | None: ...
+
+    @property
+    def upstream(self) -> str | None: ...
+
+    @property
+    def model(self) -> str | None:
+        """Its name at the upstream; None: the id."""
+        ...
+
+
 class Registry(Protocol):
-    """The models on disk. `fold` turns a spelling such as `name:QUANT` into the id it means."""
+    """The models on disk. `fold` turns a spelling such as `name:QUANT`, or an alias, into the id it means."""
 
     @property
     def version(self) -> int: ...
 
     def entries(self) -> Sequence[Entry]: ...
+
+    def bindings(self) -> Mapping[ModelId, Binding]: ...
 
     def fold(self, name: str) -> str: ...
 
@@ -49,8 +67,8 @@ class Registry(Protocol):
 class Table:
     """`addresses`: word -> slot. `loaded`, `bound`: model id -> the slots that have it up, or would load it.
 
-    `entries`: model id -> what is on disk. `listed`: model id -> the upstreams that list it, and its name there.
-    `tags`: a name that only a slot's provider knows -> the slot.
+    `bindings`: model id -> who is to answer for it. `entries`: model id -> what is on disk. `listed`: model id -> the
+    upstreams that list it, and its name there. `tags`: a name that only a slot's provider knows -> the slot.
     `cold`: the upstreams whose lists nobody knows yet. `fronts`: the slots that stand for a model of an upstream.
     """
 
@@ -58,6 +76,7 @@ class Table:
     addresses: Mapping[str, SlotName]
     loaded: Mapping[str, tuple[SlotName, ...]]
     bound: Mapping[str, tuple[SlotName, ...]]
+    bindings: Mapping[str, Binding]
     entries: Mapping[str, Entry]
     tags: Mapping[str, SlotName]
     upstreams: Mapping[str, UpstreamSnapshot]
@@ -76,8 +95,9 @@ def build(
     entries: Iterable[Entry] = (),
     upstreams: Collection[UpstreamSnapshot] = (),
     fronts: Mapping[str, Hop] = MappingProxyType({}),
+    bindings: Mapping[str, Binding] = MappingProxyType({}),
 ) -> Table:
-    """The table for these slots, these models on disk, these upstreams and the slots that stand for them."""
+    """The table for these slots, these models on disk, these upstreams, the slots that stand for them, and bindings."""
     by_name = {slot.name: slot for slot in slots}
     standing = {name: fronts[name] for name in by_name if name in fronts}
     return Table(
@@ -85,6 +105,7 @@ def build(
         addresses=_addresses(by_name.values()),
         loaded=_by_model((slot for slot in by_name.values() if is_loaded(slot)), standing),
         bound=_by_model(by_name.values(), standing),
+        bindings=bindings,
         entries={entry.id: entry for entry in entries},
         tags={tag: slot.name for slot in by_name.values() for tag in slot.provider.tags},
         upstreams={upstream.name: upstream for upstream in upstreams},
@@ -99,7 +120,7 @@ def _addresses(slots: Collection[SlotSnapshot]) -> dict[str, SlotName]:
     for slot in slots:  # a name beats an alias
         addresses[slot.name] = slot.name
         addresses[f"hal0/{slot.name}"] = slot.name
-    if PRIMARY in addresses:
+    if addresses.get(PRIMARY) == PRIMARY:
         for word in _CHAT_WORDS:
             addresses.setdefault(word, PRIMARY)
     return addresses
@@ -125,6 +146,12 @@ def _listed(upstreams: tuple[UpstreamSnapshot, ...]) -> Mapping[str, tuple[Hop, 
     return MappingProxyType({model: tuple(hops) for model, hops in found.items()})
 
 
+def bound_hop(upstream: UpstreamSnapshot, model: str) -> Hop:
+    """The way to a model by its name there; what the upstream says of it counts, if it says anything."""
+    known = (listed for listed in upstream.models or () if listed.theirs == model)
+    return upstream.hop(next(known, Listed(model, model)))
+
+
 class TableSource:
     """Builds the table anew only when slots, registry or upstreams say that something changed."""
 
@@ -140,7 +167,11 @@ class TableSource:
         if versions != self._versions:
             snapshots = [handle.snapshot() for handle in self._slots.all()]
             self._table = build(
-                snapshots, self._registry.entries(), self._upstreams.snapshots(), self._upstreams.fronts()
+                snapshots,
+                self._registry.entries(),
+                self._upstreams.snapshots(),
+                self._upstreams.fronts(),
+                {str(model): binding for model, binding in self._registry.bindings().items()},
             )
             self._versions = versions
         return self._table

@@ -9,7 +9,7 @@ from hal0.errors import Hal0Error
 from hal0.lib.aio import Signal
 from hal0.providers.base import Endpoint, Forward, InferRequest, Serve
 from hal0.slots.handle import Serves, SlotFailure, SlotSnapshot
-from hal0.vocab import Capability, OnClientGone, Phase, ProviderName, SlotName, Want
+from hal0.vocab import Capability, ModelId, OnClientGone, Phase, ProviderName, SlotName, Want
 
 
 @dataclass
@@ -218,15 +218,26 @@ class FakeEntry:
     demo: bool = False
 
 
+@dataclass(frozen=True)
+class FakeBinding:
+    slot: str | None = None
+    upstream: str | None = None
+    model: str | None = None
+
+
 class FakeRegistry:
     """Models on disk; folds `name:QUANT` to `name-quant`."""
 
-    def __init__(self, *entries: FakeEntry) -> None:
+    def __init__(self, *entries: FakeEntry, bindings: Mapping[str, FakeBinding] | None = None) -> None:
         self.version = 1
         self._entries = entries
+        self._bindings = {ModelId(model): binding for model, binding in (bindings or {}).items()}
 
     def entries(self) -> tuple[FakeEntry, ...]:
         return self._entries
+
+    def bindings(self) -> Mapping[ModelId, FakeBinding]:
+        return self._bindings
 
     def fold(self, name: str) -> str:
         return name.lower().replace(":", "-")

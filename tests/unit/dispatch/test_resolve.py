@@ -1,12 +1,14 @@
 """The rules as a table: asked model and path in, slot and rule out."""
 
+from pathlib import Path
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hal0.dispatch.resolve import Ask, Decision, Outcome, Refusal, resolve
 from hal0.dispatch.surface import PathRow
 from hal0.dispatch.table import TableSource, build
+from hal0.models.binding import Binding
+from hal0.models.registry import Registry
 from hal0.providers.base import Endpoint
 from hal0.slots.handle import Serves, SlotSnapshot
 from hal0.upstreams.snapshot import Hop
@@ -154,26 +156,6 @@ def test_a_name_beats_an_alias_and_an_alias_beats_a_word() -> None:
     assert table.addresses["agent"] == "primary"
 
 
-@given(
-    st.none() | st.sampled_from(["primary", "big", "small", "frozen", "shelf", "embed", "hal0/x", ""]) | st.text(),
-    st.sampled_from(list(Capability)),
-    st.booleans(),
-)
-def test_every_request_has_exactly_one_outcome_and_always_the_same(
-    model: str | None, capability: Capability, strict: bool
-) -> None:
-    first, second = (outcome(model or None, capability, strict=strict) for _ in range(2))
-    assert first.tried == second.tried
-    if isinstance(first, Decision):
-        assert first == second
-        assert first.slot in TABLE.slots
-        assert sum(tried.hit for tried in first.tried) == 1
-    else:
-        assert isinstance(first, Refusal)
-        assert isinstance(second, Refusal)
-        assert first.error.code == second.error.code
-
-
 def test_the_table_is_built_again_only_after_a_change() -> None:
     slots = FakeSlots(slot("primary", "a"))
     upstreams = FakeUpstreams()
@@ -188,3 +170,28 @@ def test_the_table_is_built_again_only_after_a_change() -> None:
     upstreams.become(upstream("far", "m"))
     assert source.current() is not before
     assert source.current().listed == {"m": (Hop("far", "m"),)}
+
+
+def test_words_for_the_chat_slot_need_a_chat_slot() -> None:
+    table = build([slot("x", "m", aliases=("primary",))])
+    assert table.addresses["primary"] == "x"
+    assert "chat" not in table.addresses
+
+
+def test_what_an_operator_binds_counts_from_the_next_request_on(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    registry = Registry(tmp_path / "store", (), tmp_path / "registry.toml")
+    source = TableSource(FakeSlots(*FLEET), registry, FakeUpstreams())
+
+    def asked(model: str) -> tuple[str, Rule]:
+        found = resolve(
+            Ask(ROWS[Capability.CHAT], model, registry.fold(model)), source.current(), lambda _slot: 0, strict=False
+        )
+        assert isinstance(found, Decision)
+        return found.slot, found.rule
+
+    assert asked("House:Q4") == ("primary", Rule.CAPABILITY)
+    registry.bind("house-q4", Binding(slot="cold"))
+    assert asked("House:Q4") == ("cold", Rule.REGISTRY)
+    registry.bind("house-q4", None)
+    assert asked("House:Q4") == ("primary", Rule.CAPABILITY)

@@ -1,18 +1,18 @@
 """The rules about upstreams as a table, and what holds for every request whatever is listed where."""
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hal0.config.upstreams import UpstreamKind
 from hal0.dispatch.catalog import ModelList, find, models
 from hal0.dispatch.resolve import Ask, Decision, Outcome, Passage, Refusal, resolve, wants_lists
-from hal0.dispatch.surface import SURFACE, PathRow, answers
+from hal0.dispatch.surface import PathRow
 from hal0.dispatch.table import Table, build
 from hal0.upstreams.snapshot import Hop
 from hal0.vocab import Capability, ProviderName, Rule, SlotName
 from hal0.wire.openai import ModelsView, ModelView
-from tests.fakes.slots import FakeEntry
+from tests.fakes.slots import FakeBinding, FakeEntry
 from tests.fakes.upstreams import upstream
 from tests.unit.dispatch.test_resolve import FLEET, ROWS, slot
 
@@ -141,53 +141,68 @@ def test_a_near_miss_of_an_upstreams_model_is_named() -> None:
     assert "did you mean 'or/openai/gpt-4o'" in refusal.error.message
 
 
-MODELS = st.none() | st.sampled_from(
-    ["primary", "big", "or/big", "Llama-3:70b", "claude-x", "vectors-2", "coder", "quiet", "shelf", "new", "", "or/"]
-)
+BOUND = {
+    "house-model": FakeBinding(slot="cold"),
+    "big": FakeBinding(slot="second"),
+    "frozen": FakeBinding(upstream="groq", model="Llama-3:70b"),
+    "cheap": FakeBinding(upstream="box", model="vectors-2"),
+    "down": FakeBinding(upstream="down"),
+    "lost": FakeBinding(slot="nowhere"),
+    "small-2": FakeBinding(upstream="nowhere"),
+    "far-slot": FakeBinding(slot="coder"),
+}
+DOWN = replace(upstream("down", "down"), up=False)
+BINDINGS = build(SLOTS, [FakeEntry("down")], (*FAR, DOWN, upstream("also", "down")), FRONTS, BOUND)
 
 
-@given(
-    MODELS | st.text(max_size=8),
-    st.sampled_from([*ROWS.values(), *SURFACE]),
-    st.booleans(),
-    st.sampled_from([TABLE, COLD_TABLE, FRONTED]),
-    st.sets(st.sampled_from(["openrouter", "groq", "asleep", "nobody"])),
-    st.none() | st.frozensets(st.sampled_from([SlotName("primary"), SlotName("embed"), SlotName("coder")])),
+@pytest.mark.parametrize(
+    ("model", "target", "rule"),
+    [
+        ("house-model", "cold", Rule.REGISTRY),  # whatever it has as its model; it is loaded
+        ("House-Model", "cold", Rule.REGISTRY),
+        ("frozen", ("groq", "Llama-3:70b"), Rule.REGISTRY),  # although a slot would load it
+        ("big", "primary", Rule.PREEMPTION),  # what is loaded comes first
+        ("far-slot", ("groq", "Llama-3:70b"), Rule.REGISTRY),
+        ("down", ("down", "down"), Rule.PASSTHROUGH),  # an upstream that is off falls through
+        ("lost", "primary", Rule.CAPABILITY),
+        ("small-2", "primary", Rule.CAPABILITY),
+    ],
 )
-def test_every_request_has_exactly_one_outcome_and_always_the_same(
-    model: str | None,
-    row: PathRow,
-    strict: bool,
-    table: Table,
-    fetched: set[str],
-    slots: frozenset[SlotName] | None,
-) -> None:
-    first, second = (
-        outcome(model or None, row, table=table, strict=strict, fetched=tuple(fetched), slots=slots) for _ in range(2)
+def test_a_binding_says_who_answers(model: str, target: str | tuple[str, str], rule: Rule) -> None:
+    found = outcome(model, table=BINDINGS)
+    assert not isinstance(found, Refusal)
+    assert found.rule is rule
+    assert (found.slot if isinstance(found, Decision) else found.hops[0][:2]) == target
+    if isinstance(found, Decision) and found.slot == "cold":
+        assert found.model == "frozen"
+
+
+def test_a_binding_that_leads_nowhere_says_why() -> None:
+    facts = {
+        model: {tried.rule: tried.fact for tried in outcome(model, table=BINDINGS).tried}[Rule.REGISTRY]
+        for model in ("down", "lost", "small-2")
+    }
+    assert facts["down"].startswith(
+        "'down' is bound to the upstream 'down', which cannot be reached; 'down' is on disk"
     )
-    assert first.tried == second.tried
-    assert all(tried.fact for tried in first.tried)
-    hits = sum(tried.hit for tried in first.tried)
-    match first:
-        case Decision():
-            assert first == second
-            assert first.slot in table.slots
-            assert first.slot not in table.fronts
-            assert slots is None or first.slot in slots
-            serves = table.slots[first.slot].serves
-            assert not serves or any(answers(it.capability, row.capability) for it in serves)
-            assert hits == 1
-        case Passage():
-            assert first == second
-            assert first.hops
-            assert not row.only_here
-            assert slots is None or first.slot in slots
-            named = {hop.upstream for hop in first.hops} if first.slot is None else {first.slot}
-            assert named <= set(first.candidates)
-            assert hits == 1
-        case Refusal():
-            assert isinstance(second, Refusal)
-            assert first.error.code == second.error.code
+    assert facts["lost"] == "'lost' is bound to the slot 'nowhere', which is not there; 'lost' is not on disk"
+    assert facts["small-2"].startswith("'small-2' is bound to the upstream 'nowhere', which is not there")
+
+
+def test_a_binding_obeys_what_a_model_can_do() -> None:
+    assert isinstance(outcome("cheap", ROWS[Capability.EMBED], table=BINDINGS), Passage)
+    refusal = outcome("cheap", table=BINDINGS)
+    assert isinstance(refusal, Refusal)
+    assert refusal.error.code == "dispatch.capability_mismatch"
+
+
+def test_what_is_bound_is_listed() -> None:
+    views = {view.id: view for view in listed(BINDINGS)}
+    assert (views["house-model"].slot, views["house-model"].status) == ("cold", "offline")
+    assert (views["cheap"].upstream, views["cheap"].capabilities) == ("box", ("embed",))
+    assert not {"lost", "small-2"} & views.keys()
+    assert "cheap" not in {view.id for view in listed(BINDINGS, here=True)}
+    assert find(BINDINGS, "cheap") == views["cheap"]
 
 
 def listed(table: Table, *, here: bool = False, rendered: ModelList | None = None) -> list[ModelView]:
