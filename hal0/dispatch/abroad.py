@@ -148,7 +148,7 @@ class Abroad:
         return down.finish()
 
     async def _pour(self, it: Crossing, upstream: Upstream, response: ClientResponse) -> None:
-        saw = it.trace.measured().saw
+        saw = it.trace.measured(self._clock).saw
         while data := await upstream.link.more(response):
             saw(data)
             if not it.down.write(data):

@@ -152,7 +152,7 @@ class Relay:
     async def _stream(self) -> web.StreamResponse:
         """Relay until the end; a break after the head cannot be raised any more, so it ends the stream instead."""
         assert self._connection is not None
-        mark, down, saw = self._mark, self._down, self._trace.measured().saw
+        mark, down, saw = self._mark, self._down, self._trace.measured(self._clock).saw
 
         def take(chunk: bytes) -> bool:
             saw(chunk)
@@ -174,7 +174,7 @@ class Relay:
         """A small answer that came in one piece goes out in one piece."""
         assert self._connection is not None
         body = self._connection.arrived()
-        self._trace.measured().saw(body)
+        self._trace.measured(self._clock).saw(body)
         return self._down.answer(head.status, head.reason, head.headers, self._marked(body))
 
     def _marked(self, body: bytes) -> bytes:
@@ -208,7 +208,7 @@ class Relay:
         assert convert is not None
         request: Mapping[str, Any] = jsonio.loads(b"".join([piece async for piece in self._out.body.pieces()]))
         answer = await self._read_all()
-        self._trace.measured().saw(answer)
+        self._trace.measured(self._clock).saw(answer)
         body = await asyncio.to_thread(convert, request, answer)
         return self._down.answer(head.status, head.reason, head.headers, self._marked(body))
 

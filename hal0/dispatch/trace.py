@@ -1,5 +1,6 @@
 """What is noted about one request on its way; becomes its decision record at the end."""
 
+from collections.abc import Callable
 from typing import Final
 
 from hal0.dispatch.resolve import Decision, Outcome, Refusal
@@ -44,9 +45,9 @@ class Trace:
         self.path = path
         self.key_id = key_id
 
-    def measured(self) -> Meter:
-        """What has to see every piece of the answer."""
-        self.meter = self.meter or Meter()
+    def measured(self, clock: Callable[[], float]) -> Meter:
+        """What has to see every piece of the answer; `clock` is the event loop's."""
+        self.meter = self.meter or Meter(clock)
         return self.meter
 
     def failed(self, error: Hal0Error) -> None:
@@ -62,6 +63,11 @@ class Trace:
             return None
         held = self.admitted_at - self.read_at if self.queue_position is not None else 0.0
         return (self.sent_at - self.read_at - held + now - self.head_at) * 1000
+
+    def _first_at(self) -> float | None:
+        """The head of an answer is no word of it: some servers send the one long before the other."""
+        first_at = self.meter.first_at if self.stream and self.meter is not None else None
+        return self.head_at if first_at is None else first_at
 
     def record(self, now: float) -> DecisionRecord:
         decision = None if isinstance(self.outcome, Refusal) else self.outcome
@@ -85,7 +91,7 @@ class Trace:
             held_ms=_ms(self.read_at, self.admitted_at) or 0.0,
             turn_ms=self.turn_s * 1000,
             connect_ms=_ms(self.admitted_at, self.connected_at),
-            first_byte_ms=_ms(self.sent_at, self.head_at),
+            first_byte_ms=_ms(self.sent_at, self._first_at()),
             total_ms=(now - self.started_at) * 1000,
             overhead_ms=self.overhead_ms(self.head_at) if self.head_at is not None else None,
             bytes_out=self.bytes_out,

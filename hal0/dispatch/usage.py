@@ -2,6 +2,7 @@
 
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from hal0.lib import jsonio
@@ -27,14 +28,17 @@ _NOTHING: Final = Usage()
 
 
 class Meter:
-    """Keeps references to the first and the last chunks of an answer."""
+    """Keeps references to the first and the last chunks of an answer, and when the first came (`clock`'s time)."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.first_at: float | None = None
+        self._clock = clock
         self._first = b""
         self._last: deque[bytes] = deque(maxlen=_KEPT_CHUNKS)
 
     def saw(self, chunk: bytes) -> None:
         if not self._first:
+            self.first_at = self._clock()
             self._first, chunk = chunk[:_KEPT_BYTES], chunk[_KEPT_BYTES:]
             if not chunk:
                 return

@@ -22,8 +22,12 @@ _HISTOGRAMS: Final = (
     ("hold", _WAITS, "The wait at the slot's gate, of those that waited."),
     ("turn", _WAITS, "The part of the wait in which other slots had the memory."),
     ("connect", _QUICK, "Until the connection to the slot was there."),
-    ("first_byte", _WAITS, "From sending the request to the head of the answer."),
-    ("stream", _WAITS, "From the head of a streamed answer to its end."),
+    (
+        "first_byte",
+        _WAITS,
+        "From sending the request to the first token of a stream, or to the head of another answer.",
+    ),
+    ("stream", _WAITS, "From the first token of a streamed answer to its end."),
     ("overhead", _QUICK, "hal0's own share until the head of the answer."),
 )
 

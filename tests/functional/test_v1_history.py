@@ -12,8 +12,10 @@ from hal0.lib.clock import SystemClock
 from hal0.observe.database import Database, Limits
 from hal0.observe.history import History
 from hal0.observe.queries import Filters, Reader
+from hal0.providers.base import Endpoint, Exchange, Serve
+from hal0.vocab import Phase, Want
 from tests.fakes.backend import Seen, Talk, delta
-from tests.fakes.slots import LOADING, settled
+from tests.fakes.slots import LOADING, FakeProvider, settled
 from tests.functional.dispatch_app import World, world
 from tests.functional.raw_client import RawClient, raw
 
@@ -81,6 +83,32 @@ async def answered_in_part(w: World, client: RawClient) -> Seen | None:
     return await w.backend.request()
 
 
+async def served(w: World, client: RawClient) -> Seen | None:
+    """By a provider that answers itself."""
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def work(_exchange: Exchange, _endpoint: Endpoint) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    w.slots["primary"].become(provider=FakeProvider(Serve(work)))
+    await client.post(CHAT, w.chat())
+    await begun.wait()
+    return Seen("", [], b"", 0, gone=ended)
+
+
+async def elsewhere(w: World, client: RawClient) -> Seen | None:
+    """Other slots have the memory."""
+    w.slots["primary"].become(phase=Phase.OFFLINE, want=Want.UNLOADED, endpoint=None)
+    w.slots.fits = lambda slots: len(slots) < 2
+    await client.post(CHAT, w.chat())
+    await settled(lambda: w.dispatcher.waiting(w.slots["primary"].name) == 1)
+    return None
+
+
 async def silent(talk: Talk) -> None:
     await talk.seen.gone.wait()
 
@@ -93,7 +121,10 @@ async def begins(talk: Talk) -> None:
 
 @pytest.mark.parametrize(
     ("comes", "shortly"),
-    [(held, False), (queued, False), (sent, False), (sent_at_once, True), (answered_in_part, False)],
+    [
+        *((held, False), (queued, False), (elsewhere, False), (sent, False), (sent_at_once, True)),
+        *((answered_in_part, False), (served, False)),
+    ],
 )
 async def test_a_client_that_leaves(
     tmp_path: Path,

@@ -129,6 +129,28 @@ async def test_every_chunk_is_flushed_when_it_comes(w: World) -> None:
         assert await answer.content.read() == b""
 
 
+async def test_the_head_of_a_stream_is_not_taken_for_its_first_token(w: World) -> None:
+    more = asyncio.Event()
+
+    async def behave(talk: Talk) -> None:
+        await talk.open_events()
+        await more.wait()
+        await talk.chunk(delta("a"))
+        await talk.end()
+
+    w.backend.behave("fake-chat", behave)
+    loop = asyncio.get_running_loop()
+    async with w.http.post(w.url + CHAT, json=w.chat(stream=True)) as answer:
+        head_at = loop.time()
+        await asyncio.sleep(0.05)
+        waited_s = loop.time() - head_at
+        more.set()
+        await answer.read()
+    (record,) = w.decisions
+    assert record.first_byte_ms is not None
+    assert waited_s * 1000 <= record.first_byte_ms <= record.total_ms
+
+
 @pytest.mark.parametrize("ending", ["length", "close"])
 async def test_answers_with_a_length_or_ended_by_the_connection_are_whole(w: World, ending: str) -> None:
     async def behave(talk: Talk) -> None:

@@ -85,7 +85,7 @@ def test_a_boundary_is_between_two_events(tail: bytes, is_one: bool) -> None:
     ],
 )
 def test_usage_is_found_at_either_end(chunks: list[bytes], usage: Usage) -> None:
-    meter = Meter()
+    meter = Meter(lambda: 1.0)
     for chunk in chunks:
         meter.saw(chunk)
     assert meter.usage() == usage
