@@ -35,8 +35,10 @@ from hal0.home import Home
 from hal0.lib.aio import cancelled
 from hal0.lib.clock import Clock
 from hal0.models.registry import Registry
+from hal0.models.tags import Tag
 from hal0.observe.past import Past, Seen, open_past
-from hal0.providers.catalog import PROVIDERS
+from hal0.providers.catalog import FLM, PROVIDERS
+from hal0.providers.flm_book import TagBook
 from hal0.services import About, Services
 from hal0.slots.custom import CustomSlots
 from hal0.slots.effects import Effects
@@ -63,8 +65,8 @@ async def create_app(
     """The application, ready to be served: slots adopted. Leaving stops hal0, not its containers."""
     paths, clock = home.paths, ground.clock
     async with AsyncExitStack() as stack:
-        registry = await asyncio.to_thread(_registry, paths, live.root.models)
         images = await _images(stack, ground.engine, paths, clock)
+        registry, tags = await asyncio.to_thread(_models, paths, live.root.models, ground, images)
         sources: list[Snapshot] = []
         bus = Bus(lambda: [event for source in sources for event in source()])
         jobs = await _jobs(paths, bus, clock)
@@ -93,7 +95,7 @@ async def create_app(
         stack.push_async_callback(supervisor.close)
         custom, upstream_tables = _edits(stack, live, supervisor, store)
         _run(stack, live.follow(supervisor.apply), upstreams.keep_fresh(), jobs.keep_saving())
-        _run(stack, past.feed.follow(), past.lag.watch())
+        _run(stack, past.feed.follow(), past.lag.watch(), tags.keep_up(bus))
         _run(stack, ground.probe.warm(ground.engine.transport))  # now, so that the first load need not
         services = Services(
             about=_about(home, live.root.server.port, clock),
@@ -138,6 +140,21 @@ async def _images(stack: AsyncExitStack, engine: PodmanEngine, paths: places.Pat
     images = ImageService(engine, manifest, root=root, record_file=paths.state_dir / "images.json", clock=clock)
     stack.push_async_callback(images.aclose)
     return images
+
+
+def _models(
+    paths: places.Paths, config: ModelsConfig, ground: Ground, images: ImageService
+) -> tuple[Registry, TagBook]:
+    """What is on disk, and FLM's names for its models, as far as they were known before."""
+    registry = _registry(paths, config)
+
+    def learn(tags: tuple[Tag, ...]) -> None:
+        FLM.know(tag.name for tag in tags)
+        registry.know_tags(tags)  # last: its new version has the routing table built anew
+
+    book = TagBook(ground.engine, images, paths.state_dir / "flm.json", learn, instance=ground.place.instance)
+    book.recall()
+    return registry, book
 
 
 async def _past(

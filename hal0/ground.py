@@ -20,11 +20,10 @@ from hal0.engine.place import read_place
 from hal0.engine.podman import PodmanEngine
 from hal0.engine.probe import HostProbe
 from hal0.engine.service import PodmanService, Source, candidates
-from hal0.hardware.gpu import dri_nodes
+from hal0.hardware.gpu import device_nodes
 from hal0.home import Home
 from hal0.lib.clock import Clock, SteadyClock
 from hal0.slots.plan import Place
-from hal0.vocab import Device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +89,10 @@ async def _ground(home: Home, facts: HostFacts, service: PodmanService) -> Groun
         hint=service.hint,
     )
     addressing = nested.addressing(replace(where, own_network=where.own_network and beside), instance=home.instance)
-    nodes = await asyncio.to_thread(dri_nodes)
     place = Place(
         instance=home.instance,
         network=None if addressing.published else addressing.network,
-        devices={Device.VULKAN: nodes.paths} if nodes.renders else {},
-        groups=nodes.groups,
+        devices=await asyncio.to_thread(device_nodes),
     )
     rootless = await asyncio.to_thread(read_rootless_network)
     closed = keyless_off(container=container, own_network=where.own_network, rootless=rootless)

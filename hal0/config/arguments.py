@@ -77,9 +77,20 @@ _LLAMA_SERVER: Final = _Rules(
     env_prefixes=("LLAMA_", "HF_", "MODEL_ENDPOINT"),
 )
 
+_FLM: Final = _Rules(
+    never=_never(
+        ("--host --port -p --cors --socket -s --q-len -q", "hal0 sets it for every slot"),
+        ("--ctx-len -c", "use the field `context_size`"),
+        ("--asr -a --embed -e", "they ride along when their weights are in the models folder"),
+        ("--hf --hf-branch", _NETWORK),
+    ),
+    env_prefixes=("FLM_",),
+)
 _OTHERS: Final = _Rules(never=_never(("--host --port", _ADDRESS), ("--model", "use the field `model`")))
 
-_RULES: Final[Mapping[ProviderName, _Rules]] = MappingProxyType({ProviderName.LLAMACPP: _LLAMA_SERVER})
+_RULES: Final[Mapping[ProviderName, _Rules]] = MappingProxyType(
+    {ProviderName.LLAMACPP: _LLAMA_SERVER, ProviderName.FLM: _FLM}
+)
 
 
 def refused(provider: ProviderName, argv: Sequence[str]) -> list[Refusal]:

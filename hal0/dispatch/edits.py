@@ -1,7 +1,7 @@
 """Finds where a body has to be cut so that some of its top-level members, or of its fields, are others."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, TypeVar
 
 from hal0.dispatch.body import Body
@@ -44,9 +44,17 @@ async def cuts_for(body: Body, edits: Mapping[str, Any]) -> tuple[Splice, ...]:
             return form_splices(form, body.boundary, edits)
         return splices(await _fed(Members(names, decode=False), body), edits)
     except NotForm as error:
-        raise Hal0Error("request.invalid_form", f"cannot read the body as a form: {error}") from None
+        raise _not_form(error) from None
     except NotJson as error:
         raise _not_json(error) from None
+
+
+async def form_values(body: Body, names: Collection[str]) -> Mapping[str, str]:
+    """These text fields of a form, those that it has. Raises request.invalid_form."""
+    try:
+        return (await _fed(Form(body.boundary, frozenset(names)), body)).values
+    except NotForm as error:
+        raise _not_form(error) from None
 
 
 async def _fed(scanner: S, body: Body) -> S:
@@ -54,6 +62,10 @@ async def _fed(scanner: S, body: Body) -> S:
         scanner.feed(piece)
     scanner.finish()
     return scanner
+
+
+def _not_form(why: ValueError) -> Hal0Error:
+    return Hal0Error("request.invalid_form", f"cannot read the body as a form: {why}")
 
 
 def _not_json(why: ValueError) -> Hal0Error:

@@ -63,6 +63,12 @@ def passing(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes,
     return [header for header in headers if header[0].lower() not in dropped]
 
 
+def retyped(headers: RawHeaders, content_type: str) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer whose body has become of another kind."""
+    kept = [header for header in headers if header[0].lower() != b"content-type"]
+    return [*kept, (b"Content-Type", content_type.encode("latin-1"))]
+
+
 def request_start(method: str, target: bytes, client: RawHeaders, to: Endpoint, *, identity: bool) -> bytes:
     """The request line and headers for a slot, in the client's order and spelling; `request_end` ends them.
 

@@ -46,5 +46,5 @@ def _plainly(slot: SlotSnapshot, inferred: Forward | Serve) -> Forward | None:
     """Where to, if bytes pass as they are both ways and an answer whose client left may be broken off."""
     if not isinstance(inferred, Forward) or slot.on_client_gone is OnClientGone.DRAIN:
         return None
-    changed = inferred.edits or inferred.revise or inferred.fingerprint is not None
+    changed = inferred.edits or inferred.revise or inferred.substitute is not None
     return None if changed or inferred.answer is not AnswerMode.RAW else inferred

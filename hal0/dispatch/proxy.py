@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
-from hal0.dispatch.edits import cuts_of
-from hal0.dispatch.headers import RawHeaders, request_end, request_start
+from hal0.dispatch.edits import cuts_of, form_values
+from hal0.dispatch.headers import RawHeaders, request_end, request_start, retyped
 from hal0.dispatch.mark import Mark
 from hal0.dispatch.pool import Pool
 from hal0.dispatch.rewrite import Splice, growth
@@ -17,7 +18,7 @@ from hal0.dispatch.trace import Trace
 from hal0.dispatch.upstream_http import Connection, Head, Stale
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
-from hal0.providers.base import AnswerMode, Endpoint, Forward
+from hal0.providers.base import Answer, AnswerMode, Endpoint, Forward
 
 # Up to here head and body go out in one write; beyond, copying costs more than a second write.
 _ONE_WRITE_BYTES: Final = 64 * 1024
@@ -61,7 +62,8 @@ class Relay:
         self._connection = begun
         self._aborted: Hal0Error | None = None
         self._clock = clock
-        self._mark = None if out.forward.fingerprint is None else Mark(out.forward.fingerprint)
+        replacing = out.forward.substitute
+        self._mark = None if replacing is None else Mark(replacing.needle, replacing.put())
 
     def abort(self, error: Hal0Error) -> None:
         """hal0 ends this request: the slot's side first, then the client is told."""
@@ -131,7 +133,7 @@ class Relay:
         if self._aborted is not None:
             raise self._aborted
         out = self._out
-        identity = out.forward.answer is AnswerMode.INSPECT or out.forward.fingerprint is not None
+        identity = out.forward.answer is AnswerMode.INSPECT or self._mark is not None
         target = out.forward.path.encode("utf-8", "surrogateescape") + out.query
         head = request_start(out.method, target, out.client_headers, out.endpoint, identity=identity)
         length = out.body.size + growth(cuts)
@@ -147,7 +149,7 @@ class Relay:
 
     def _length(self, head: Head) -> int | None:
         """How long the answer will be, where that is known; a marked one becomes longer than its slot said."""
-        return head.length if self._out.forward.fingerprint is None else None
+        return head.length if self._mark is None else None
 
     async def _stream(self) -> web.StreamResponse:
         """Relay until the end; a break after the head cannot be raised any more, so it ends the stream instead."""
@@ -185,13 +187,16 @@ class Relay:
         if head.status == 200 and head.is_events:
             self._trace.status = head.status
             return await self._stream()
-        body = await self._read_all()
+        status, body = head.status, await self._read_all()
+        if self._out.forward.answer is AnswerMode.INSPECT and self._is_convertible(head):
+            made = await self._convert(body)
+            status, body = (made.status, made.body) if isinstance(made, Answer) else (status, made)
         error = Hal0Error(
             "upstream.broken",
-            f"cannot go on: the engine answered {head.status} {head.reason}",
-            details={"status": head.status, "answer": _json_or_none(body)},
+            f"cannot go on: the engine answered {status} {HTTPStatus(status).phrase}",
+            details={"status": status, "answer": _json_or_none(body)},
         )
-        self._trace.code, self._trace.status = error.code, head.status
+        self._trace.code, self._trace.status = error.code, status
         return self._down.fail(error)
 
     # Answers that the provider has to look at.
@@ -204,13 +209,24 @@ class Relay:
         )
 
     async def _converted(self, head: Head) -> web.StreamResponse:
-        convert = self._out.forward.convert
-        assert convert is not None
-        request: Mapping[str, Any] = jsonio.loads(b"".join([piece async for piece in self._out.body.pieces()]))
         answer = await self._read_all()
         self._trace.measured(self._clock).saw(answer)
-        body = await asyncio.to_thread(convert, request, answer)
-        return self._down.answer(head.status, head.reason, head.headers, self._marked(body))
+        made = await self._convert(answer)
+        if isinstance(made, bytes):
+            return self._down.answer(head.status, head.reason, head.headers, self._marked(made))
+        self._trace.status = made.status
+        phrase, headers = HTTPStatus(made.status).phrase, retyped(head.headers, made.content_type)
+        return self._down.answer(made.status, phrase, headers, self._marked(made.body))
+
+    async def _convert(self, answer: bytes) -> bytes | Answer:
+        """What the provider makes of a whole answer."""
+        convert, body = self._out.forward.convert, self._out.body
+        assert convert is not None
+        if body.boundary:
+            request: Mapping[str, Any] = await form_values(body, self._out.forward.fields)
+        else:
+            request = jsonio.loads(b"".join([piece async for piece in body.pieces()]))
+        return await asyncio.to_thread(convert, request, answer)
 
     async def _read_all(self) -> bytes:
         read = bytearray()

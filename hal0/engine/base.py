@@ -59,6 +59,7 @@ class ContainerSpec:
     user: int | None = None  # whom its processes are inside; None: the image's own choice
     network: str = "bridge"  # "bridge", "host", "none", or the name of a network
     memory_bytes: int | None = None
+    locks_memory: bool = False  # it may pin as much of its memory as it likes
     pids_limit: int = 4096
     stop_timeout_s: int = 20
     log_bytes: int = 10 * 1024 * 1024

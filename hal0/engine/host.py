@@ -37,7 +37,7 @@ class CgroupMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """Static facts. `nofile_hard`, `nproc_hard` are this process's hard limits; None means without limit."""
+    """Static facts. The `_hard` ones are this process's hard limits (memlock in bytes); None means without limit."""
 
     uid: int
     sys_resource: bool
@@ -50,6 +50,12 @@ class HostFacts:
     boot_id: str
     kernel: str
     distribution: tuple[str, ...]  # ID and ID_LIKE of os-release, most exact first
+    memlock_hard: int | None = None
+
+    @property
+    def memlock(self) -> int:
+        """Bytes that a process of a container may be allowed to pin; -1 is all."""
+        return -1 if self.sys_resource or self.memlock_hard is None else self.memlock_hard
 
     @property
     def nofile(self) -> int | None:
@@ -79,6 +85,7 @@ def read_facts(environ: Mapping[str, str], *, uid: int, root: Path = Path("/")) 
         tools=frozenset(tool for tool in ("podman", "crun", "runc", *_HELPERS) if shutil.which(tool, path=search)),
         nofile_hard=_hard(resource.RLIMIT_NOFILE),
         nproc_hard=_hard(resource.RLIMIT_NPROC),
+        memlock_hard=_hard(resource.RLIMIT_MEMLOCK),
         selinux_enforcing=_text(root / "sys/fs/selinux/enforce").strip() == "1",
         boot_id=_text(root / "proc/sys/kernel/random/boot_id").strip(),
         kernel=_text(root / "proc/sys/kernel/osrelease").strip(),

@@ -33,7 +33,7 @@ class Feature(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostProfile:
-    """What this host refuses, each with its reason in one line, and the file and process limits it can grant.
+    """What this host refuses, each with its reason in one line, and the limits it can grant.
 
     `rootless`: podman runs without root rights, where a container may have a network of its own without a bridge.
     """
@@ -41,6 +41,7 @@ class HostProfile:
     left_out: Mapping[Feature, str] = field(default_factory=lambda: MappingProxyType({}))
     nofile: int | None = None  # set where podman's own default may not be raised to
     nproc: int | None = None
+    memlock: int = -1  # bytes that a process may be allowed to pin; -1 is all
     rootless: bool = False
 
     def allows(self, feature: Feature) -> bool:
@@ -71,7 +72,7 @@ def create_body(spec: ContainerSpec, profile: HostProfile) -> dict[str, Any]:
     if spec.user is not None:
         # Without root rights podman makes the caller root inside; anybody else there could not read the caller's files.
         body["user"] = "0:0" if profile.rootless else f"{spec.user}:{spec.user}"
-    if rlimits := _rlimits(profile):
+    if rlimits := _rlimits(spec, profile):
         body["r_limits"] = rlimits
     return body
 
@@ -136,6 +137,10 @@ def _limits(spec: ContainerSpec, profile: HostProfile) -> dict[str, Any]:
     return limits
 
 
-def _rlimits(profile: HostProfile) -> list[dict[str, Any]]:
-    wanted = (("nofile", profile.nofile), ("nproc", profile.nproc))
+def _rlimits(spec: ContainerSpec, profile: HostProfile) -> list[dict[str, Any]]:
+    wanted = (
+        ("nofile", profile.nofile),
+        ("nproc", profile.nproc),
+        ("memlock", profile.memlock if spec.locks_memory else None),
+    )
     return [{"type": name, "soft": value, "hard": value} for name, value in wanted if value is not None]

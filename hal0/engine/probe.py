@@ -101,7 +101,7 @@ class HostProbe:
 def static_profile(facts: HostFacts) -> HostProfile:
     """What can be said without trying."""
     left_out = {Feature.SELINUX: _SELINUX_REASON} if facts.selinux_enforcing else {}
-    return HostProfile(left_out, rootless=facts.uid != 0)
+    return HostProfile(left_out, memlock=facts.memlock, rootless=facts.uid != 0)
 
 
 async def _search(trial: "_Trial", facts: HostFacts) -> tuple[HostProfile, str | None]:
@@ -193,7 +193,8 @@ def _load(cache: Path, key: str, facts: HostFacts) -> ProbeResult | None:
         if document["schema"] != _SCHEMA or document["key"] != key:
             return None
         left_out = {Feature(name): str(why) for name, why in document["left_out"].items()}
-        profile = HostProfile(left_out, nofile=document["nofile"], nproc=document["nproc"], rootless=facts.uid != 0)
+        found = static_profile(facts)
+        profile = replace(found, left_out=left_out, nofile=document["nofile"], nproc=document["nproc"])
         return ProbeResult(key, profile, document["engine"])
     except (OSError, JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
         return None  # a cache: a damaged one is found out again

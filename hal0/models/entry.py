@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +52,9 @@ class ModelEntry:
     license: str | None = None
     demo: bool = False
     source: Mapping[str, str] | None = None  # where it was pulled from
+    riders: Mapping[Capability, ModelId] = field(
+        default_factory=dict
+    )  # whose files are among `files`: what answers for a capability
 
     def with_mmproj(self, path: Path, size_bytes: int) -> "ModelEntry":
         capabilities = self.capabilities | {Capability.VISION}

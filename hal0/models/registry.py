@@ -3,7 +3,7 @@
 import difflib
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from hal0.models.entry import ModelEntry, legal_id
 from hal0.models.examine import Problem
 from hal0.models.records import ModelRecord, RecordFile, Remembered
 from hal0.models.scan import Found, Scanner
+from hal0.models.tags import Tag, tagged
 from hal0.vocab import ModelId
 
 _SUGGESTIONS: Final = 3
@@ -43,6 +44,8 @@ class Registry:
         self._scanner = Scanner(store, roots, allow_pickle=allow_pickle)
         self._file = RecordFile(registry_file, store)
         nothing: Mapping[ModelId, Any] = MappingProxyType({})
+        self._roots = (store, *roots)
+        self._tags: Mapping[str, Tag] = MappingProxyType({})
         self._known = _Known(nothing, nothing, nothing, nothing, ())
         self._version = 0
         self._writing = threading.Lock()
@@ -89,13 +92,17 @@ class Registry:
             if problem.id == model:
                 raise Hal0Error(problem.code, problem.message, details={"model": model, "file": str(problem.path)})
         if (record := known.records.get(model)) is not None:
-            raise _not_downloaded(record)
+            raise _not_downloaded(record.id, record.size_bytes)
+        if (tag := self._tags.get(model)) is not None:
+            raise _not_downloaded(model, tag.size_bytes)
         raise _not_found(name, model, (*known.entries, *known.records))
 
     def fold(self, name: str) -> ModelId:
         """The id that a spelling means: case, `.gguf`, `name:QUANT`, an alias. What folds to no known id comes back
         legal."""
         entries = self._known.entries
+        if name in self._tags:  # its engine's own word
+            return ModelId(name)
         plain = re.sub(r"\.gguf\Z", "", name.strip(), flags=re.IGNORECASE)
         model = legal_id(plain) or ModelId("")
         if model not in entries:
@@ -109,6 +116,13 @@ class Registry:
     def scan(self) -> None:
         """Read the directories and registry.toml again. Raises Hal0Error when registry.toml cannot be used."""
         with self._writing:
+            self._refresh()
+
+    def know_tags(self, tags: Iterable[Tag]) -> None:
+        """Models that an engine knows by names of its own, and look again. Raises Hal0Error as `scan` does."""
+        with self._writing:
+            self._tags = MappingProxyType({tag.name: tag for tag in tags})
+            self._version += 1
             self._refresh()
 
     def remember(self, record: ModelRecord) -> None:
@@ -161,7 +175,8 @@ class Registry:
     def _refresh(self) -> None:
         remembered = self._file.load()
         records = remembered.records
-        known = _combine(self._scanner.find(_names(self._store, records)), remembered)
+        by_tag = tagged(self._tags.values(), self._roots)
+        known = _combine(self._scanner.find(_names(self._store, records)), by_tag, remembered)
         if known != self._known:
             self._known = known
             self._version += 1
@@ -178,10 +193,13 @@ def _names(store: Path, records: Mapping[ModelId, ModelRecord]) -> dict[Path, Mo
     return names
 
 
-def _combine(found: Found, remembered: Remembered) -> _Known:
-    entries, records = {}, remembered.records
+def _combine(found: Found, by_tag: Mapping[ModelId, ModelEntry], remembered: Remembered) -> _Known:
+    entries, records = dict(by_tag), remembered.records
+    folders = {entry.files[0].parent for entry in by_tag.values()}
     for model in sorted(found.entries):
         entry, record = found.entries[model], records.get(model)
+        if entry.directory in folders:  # its engine's name is the one that means something
+            continue
         if record is not None:
             entry = replace(entry, source=record.source, license=record.license or entry.license)
         entries[model] = entry
@@ -195,12 +213,12 @@ def _combine(found: Found, remembered: Remembered) -> _Known:
     )
 
 
-def _not_downloaded(record: ModelRecord) -> Hal0Error:
-    size = "" if record.size_bytes is None else f" ({record.size_bytes / _GB:.1f} GB)"
+def _not_downloaded(model: str, size_bytes: int | None) -> Hal0Error:
+    size = "" if size_bytes is None else f" ({size_bytes / _GB:.1f} GB)"
     return Hal0Error(
         "model.not_downloaded",
-        f"cannot use the model {record.id!r}: it is not downloaded{size}; put its file into the models folder",
-        details={"model": record.id, "size_bytes": record.size_bytes},
+        f"cannot use the model {model!r}: it is not downloaded{size}; put its file into the models folder",
+        details={"model": model, "size_bytes": size_bytes},
     )
 
 

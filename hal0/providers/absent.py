@@ -26,6 +26,7 @@ class Absent:
     container_port: int = 8080
     user: int | None = None
     stops_while_streaming: bool = True
+    at_once: int | None = None
 
     def image_key(self, device: Device) -> str:
         return str(self.name)

@@ -99,16 +99,35 @@ class Forward:
     `path` is the engine's own path with the query string left to the caller. `edits` replaces or adds top-level
     members of a JSON body, or fields of a form, in place; None forwards it byte for byte. `revise(request)` gets the
     JSON body and returns further edits, for members that have to be read to be changed. `convert(request, answer)`
-    gets both JSON bodies of a complete 200 answer when `answer` is INSPECT, and returns the body to send. `fingerprint`
-    is a word put in front of the answer's `system_fingerprint` (the demonstration model says there, too, what it is).
+    gets both JSON bodies of a complete 200 answer when `answer` is INSPECT, and returns the body to send, or another
+    answer; where the request is a form it gets those of the form's text fields that `fields` names. `substitute`
+    changes an answer while it passes.
     """
 
     path: str
     edits: Mapping[str, Any] | None = None
     revise: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     answer: AnswerMode = AnswerMode.RAW
-    convert: Callable[[Mapping[str, Any], bytes], bytes] | None = None
-    fingerprint: str | None = None
+    convert: Callable[[Mapping[str, Any], bytes], "bytes | Answer"] | None = None
+    fields: tuple[str, ...] = ()
+    substitute: "Substitute | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer in the place of the engine's."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Substitute:
+    """Wherever an answer says `needle`, however it is cut, the client reads what `put` gave for this answer."""
+
+    needle: bytes
+    put: Callable[[], bytes]
 
 
 class Exchange(Protocol):
@@ -180,6 +199,7 @@ class Provider(Protocol):
     ]  # models that only it knows, by names of its own (FLM's list): requests for them are its slot's
     user: int | None  # whom its processes are inside the container; None: root, without any of root's powers
     stops_while_streaming: bool  # False: its streams must be closed before SIGTERM
+    at_once: int | None  # requests that it can work on at the same time; None: its own affair
 
     def image_key(self, device: Device) -> str:
         """Key in images/manifest.json for this device. Called before every start."""

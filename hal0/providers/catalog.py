@@ -6,12 +6,15 @@ from typing import Final
 
 from hal0.providers.absent import Absent
 from hal0.providers.base import Provider
+from hal0.providers.flm import Flm
 from hal0.providers.llamacpp import LlamaCpp
 from hal0.vocab import Capability, ProviderName
 
+FLM: Final = Flm()
+
 _ALL: Final[tuple[Provider, ...]] = (
     LlamaCpp(),
-    Absent(ProviderName.FLM, frozenset({Capability.CHAT, Capability.EMBED, Capability.STT})),
+    FLM,
     Absent(ProviderName.MOONSHINE, frozenset({Capability.STT})),
     Absent(ProviderName.KOKORO, frozenset({Capability.TTS})),
     Absent(ProviderName.COMFYUI, frozenset({Capability.IMAGE})),

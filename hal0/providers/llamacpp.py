@@ -19,13 +19,17 @@ from hal0.providers.base import (
     Health,
     InferRequest,
     Launch,
+    Substitute,
     Trial,
     Verdict,
 )
 from hal0.providers.probing import PROBE_S, Probe
 from hal0.vocab import Capability, Device, ProviderName
 
-_DEMO_WORD: Final = "hal0-demo"
+# The demonstration model says what it is in `system_fingerprint`, too. As the server spells it, without blanks: inside
+# generated text the quotes are escaped, so it never matches there.
+_FINGERPRINT: Final = b'"system_fingerprint":"'
+_DEMO: Final = Substitute(_FINGERPRINT, lambda: _FINGERPRINT + b"hal0-demo ")
 # Host memory for the states of earlier prompts. The server's own default is 8 GiB, which small hosts do not have;
 # 1 GiB holds some tens of conversations of a mid-sized model.
 _PROMPT_CACHE_MIB: Final = 1024
@@ -79,6 +83,7 @@ class LlamaCpp:
     tags: frozenset[str] = frozenset()
     user: int | None = None
     stops_while_streaming = False  # on SIGTERM it waits for its open streams, for ever
+    at_once: int | None = None  # it has a queue of its own, and slots as many as it was given
 
     def __init__(self, *, probe_s: float = PROBE_S) -> None:
         self._probe = Probe("llama-server", probe_s)
@@ -145,7 +150,7 @@ class LlamaCpp:
                 details={"path": request.path, "provider": self.name.value},
             )
         revise = _plain_documents if request.capability is Capability.RERANK else None
-        return Forward(path, revise=revise, fingerprint=_DEMO_WORD if request.demo else None)
+        return Forward(path, revise=revise, substitute=_DEMO if request.demo else None)
 
     def classify(self, ended: Exit) -> Verdict:
         return llamacpp_failures.verdict(ended)

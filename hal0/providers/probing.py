@@ -1,6 +1,7 @@
 """The cheap probe of an engine that speaks like llama-server: `/health`, then `/v1/models` with the secret."""
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,15 +22,7 @@ class Probe:
 
     async def health(self, endpoint: Endpoint, launch_model: str, session: ClientSession) -> Health:
         """Never raises: what went wrong is in the answer."""
-        try:
-            async with asyncio.timeout(self.probe_s):
-                return await self._ask(endpoint, launch_model, session)
-        except TimeoutError:
-            return Health(HealthState.SILENT, f"no answer within {self.probe_s:g} s")
-        except (ClientError, OSError) as error:
-            refused = isinstance(error, ClientConnectorError | OSError)
-            state = HealthState.NOT_LISTENING if refused else HealthState.SILENT
-            return Health(state, f"nothing answers at {endpoint.host}:{endpoint.port} ({type(error).__name__})")
+        return await heard(self._ask(endpoint, launch_model, session), endpoint, self.probe_s)
 
     async def _ask(self, endpoint: Endpoint, launch_model: str, session: ClientSession) -> Health:
         async with session.get(f"{endpoint.base_url}/health") as response:
@@ -50,6 +43,19 @@ class Probe:
                     return Health(HealthState.BROKEN, said)
                 case status:
                     return Health(HealthState.BROKEN, f"/v1/models answers {status}")
+
+
+async def heard(asking: Awaitable[Health], endpoint: Endpoint, probe_s: float) -> Health:
+    """What an engine answers, or that it does not."""
+    try:
+        async with asyncio.timeout(probe_s):
+            return await asking
+    except TimeoutError:
+        return Health(HealthState.SILENT, f"no answer within {probe_s:g} s")
+    except (ClientError, OSError) as error:
+        refused = isinstance(error, ClientConnectorError | OSError)
+        state = HealthState.NOT_LISTENING if refused else HealthState.SILENT
+        return Health(state, f"nothing answers at {endpoint.host}:{endpoint.port} ({type(error).__name__})")
 
 
 def _listed(body: bytes, launch_model: str) -> Health:

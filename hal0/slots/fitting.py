@@ -41,7 +41,8 @@ class Fitting:
         """Implements `Fits`. What hal0 chose by itself (`auto`) it has looked at before."""
         survey, entry = await self._look(), self._manifest.get(image)
         fault = None if entry is None else unfit(entry, device, survey)
-        if fault is None and config.device is not Device.AUTO and _BY_HAND.get(device, "") not in config.env:
+        chosen = config.device is Device.AUTO and device is not Device.NPU  # FLM has no other choice
+        if fault is None and not chosen and _BY_HAND.get(device, "") not in config.env:
             fault = unready(device, survey)
         if fault is not None:
             raise fault

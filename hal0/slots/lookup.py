@@ -31,5 +31,10 @@ class Lookup:
         except Hal0Error as err:
             return ModelFacts(missing=err.message)
         return ModelFacts(
-            entry.size_bytes, entry.context_length, entry.demo, entry.capabilities, weights=weights_of(entry)
+            entry.size_bytes,
+            entry.context_length,
+            entry.demo,
+            entry.capabilities,
+            weights=weights_of(entry),
+            riders=entry.riders,
         )

@@ -2,17 +2,32 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from hal0.config.slots import SlotConfig
 from hal0.engine.base import ContainerSpec, Mount, Publish
+from hal0.hardware.gpu import Nodes
 from hal0.lib import jsonio
 from hal0.providers.base import SECRET_FILE, Launch, Provider
 from hal0.slots.adopt import LABEL_GENERATION, LABEL_INSTANCE, LABEL_MODEL, LABEL_ROLE, LABEL_SLOT, LABEL_SPEC
 from hal0.slots.record import Container
-from hal0.vocab import Capability, Device, SlotName
+from hal0.vocab import Capability, Device, ProviderName, SlotName
+
+# What `auto` means: the first of these that is here, else the last.
+_AUTO: Final[Mapping[ProviderName, tuple[Device, ...]]] = MappingProxyType(
+    {
+        ProviderName.LLAMACPP: (Device.VULKAN, Device.CPU),
+        ProviderName.FLM: (Device.NPU,),
+        ProviderName.MOONSHINE: (Device.CPU,),
+        ProviderName.KOKORO: (Device.CPU,),
+        ProviderName.COMFYUI: (Device.ROCM, Device.CUDA, Device.CPU),
+        ProviderName.UPSTREAM: (Device.CPU,),
+    }
+)
+_NO_NODES: Final = Nodes()
 
 # Without a wish of the operator a context stays within what a home machine's memory takes.
 CONTEXT_CAP: Final = 32768
@@ -47,19 +62,18 @@ class Place:
 
     instance: str
     network: str | None = None  # a network of hal0's own, when hal0 cannot reach published ports
-    devices: Mapping[Device, tuple[str, ...]] | None = None
-    groups: tuple[int, ...] = ()
+    devices: Mapping[Device, Nodes] = field(default_factory=lambda: MappingProxyType({}))
 
-    def best_device(self) -> Device:
-        """What `auto` means here: a GPU through Vulkan where there is one."""
-        return Device.VULKAN if self.devices and self.devices.get(Device.VULKAN) else Device.CPU
-
-    def nodes(self, device: Device) -> tuple[str, ...]:
-        return (self.devices or {}).get(device, ())
+    def nodes(self, device: Device) -> Nodes:
+        return self.devices.get(device, _NO_NODES)
 
 
 def resolve_device(config: SlotConfig, place: Place) -> Device:
-    return place.best_device() if config.device is Device.AUTO else config.device
+    """The operator's word; for `auto` the best that the provider can use here."""
+    if config.device is not Device.AUTO:
+        return config.device
+    choices = _AUTO[config.provider]
+    return next((device for device in choices if device in place.devices), choices[-1])
 
 
 def context_of(config: SlotConfig, trained: int | None) -> int:
@@ -99,15 +113,17 @@ def spec_of(
     secret_file: Path,
 ) -> ContainerSpec:
     """The container to create, labels and all."""
+    nodes = place.nodes(launch.device)
     spec = ContainerSpec(
         name=container.name,
         image=image_id,
         argv=tuple(provider.start_cmd(launch)),
         env=provider.build_env(launch),
         mounts=(*provider.mounts(launch), Mount(secret_file, SECRET_FILE)),
-        devices=place.nodes(launch.device),
-        groups=place.groups if place.nodes(launch.device) else (),
+        devices=nodes.paths,
+        groups=nodes.groups,
         user=provider.user,
+        locks_memory=launch.device is Device.NPU,  # the driver pins what the NPU works on
         publish=_publish(container, provider, place),
         network=place.network or "bridge",
         memory_bytes=config.memory_limit,
@@ -132,6 +148,7 @@ def spec_hash(spec: ContainerSpec) -> str:
         "mounts": sorted((str(m.source), m.target, m.read_only) for m in spec.mounts if m.target != SECRET_FILE),
         "devices": sorted(spec.devices),
         "groups": sorted(spec.groups),
+        **({"locks_memory": True} if spec.locks_memory else {}),
         "memory": spec.memory_bytes,
         "pids": spec.pids_limit,
     }

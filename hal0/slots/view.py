@@ -1,7 +1,7 @@
 """One slot as others see it: the snapshot for dispatch and the view for the wire, from the same facts. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from hal0.config.slots import SlotConfig
@@ -41,6 +41,7 @@ class ModelFacts:
     capabilities: frozenset[Capability] = frozenset()
     missing: str | None = None
     weights: Weights = NO_WEIGHTS
+    riders: Mapping[Capability, str] = field(default_factory=dict)  # which models answer for a capability instead of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +109,13 @@ def serves(it: Shown) -> tuple[Serves, ...]:
     if model is None:
         return ()
     able = it.model.capabilities & it.provider.capabilities
-    return tuple(Serves(model, capability) for capability in sorted(able))
+    return tuple(Serves(it.model.riders.get(capability, model), capability) for capability in sorted(able))
+
+
+def most_of(it: Shown) -> int | None:
+    """Requests at the same time: the operator's word, within what the engine can do at all."""
+    limits = [limit for limit in (it.config.max_inflight, it.provider.at_once) if limit is not None]
+    return min(limits, default=None)
 
 
 def snapshot_of(it: Shown) -> SlotSnapshot:
@@ -128,7 +135,7 @@ def snapshot_of(it: Shown) -> SlotSnapshot:
         serves=serves(it),
         aliases=config.aliases,
         endpoint=it.endpoint,
-        max_inflight=config.max_inflight,
+        max_inflight=most_of(it),
         queue_limit=config.queue_limit,
         priority=config.priority,
         pinned=config.pinned,
@@ -179,7 +186,7 @@ def view_of(it: Shown) -> SlotView:
         priority=config.priority,
         in_flight=it.in_flight,
         queued=it.queued,
-        max_inflight=config.max_inflight,
+        max_inflight=most_of(it),
         swap_mode=config.swap,
         swap=SwapView(from_model=facts.swap.from_model, to_model=facts.swap.to_model, step=facts.swap.step)
         if facts.swap

@@ -27,6 +27,7 @@ class Program:
     exit_code: int = 1
     oom: bool = False
     first_words: tuple[str, ...] = ("loading model",)
+    speaks_on: str = "stderr"
     last_words: tuple[str, ...] = ()
     ignores_sigterm: bool = False
     stops_after_s: float = 0.1  # from SIGTERM to the end
@@ -90,9 +91,12 @@ class FakeContainer:
         self.program, self.pid, self.status = program, pid, ContainerStatus.RUNNING
         self.exit_code, self.oom = None, False
         self._born, self.started_at, self.finished_at = loop.time(), self.clock.now(), None
-        self._timers = [loop.call_later(program.listens_after_s, self.say, *program.first_words)]
+        self._timers = [loop.call_later(program.listens_after_s, self._begin)]
         if program.dies_after_s is not None:
             self._timers.append(loop.call_later(program.dies_after_s, self.end))
+
+    def _begin(self) -> None:
+        self.say(*self.program.first_words, stream=self.program.speaks_on)
 
     def age(self, seconds: float) -> None:
         """The process has been running for longer than the loop has."""

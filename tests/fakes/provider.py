@@ -44,6 +44,7 @@ class FakeHealth:
     capabilities = frozenset({Capability.CHAT, Capability.COMPLETION, Capability.EMBED})
     tags: frozenset[str] = frozenset()
     user: int | None = None
+    at_once: int | None = None
     stops_while_streaming = False
 
     def __init__(self, engine: FakeEngine) -> None:

@@ -20,6 +20,7 @@ class FakeProvider:
     refuses: Exception | None = None
     asked: list[InferRequest] = field(default_factory=list)
     tags: frozenset[str] = frozenset()
+    at_once: int | None = None
 
     def infer(self, request: InferRequest) -> Forward | Serve:
         self.asked.append(request)

@@ -50,6 +50,7 @@ class FakeModel:
     mmproj_bytes: int = 0
     cache_bytes_per_token: int | None = None
     demo: bool = False
+    riders: Mapping[Capability, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The mark in front of `system_fingerprint`: the same bytes however the answer was cut."""
+"""A mark in an answer: the same bytes however the answer was cut."""
 
 import itertools
 
@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from hal0.dispatch.mark import Mark
 
+NEEDLE = b'"system_fingerprint":"'
 FRAME = b'data: {"id":"x","system_fingerprint":"b11669","choices":[]}\n\n'
 MARKED = b'data: {"id":"x","system_fingerprint":"hal0-demo b11669","choices":[]}\n\n'
 
 
 def _through(chunks: list[bytes]) -> bytes:
-    mark = Mark("hal0-demo")
+    mark = Mark(NEEDLE, NEEDLE + b"hal0-demo ")
     return b"".join([*(mark.feed(chunk) for chunk in chunks), mark.end()])
 
 
@@ -38,4 +39,4 @@ def test_everything_else_passes_as_it_is(text: bytes) -> None:
 
 
 def test_a_whole_frame_does_not_wait() -> None:
-    assert Mark("hal0-demo").feed(FRAME) == MARKED
+    assert Mark(NEEDLE, NEEDLE + b"hal0-demo ").feed(FRAME) == MARKED

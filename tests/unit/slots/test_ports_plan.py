@@ -10,6 +10,7 @@ import pytest
 from hal0.config.slots import SlotConfig
 from hal0.engine.base import ContainerSpec, Mount, Publish
 from hal0.errors import Hal0Error
+from hal0.hardware.gpu import Nodes
 from hal0.providers.base import SECRET_FILE
 from hal0.slots.plan import (
     CONTEXT_CAP,
@@ -159,7 +160,7 @@ def test_the_context(wished: int | None, trained: int | None, tokens: int) -> No
 
 
 def test_auto_is_the_gpu_where_there_is_one() -> None:
-    with_gpu = Place("0badcafe", devices={Device.VULKAN: ("/dev/dri/renderD128",)}, groups=(44,))
+    with_gpu = Place("0badcafe", devices={Device.VULKAN: Nodes(("/dev/dri/renderD128",), (44,))})
     assert resolve_device(SlotConfig(), with_gpu) is Device.VULKAN
     assert resolve_device(SlotConfig(), Place("0badcafe")) is Device.CPU
     assert resolve_device(SlotConfig(device=Device.CPU), with_gpu) is Device.CPU
@@ -186,7 +187,7 @@ def test_the_container_to_create() -> None:
 
 
 def test_devices_come_with_their_groups_and_a_network_publishes_nothing() -> None:
-    place = Place("0badcafe", network="hal0", devices={Device.VULKAN: ("/dev/dri/renderD128",)}, groups=(44, 105))
+    place = Place("0badcafe", network="hal0", devices={Device.VULKAN: Nodes(("/dev/dri/renderD128",), (44, 105))})
     spec = spec_for(place, SlotConfig())
     assert (spec.devices, spec.groups) == (("/dev/dri/renderD128",), (44, 105))
     assert (spec.publish, spec.network) == (None, "hal0")

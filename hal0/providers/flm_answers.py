@@ -1,0 +1,73 @@
+"""What FLM answers, put right: failures that come as 200, vectors and transcripts in the form asked for. Pure."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hal0.errors import error_type
+from hal0.lib import jsonio
+from hal0.providers.base import Answer
+from hal0.providers.vectors import in_asked_format
+
+_JSON: Final = "application/json"
+_TEXT: Final = "text/plain; charset=utf-8"
+_TOO_LONG: Final = "max length reached"
+_FAILED: Final = 500
+# Formats that need times, and the words they are known by; FLM tells none.
+_TIMED: Final = frozenset({"srt", "vtt", "verbose_json", "diarized_json"})
+
+
+def text(_request: Mapping[str, Any], answer: bytes) -> bytes | Answer:
+    """A chat completion or a completion."""
+    body = _parsed(answer)
+    return failure_in(body) or answer
+
+
+def vectors(request: Mapping[str, Any], answer: bytes) -> bytes | Answer:
+    """Embeddings; FLM knows numbers only."""
+    return failure_in(_parsed(answer)) or in_asked_format(request, answer)
+
+
+def transcript(fields: Mapping[str, Any], answer: bytes) -> bytes | Answer:
+    """A transcription; FLM answers `{"model", "text"}`, whatever was asked for."""
+    body = _parsed(answer)
+    if (failed := failure_in(body)) is not None:
+        return failed
+    assert body is not None
+    wanted = fields.get("response_format") or "json"
+    if wanted in _TIMED:
+        return _error(400, f"cannot answer in {wanted}: FLM tells no times; ask for json or text", "response_format")
+    if wanted == "text":
+        return Answer(200, _TEXT, str(body.get("text", "")).strip().encode() + b"\n")
+    return jsonio.dumps({"text": str(body.get("text", "")).strip()})
+
+
+def failure_in(body: Mapping[str, Any] | None) -> Answer | None:
+    """The error that an answer is, although its status says otherwise. None: it is what it should be.
+
+    FLM writes errors as a text or as an object with a code, and `null` where a model was not loaded.
+    """
+    if body is None:
+        return _error(503, "cannot answer: FLM has no model for this loaded")
+    error = body.get("error")
+    if error is None:
+        return None
+    told = error if isinstance(error, Mapping) else {"message": error}
+    message = str(told.get("message") or "FLM tells no reason")
+    code = told.get("code")
+    if _TOO_LONG in message.lower():
+        code = 400
+    return _error(code if isinstance(code, int) and 400 <= code < 600 else _FAILED, message)
+
+
+def _error(status: int, message: str, param: str | None = None) -> Answer:
+    error = {"message": message, "type": error_type(status), "param": param, "code": None}
+    return Answer(status, _JSON, jsonio.dumps({"error": error}))
+
+
+def _parsed(answer: bytes) -> Mapping[str, Any] | None:
+    """The JSON object; None for everything else."""
+    try:
+        body = jsonio.loads(answer)
+    except jsonio.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None
