@@ -15,6 +15,7 @@ from hal0.errors import Hal0Error
 from hal0.ground import Ground
 from hal0.hardware.sockets import listener_of
 from hal0.home import Home
+from hal0.lib import pages
 from hal0.paths import socket_path
 
 log = logging.getLogger("hal0.daemon")
@@ -39,6 +40,7 @@ async def serve(home: Home, config: LiveConfig, ground: Ground, stop: asyncio.Ev
             await asyncio.to_thread(home.announce, f"http://127.0.0.1:{port}", socket)
             log.info("hal0 listens on port %d and on %s", port, socket)
             _calm_the_collector()
+            log.debug("%d MiB on large pages", await asyncio.to_thread(pages.enlarge) >> 20)
             await stop.wait()
             log.info("stopping: open requests have %g s to finish; containers stay up", server.grace_s)
         finally:

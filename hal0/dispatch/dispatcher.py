@@ -147,11 +147,11 @@ class Dispatcher:
         admitted = None if forward is None else self._gate.straight(handle, slot)
         if forward is None or admitted is None:
             return None
-        trace = self._trace(lane.asked, request_id, lane.principal)
-        self._read(trace, peek)
-        trace.outcome = decision
-        express = Express(self._house, Request(lane, data, peek, trace, decision, handle), admitted, host)
+        express = Express(self._house, lane, data, admitted, host)
         express.begin(forward.path)
+        trace = self._trace(lane.asked, request_id, lane.principal)
+        trace.asked_model, trace.outcome = peek.model, decision
+        express.note(Request(peek, trace, decision, handle))
         return express
 
     def cut(self, transport: asyncio.Transport, error: Hal0Error) -> bool:

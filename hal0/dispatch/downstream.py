@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, web
 
 from hal0.dispatch.asked import Asked
 from hal0.dispatch.frames import KEEPALIVE, at_boundary, error_event
-from hal0.dispatch.headers import RawHeaders, answer_head, get
+from hal0.dispatch.headers import RawHeaders, answer_head, get, lines
 from hal0.dispatch.resolve import Decision, Passage
 from hal0.dispatch.surface import Dialect, id_headers
 from hal0.errors import Hal0Error
@@ -175,7 +175,7 @@ class Downstream:
             own["Transfer-Encoding"] = "chunked"
         if self._keep_alive is not new:
             own["Connection"] = "keep-alive" if self._keep_alive else "close"
-        return answer_head(status, reason, headers, own, length)
+        return answer_head(status, reason, headers, lines(own), length)
 
     def _send_part(self, data: bytes) -> asyncio.WriteTransport:
         return self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)

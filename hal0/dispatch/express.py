@@ -22,7 +22,6 @@ from hal0.dispatch.peek import Peek
 from hal0.dispatch.pool import Pool
 from hal0.dispatch.resolve import Decision
 from hal0.dispatch.sending import Sender, Sending
-from hal0.dispatch.surface import id_headers
 from hal0.dispatch.trace import Trace
 from hal0.dispatch.upstream_http import Connection, Head
 from hal0.dispatch.usage import usage_in
@@ -62,8 +61,6 @@ class House(NamedTuple):
 class Request(NamedTuple):
     """A whole request, and who answers it."""
 
-    lane: Lane
-    data: bytes
     peek: Peek
     trace: Trace
     decision: Decision
@@ -71,37 +68,51 @@ class Request(NamedTuple):
 
 
 class Express:
-    """One request that was admitted: `begin`, then nothing more but `leave`, should its client leave."""
+    """One request that was admitted: `begin`, `note`, then nothing more but `leave`, should its client leave."""
 
-    __slots__ = ("_admitted", "_connection", "_ended_by", "_host", "_house", "_it", "_transport")
+    __slots__ = (
+        *("_admitted", "_connection", "_data", "_ended_by", "_host", "_house", "_it", "_lane", "_sent_at"),
+        *("_started_at", "_transport"),
+    )
+    _it: Request
 
-    def __init__(self, house: House, it: Request, admitted: Admitted, host: Host) -> None:
+    def __init__(self, house: House, lane: Lane, data: bytes, admitted: Admitted, host: Host) -> None:
         self._house = house
-        self._it = it
+        self._lane = lane
+        self._data = data
         self._admitted = admitted
         self._host = host
+        self._started_at = self._sent_at = house.time()
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
         self._ended_by: Hal0Error | None = None
 
     def begin(self, path: str) -> None:
         """Send it to the slot, on the engine's own `path`."""
-        house, it, (serving, snapshot) = self._house, self._it, self._admitted
+        house, lane, (serving, snapshot) = self._house, self._lane, self._admitted
         endpoint = serving.endpoint
-        serving.on_abort(self.abort)
-        trace = it.trace
-        trace.admitted_at = trace.connected_at = house.time()
         connection = self._connection = house.pool.take((endpoint.host, endpoint.port))
         if connection is None:
-            self._go_on()
+            self._host.go_on(self._ordinarily())
             return
-        self._transport = it.lane.asked.transport
+        head = lane.start_for(path, endpoint) + request_end(len(self._data))
+        connection.send_whole(head + self._data, snapshot.first_byte_timeout_s)
+        self._sent_at = house.time()
+
+    def note(self, it: Request) -> None:
+        """Remember what it is; this turn's, and the slot works already."""
+        self._it = it
+        trace = it.trace
+        trace.read_at = trace.admitted_at = trace.connected_at = self._started_at
+        serving = self._admitted.serving
+        serving.on_abort(self.abort)
+        if self._connection is None:
+            return
+        trace.sent_at = self._sent_at
+        self._connection.on_news = self._news
+        self._transport = self._lane.asked.transport
         if self._transport is not None:
-            house.cuttable.without_task[self._transport] = self
-        connection.on_news = self._news
-        head = it.lane.start_for(path, endpoint) + request_end(len(it.data))
-        connection.send_whole(head + it.data, snapshot.first_byte_timeout_s)
-        trace.sent_at = house.time()
+            self._house.cuttable.without_task[self._transport] = self
 
     def leave(self) -> None:
         """The client left: the slot is told by the end of its connection."""
@@ -131,23 +142,23 @@ class Express:
 
     def _answer(self, connection: Connection, head: Head) -> None:
         connection.on_news = None
-        it, house = self._it, self._house
-        trace, transport = it.trace, it.lane.asked.transport
+        it, lane, house = self._it, self._lane, self._house
+        trace, transport = it.trace, lane.asked.transport
         if transport is None or transport.is_closing():
             self.leave()
             return
         body = connection.arrived()
         trace.head_at = house.time()
+        own = b"%bX-Hal0-Overhead-Ms: %.2f\r\nDate: %b\r\n" % (
+            lane.says(it.decision, trace.request_id),
+            trace.overhead_ms(trace.head_at) or 0.0,
+            date(int(house.clock.now())).encode(),
+        )
+        transport.write(answer_head(head.status, head.reason, head.headers, own, len(body)) + body)
         trace.status = head.status
         trace.bytes_out = len(body)
         if head.status == 200:
             trace.usage = usage_in(body)
-        own = id_headers(it.lane.row.dialect, trace.request_id)
-        own["X-Hal0-Slot"] = it.decision.slot
-        own["X-Hal0-Rule"] = it.decision.rule.value
-        own["X-Hal0-Overhead-Ms"] = f"{trace.overhead_ms(trace.head_at) or 0.0:.2f}"
-        own["Date"] = date(int(house.clock.now()))
-        transport.write(answer_head(head.status, head.reason, head.headers, own, len(body)) + body)
         self._end()
         self._host.done()
 
@@ -172,14 +183,14 @@ class Express:
         self._host.go_on(self._ordinarily())
 
     async def _ordinarily(self) -> web.StreamResponse:
-        house, it = self._house, self._it
-        lane, trace = it.lane, it.trace
+        house, it, lane = self._house, self._it, self._lane
+        trace = it.trace
         with Noted(trace, house.decisions, house.time):
             if self._ended_by is not None:
                 self._release()
                 raise self._ended_by
             down = Downstream(lane.asked, lane.row.dialect, trace.request_id, house.clock, keepalive_s=None)
             down.say(it.decision)
-            sending = Sending(lane.asked, lane.row, Body(it.data), it.peek, trace, it.decision, it.handle, down)
+            sending = Sending(lane.asked, lane.row, Body(self._data), it.peek, trace, it.decision, it.handle, down)
             sent = house.sender.send(sending, self._admitted, self._connection)
             return await honestly(down, trace, house.cuttable.run(lane.asked.transport, sent))

@@ -91,13 +91,17 @@ def request_end(length: int | None) -> bytes:
     return b"\r\n" if length is None else b"Content-Length: %d\r\n\r\n" % length
 
 
-def answer_head(status: int, reason: str, slot: RawHeaders, own: Mapping[str, str], length: int | None) -> bytes:
-    """The status line and headers for a client: the slot's but hop-by-hop ones and its CORS, then hal0's own."""
-    ours = "".join([f"{name}: {value}\r\n" for name, value in own.items()]).encode()
+def lines(own: Mapping[str, str]) -> bytes:
+    """Headers of hal0's own as they stand in a head."""
+    return "".join([f"{name}: {value}\r\n" for name, value in own.items()]).encode()
+
+
+def answer_head(status: int, reason: str, slot: RawHeaders, own: bytes, length: int | None) -> bytes:
+    """The status line and headers for a client: the slot's but hop-by-hop ones and its CORS, then hal0's `own`."""
     start = answer_start(status, reason, tuple(slot))
     if length is None or status in _BODILESS:
-        return b"%b%b\r\n" % (start, ours)
-    return b"%bContent-Length: %d\r\n%b\r\n" % (start, length, ours)
+        return b"%b%b\r\n" % (start, own)
+    return b"%bContent-Length: %d\r\n%b\r\n" % (start, length, own)
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -1,17 +1,21 @@
 """What requests with the same head have in common, found out once: a client's next request rarely has another head."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from hal0.access.principal import Principal
 from hal0.dispatch.asked import Asked
-from hal0.dispatch.headers import request_start
+from hal0.dispatch.headers import lines, request_start
 from hal0.dispatch.peek import Peek
 from hal0.dispatch.resolve import Decision
 from hal0.dispatch.sending import inference
-from hal0.dispatch.surface import PathRow
+from hal0.dispatch.surface import PathRow, id_headers
 from hal0.providers.base import AnswerMode, Endpoint, Forward, Serve
 from hal0.slots.handle import SlotSnapshot
 from hal0.vocab import OnClientGone
+
+# Stands for the id of a request; no header holds such a character.
+_THE_ID: Final = "\0"
 
 
 @dataclass(slots=True)
@@ -25,6 +29,8 @@ class Lane:
     _forward: Forward | None = field(default=None, init=False)
     _to: tuple[str, Endpoint] | None = field(default=None, init=False)
     _start: bytes = field(default=b"", init=False)
+    _said_of: Decision | None = field(default=None, init=False)
+    _said: bytes = field(default=b"", init=False)
 
     def forward(self, slot: SlotSnapshot, decision: Decision, peek: Peek) -> Forward | None:
         """How the slot's provider wants the request, if bytes pass as they are; it is asked once for the same."""
@@ -40,6 +46,14 @@ class Lane:
             self._to = (path, endpoint)
             self._start = request_start("POST", path.encode(), self.asked.raw_headers, endpoint, identity=False)
         return self._start
+
+    def says(self, decision: Decision, request_id: str) -> bytes:
+        """hal0's own headers in an answer: the request's id, who answers, and by which rule."""
+        if self._said_of is not decision:
+            self._said_of = decision
+            who = {"X-Hal0-Slot": decision.slot, "X-Hal0-Rule": decision.rule.value}
+            self._said = lines({**id_headers(self.row.dialect, _THE_ID), **who})
+        return self._said.replace(_THE_ID.encode(), request_id.encode())
 
 
 def _plainly(slot: SlotSnapshot, inferred: Forward | Serve) -> Forward | None:

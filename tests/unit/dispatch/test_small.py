@@ -3,7 +3,7 @@
 import pytest
 
 from hal0.dispatch.frames import at_boundary, error_body, error_event
-from hal0.dispatch.headers import answer_head, request_end, request_start
+from hal0.dispatch.headers import answer_head, lines, request_end, request_start
 from hal0.dispatch.surface import Dialect
 from hal0.dispatch.usage import Meter, Usage
 from hal0.errors import Hal0Error
@@ -28,14 +28,14 @@ def test_an_answer_loses_what_was_for_one_connection_only() -> None:
         (b"Server", b"x"), (b"Keep-Alive", b"timeout=5"), (b"Connection", b"X-Hop"), (b"x-hop", b"1"),
         (b"Access-Control-Allow-Origin", b"*"), (b"content-length", b"9"), (b"Date", b"then"), (b"A", b"\xff"),
     ]  # fmt: skip
-    assert answer_head(200, "OK", slot, {"Date": "now"}, 3) == (
+    assert answer_head(200, "OK", slot, lines({"Date": "now"}), 3) == (
         b"HTTP/1.1 200 OK\r\nServer: x\r\nA: \xff\r\nContent-Length: 3\r\nDate: now\r\n\r\n"
     )
 
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_an_answer_without_a_body_has_no_length(status: int) -> None:
-    assert answer_head(status, "", [], {}, 0) == b"HTTP/1.1 %d \r\n\r\n" % status
+    assert answer_head(status, "", [], b"", 0) == b"HTTP/1.1 %d \r\n\r\n" % status
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ async def test_half_an_answer_is_a_failure_not_a_container(
 async def test_docker_is_told_from_podman_by_ping_and_by_call(api: ScriptedPodman, engine: PodmanEngine) -> None:
     api.on("GET", "/_ping", DOCKER_PING)
     api.on("GET", "/containers/c/json", DOCKER_404)
+    api.on("GET", "/images/json", DOCKER_404)
     for call in (engine.ping(), engine.inspect("c"), engine.image_list()):
         with pytest.raises(Hal0Error) as caught:
             await call
