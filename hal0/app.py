@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientSession, TCPConnector, web
 
@@ -39,6 +39,7 @@ from hal0.models.tags import Tag
 from hal0.observe.past import Past, Seen, open_past
 from hal0.providers.catalog import FLM, PROVIDERS
 from hal0.providers.flm_book import TagBook
+from hal0.pulls.later import PullsLater
 from hal0.services import About, Services
 from hal0.slots.custom import CustomSlots
 from hal0.slots.effects import Effects
@@ -56,6 +57,9 @@ from hal0.upstreams.link import Link, new_session
 from hal0.upstreams.tables import UpstreamTables
 from hal0.upstreams.upstreams import Upstreams
 from hal0.vocab import SLOT_PORTS
+
+if TYPE_CHECKING:
+    from hal0.pulls.pulls import Pulls
 
 
 @asynccontextmanager
@@ -85,7 +89,6 @@ async def create_app(
         supervisor = Supervisor(live.root, ground.engine, registry, PROVIDERS, tools, bus)
         upstreams = await _upstreams(stack, live, environ, clock, bus, instance=home.instance)
         sources += [supervisor.snapshot_events, jobs.snapshot_events, upstreams.snapshot_events]
-        access = await stack.enter_async_context(open_access(paths, clock))
         past = await _past(stack, paths, live, bus, clock, supervisor)
         dispatcher = Dispatcher(
             supervisor, registry, upstreams, past.decisions, clock, live.root.dispatch, paths.spool_dir
@@ -94,8 +97,8 @@ async def create_app(
         await supervisor.start()
         stack.push_async_callback(supervisor.close)
         custom, upstream_tables = _edits(stack, live, supervisor, store)
-        _run(stack, live.follow(supervisor.apply), upstreams.keep_fresh(), jobs.keep_saving())
-        _run(stack, past.feed.follow(), past.lag.watch(), tags.keep_up(bus))
+        works = (live.follow(supervisor.apply), upstreams.keep_fresh(), jobs.keep_saving())
+        _run(stack, *works, past.feed.follow(), past.lag.watch(), tags.keep_up(bus))
         _run(stack, ground.probe.warm(ground.engine.transport))  # now, so that the first load need not
         services = Services(
             about=_about(home, live.root.server.port, clock),
@@ -109,10 +112,11 @@ async def create_app(
             upstreams=upstreams,
             upstream_tables=upstream_tables,
             registry=registry,
+            pulls=_pulls(stack, registry, jobs, clock, live, environ),
             prober=_prober(ground, registry, paths, clock),
             jobs=jobs,
             bus=bus,
-            access=access,
+            access=await stack.enter_async_context(open_access(paths, clock)),
             images=images,
             service=lambda: ground.service.status,
             checks=ground.checks,
@@ -209,6 +213,20 @@ def _prober(ground: Ground, registry: Registry, paths: places.Paths, clock: Cloc
         )
 
     return Prober(kept, podman, clock, own_cgroup=ground.own_cgroup)
+
+
+def _pulls(
+    stack: AsyncExitStack, registry: Registry, jobs: Jobs, clock: Clock, live: LiveConfig, environ: Mapping[str, str]
+) -> PullsLater:
+    def make() -> "Pulls":
+        from hal0.pulls.pulls import Pulls
+
+        return Pulls(registry, jobs, clock, lambda: live.root.models, environ)
+
+    pulls = PullsLater(registry.store, make)
+    stack.push_async_callback(pulls.aclose)
+    _run(stack, pulls.boot())
+    return pulls
 
 
 async def _probe_session(stack: AsyncExitStack) -> ClientSession:

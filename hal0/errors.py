@@ -69,6 +69,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "model.in_use": _row(409, "The model is in use", "Unload the slot that the message names."),
         "upstream.exists": _row(409, "An upstream of this name exists", "Choose another name."),
         "upstream.in_use": _row(409, "The upstream is in use", "Change the slots that the message names."),
+        "model.read_only": _row(409, "The model is another program's", "Delete it there, or take its folder out."),
         "model.exists": _row(409, "A model of this id exists", "Choose another id."),
         "config.conflict": _row(409, "The configuration changed meanwhile", "Read it again, then save."),
         "profile.in_use": _row(409, "The profile is in use", "Change the slots that the message names."),
@@ -113,6 +114,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
             508, "The request came back to where it was", "Do not make two hal0 each other's upstream."
         ),
         # storage and the rest
+        "pull.failed": _row(502, "The download failed", "hal0ctl model resume ID", retry=True),
         "pull.gated": _row(403, "The publisher asks for a licence", "Add a token with access."),
         "pull.address_refused": _row(403, "This address is not fetched from", "Use a public address."),
         "pull.disk_full": _row(507, "The model store is full", "Free space, or move the store."),

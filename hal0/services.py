@@ -21,6 +21,7 @@ from hal0.lib.clock import Clock
 from hal0.models.registry import Registry
 from hal0.observe.past import Past
 from hal0.paths import Paths
+from hal0.pulls.later import PullsLater
 from hal0.slots.custom import CustomSlots
 from hal0.slots.jobs import Jobs
 from hal0.slots.supervisor import Supervisor
@@ -76,6 +77,7 @@ class Services:
     upstreams: Upstreams
     upstream_tables: UpstreamTables
     registry: Registry
+    pulls: PullsLater
     prober: Prober
     jobs: Jobs
     bus: Bus

@@ -7,11 +7,24 @@ from aiohttp import web
 from hal0.api.exchange import answer, body_as
 from hal0.errors import Hal0Error
 from hal0.models import demo
+from hal0.models.binding import Binding
+from hal0.models.entry import ModelEntry
 from hal0.models.registry import Registry
 from hal0.services import SERVICES, Services
-from hal0.vocab import BUILTIN_SLOTS
+from hal0.slots.handle import SlotSnapshot
+from hal0.vocab import BUILTIN_SLOTS, Phase, Want
 from hal0.wire.base import NothingView
-from hal0.wire.models import DemoView, EntriesView, EntryView, ModelProblemView
+from hal0.wire.models import (
+    AliasRequest,
+    BindingView,
+    BindRequest,
+    DemoView,
+    EntriesView,
+    EntryView,
+    ModelGoneView,
+    ModelProblemView,
+    RememberedView,
+)
 
 
 async def list_models(request: web.Request) -> web.Response:
@@ -22,6 +35,50 @@ async def scan(request: web.Request) -> web.Response:
     await body_as(request, NothingView)
     services = request.app[SERVICES]
     await asyncio.to_thread(services.registry.scan)
+    return answer(_view(services))
+
+
+async def get_model(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    entry = services.registry.require(request.match_info["id"])
+    return answer(_entry(services, entry, _used(services)))
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Refused while a slot has it loaded, or is about to."""
+    services = request.app[SERVICES]
+    entry = services.registry.require(request.match_info["id"])
+    if busy := [slot.name for slot in services.supervisor.all() if _holds(slot.snapshot(), entry.id)]:
+        raise Hal0Error(
+            "model.in_use",
+            f"cannot delete {entry.id}: it is loaded in {', '.join(busy)}",
+            details={"model": entry.id, "slots": busy},
+            hint=f"hal0ctl slot unload {' '.join(busy)}",
+        )
+    gone = await asyncio.to_thread(services.registry.delete, entry.id)
+    return answer(ModelGoneView(id=gone.id, freed_bytes=gone.size_bytes))
+
+
+def _holds(slot: SlotSnapshot, model: str) -> bool:
+    return slot.model == model and (slot.want is Want.LOADED or slot.phase not in (Phase.OFFLINE, Phase.ERROR))
+
+
+async def alias(request: web.Request) -> web.Response:
+    asked, services = await body_as(request, AliasRequest), request.app[SERVICES]
+    await asyncio.to_thread(services.registry.alias, asked.alias, asked.model)
+    return answer(_view(services))
+
+
+async def bind(request: web.Request) -> web.Response:
+    asked, services = await body_as(request, BindRequest), request.app[SERVICES]
+    if asked.slot is not None and asked.upstream is not None:
+        raise Hal0Error("request.invalid", "cannot bind a model to a slot and an upstream at once", param="upstream")
+    if asked.slot is not None:
+        services.supervisor.slot(asked.slot)
+    if asked.upstream is not None and asked.upstream not in services.config().upstreams:
+        raise Hal0Error("upstream.not_found", f"cannot bind to upstream {asked.upstream!r}: there is none")
+    bound = Binding(asked.slot, asked.upstream, asked.name) if asked.slot or asked.upstream else None
+    await asyncio.to_thread(services.registry.bind, asked.model, bound)
     return answer(_view(services))
 
 
@@ -48,29 +105,51 @@ def _write_demo(registry: Registry) -> None:
 
 
 def _view(services: Services) -> EntriesView:
+    registry, used = services.registry, _used(services)
+    entries = registry.entries()
+    here = {entry.id for entry in entries}
+    return EntriesView(
+        items=[_entry(services, entry, used) for entry in entries],
+        remembered=[
+            RememberedView(id=it.id, size_bytes=it.size_bytes, license=it.license, source=it.source)
+            for it in registry.records()
+            if it.id not in here
+        ],
+        bindings=[
+            BindingView(id=model, slot=it.slot, upstream=it.upstream, model=it.model)
+            for model, it in registry.bindings().items()
+        ],
+        problems=[ModelProblemView(file=str(it.path), code=it.code, message=it.message) for it in registry.problems()],
+    )
+
+
+def _used(services: Services) -> dict[str, list[str]]:
+    """Slots by the model that is theirs, loaded or not."""
     used: dict[str, list[str]] = {}
     for slot in services.supervisor.all():
         used.setdefault(slot.snapshot().model or "", []).append(slot.name)
-    items = [
-        EntryView(
-            id=entry.id,
-            file=str(entry.files[0]),
-            files=len(entry.files),
-            size_bytes=entry.size_bytes,
-            created=entry.created,
-            format=entry.format,
-            architecture=entry.architecture,
-            quantisation=entry.quantisation,
-            context_length=entry.context_length,
-            capabilities=sorted(entry.capabilities),
-            license=entry.license,
-            demo=entry.demo,
-            slots=used.get(entry.id, []),
-        )
-        for entry in services.registry.entries()
-    ]
-    problems = [
-        ModelProblemView(file=str(problem.path), code=problem.code, message=problem.message)
-        for problem in services.registry.problems()
-    ]
-    return EntriesView(items=items, problems=problems)
+    return used
+
+
+def _entry(services: Services, entry: ModelEntry, used: dict[str, list[str]]) -> EntryView:
+    return EntryView(
+        id=entry.id,
+        file=str(entry.files[0]),
+        files=len(entry.files),
+        size_bytes=entry.size_bytes,
+        created=entry.created,
+        format=entry.format,
+        architecture=entry.architecture,
+        quantisation=entry.quantisation,
+        context_length=entry.context_length,
+        cache_bytes_per_token=entry.cache_bytes_per_token,
+        capabilities=sorted(entry.capabilities),
+        directory=None if entry.directory is None else str(entry.directory),
+        mmproj=None if entry.mmproj is None else str(entry.mmproj),
+        license=entry.license,
+        source=None if entry.source is None else dict(entry.source),
+        demo=entry.demo,
+        aliases=[name for name, model in services.registry.aliases().items() if model == entry.id],
+        slots=used.get(entry.id, []),
+        removable=entry.files[0].is_relative_to(services.registry.store),
+    )

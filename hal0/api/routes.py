@@ -14,6 +14,7 @@ from hal0.api import (
     openai,
     openapi,
     page,
+    pulls,
     session,
     slots,
     system,
@@ -36,7 +37,8 @@ from hal0.wire.keys import (
     SessionView,
     SignInRequest,
 )
-from hal0.wire.models import DemoView, EntriesView
+from hal0.wire.models import AliasRequest, BindRequest, DemoView, EntriesView, EntryView, ModelGoneView
+from hal0.wire.pulls import PullRequest, PullsView, PullView
 from hal0.wire.slots import (
     CreateRequest,
     DeletedView,
@@ -62,6 +64,8 @@ from hal0.wire.upstreams import (
 
 _SLOT: Final = "/api/slots/{name}"
 _IMAGE: Final = "/api/images/{key}"
+_MODEL: Final = "/api/models/{id}"
+_PULL: Final = "/api/pulls/{id}"
 _UPSTREAM: Final = "/api/upstreams/{name}"
 _WAIT: Final = ("wait", "timeout_s")
 
@@ -135,6 +139,16 @@ ROUTES: Final = (
     _show("/api/models", models.list_models, "List the models on disk.", EntriesView),
     _do("/api/models/scan", models.scan, "Look at the disk again.", NothingView, EntriesView),
     _do("/api/models/demo", models.write_demo, "Write the demo model.", NothingView, DemoView),
+    _do("/api/models/alias", models.alias, "Give a model one more name.", AliasRequest, EntriesView),
+    _do("/api/models/bind", models.bind, "Say who answers for a model.", BindRequest, EntriesView),
+    _show(_MODEL, models.get_model, "Show one model.", EntryView),
+    Route("DELETE", _MODEL, models.delete, Access.ADMIN, "Delete a model's files.", response=ModelGoneView),
+    _show("/api/pulls", pulls.list_pulls, "List the downloads.", PullsView),
+    _show(_PULL, pulls.get_pull, "Show one download.", PullView),
+    _do("/api/pulls", pulls.start, "Download a model.", PullRequest, JobView),
+    _do(f"{_PULL}/pause", pulls.pause, "Stop a download, and keep what has come.", NothingView, PullView),
+    _do(f"{_PULL}/resume", pulls.resume, "Go on with a download.", NothingView, JobView),
+    Route("DELETE", _PULL, pulls.cancel, Access.ADMIN, "Give up a download.", response=JobView),
     _show("/api/upstreams", upstreams.list_upstreams, "List the upstreams.", UpstreamsView),
     _show(_UPSTREAM, upstreams.get_upstream, "Show one upstream.", UpstreamView),
     _show(f"{_UPSTREAM}/models", upstreams.models, "What an upstream offers.", UpstreamModelsView),

@@ -35,7 +35,7 @@ def finished(session: Session, client: Client, job: Json) -> Json:
         try:
             job = _until_ended(session, client, job)
         except KeyboardInterrupt:
-            verb = job["kind"].replace("image.", "")
+            verb = job["kind"].rpartition(".")[2]
             session.note(
                 f"The {verb} continues. Follow: hal0ctl job wait {job['id']}. Stop: hal0ctl job cancel {job['id']}"
             )
@@ -80,7 +80,7 @@ def _progressed(feed: Feed, job: Json, steps: Steps) -> Json:
     if value is None:
         return job
     if topic == "job" and name == job["id"]:
-        if value["state"] in RUNNING and job["kind"].startswith("image."):
+        if value["state"] in RUNNING and "." in job["kind"]:  # it is no slot's
             steps.see(step_of_job(value), at=time.time())
         return value
     if topic == "slot" and name == job["target"] and (step := step_of_slot(value)):

@@ -16,6 +16,8 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "activity": "activity:activity",
         "slot": "slot:slot",
         "job": "job:job",
+        "model": "model:model",
+        "pull": "model:pull_",
         "image": "image:image",
         "hw": "hw:hw",
         "upstream": "upstream:upstream",
@@ -34,7 +36,15 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 ALIASES: Final[Mapping[str, str]] = MappingProxyType(
-    {"slots": "slot", "jobs": "job", "op": "job", "images": "image", "upstreams": "upstream", "keys": "key"}
+    {
+        "slots": "slot",
+        "models": "model",
+        "jobs": "job",
+        "op": "job",
+        "images": "image",
+        "upstreams": "upstream",
+        "keys": "key",
+    }
 )
 
 # What `hal0 WORD ...` hands on to the command line; `hal0 serve` is the daemon itself.

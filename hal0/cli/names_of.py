@@ -62,6 +62,10 @@ def PresetName() -> _Listed:  # noqa: N802
     return _Listed("preset", _entries("/api/upstreams", "presets", "name", "base_url"))
 
 
+def PullId() -> _Listed:  # noqa: N802
+    return _Listed("pull", _entries("/api/pulls", "items", "id", "model"))
+
+
 def RequestId() -> _Listed:  # noqa: N802
     return _Listed("request", _entries("/api/decisions", "items", "request_id", "summary"))
 

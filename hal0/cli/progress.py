@@ -44,10 +44,21 @@ def step_of_slot(slot: Json) -> Step | None:
 
 
 def step_of_job(job: Json) -> Step:
-    """The one step of work that is not a slot's: building or pulling an image."""
+    """The one step of work that is not a slot's: an image that is built or pulled, a model that is downloaded."""
     shown = job["progress"] or {"fraction": None, "message": job["state"]}
     label = "Pull" if job["kind"].endswith("pull") else "Build"
-    return Step(label, job["started_at"], shown["fraction"], shown["message"])
+    pace = shown.get("pace")
+    words = GAP.join(filter(None, (shown["message"], pace_words(pace) if pace else "")))
+    return Step(label, job["started_at"], shown["fraction"], words)
+
+
+def pace_words(pace: Json) -> str:
+    """`7.6 of 18.6 GB   38.4 MB/s   4 min 46 s left`: as much of it as is known."""
+    total, rate, left_s = pace["total_bytes"], pace["bytes_per_s"], pace["eta_s"]
+    parts = [units.size(pace["done_bytes"]) + (f" of {units.size(total)}" if total is not None else "")]
+    parts += [f"{units.size(rate)}/s"] if rate else []
+    parts += [f"{units.duration(left_s)} left"] if left_s is not None else []
+    return GAP.join(parts)
 
 
 def live_line(step: Step, now: float, width: int) -> str:

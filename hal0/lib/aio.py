@@ -113,6 +113,16 @@ class ToTheEnd:
             task.exception()  # the caller may have left: an unread failure is no warning
 
 
+async def settled(work: Coroutine[Any, Any, T]) -> T:
+    """The work's result; a caller that is cancelled waits for its end first, such as for a thread that writes."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
 async def cancelled(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it has ended, however it ends; the caller's own cancellation still gets through."""
     task.cancel()

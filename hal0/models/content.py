@@ -59,11 +59,12 @@ def _look(path: Path) -> Format:
         raise ContentError(f"cannot read {path}: it is not a regular file")
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    for matches, check, kind in _KINDS:
-        if matches(head, path.suffix.lower()):
+    ending = path.suffix.lower()
+    for matches, check, kind in (*_BY_CONTENT, *(() if _is_pickle(head) else _BY_NAME)):
+        if matches(head, ending):
             check(path)
             return kind
-    if _is_pickle(head) or path.suffix.lower() in _PICKLES:
+    if _is_pickle(head) or ending in _PICKLES:
         raise Pickled("it is a pickle")
     raise Pickled("it is in none of the formats that are only numbers")
 
@@ -91,15 +92,20 @@ def _check_text(path: Path) -> None:
             raise ContentError(f"cannot read {path}: it is no text") from e
 
 
+_Kind = tuple[Callable[[bytes, str], bool], Callable[[Path], object], Format]
+
 # The first that matches: (the first bytes, the name's ending) -> whether, how it is checked, what it is.
-_KINDS: Final[tuple[tuple[Callable[[bytes, str], bool], Callable[[Path], object], Format], ...]] = (
+_BY_CONTENT: Final[tuple[_Kind, ...]] = (
     (lambda head, _: head.startswith(b"GGUF"), read_header, Format.GGUF),
     (lambda head, _: head.startswith(b"PK\x03\x04"), check_arrays, Format.NPZ),
     (lambda head, _: head[4:8] == ORT_MARK, check_ort, Format.ORT),
     (lambda head, ending: _is_tensors(head) and ending == ".q4nx", read_tensors, Format.Q4NX),
     (lambda head, _: _is_tensors(head), read_tensors, Format.SAFETENSORS),
+)
+# For what has no mark of its own, and to say what is wrong with a file that has not what its name promises.
+_BY_NAME: Final[tuple[_Kind, ...]] = (
     (lambda _, ending: ending in TEXTS, _check_text, Format.TEXT),
-    (lambda head, ending: ending == ".onnx" and not _is_pickle(head), check_onnx, Format.ONNX),
-    (lambda _, ending: ending == ".gguf", read_header, Format.GGUF),  # it says what is wrong with it
+    (lambda _, ending: ending == ".onnx", check_onnx, Format.ONNX),
+    (lambda _, ending: ending == ".gguf", read_header, Format.GGUF),
     (lambda _, ending: ending in (".safetensors", ".q4nx"), read_tensors, Format.SAFETENSORS),
 )

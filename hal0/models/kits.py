@@ -40,7 +40,6 @@ _RECIPES: Final = (
     _Recipe("kokoro", "onnx", Capability.TTS, ("kokoro*.onnx", "voices*.bin")),
     _Recipe("kokoro", "onnx", Capability.TTS, ("kokoro*.onnx", "voices*.npz")),
     _Recipe("f5-tts", "safetensors", Capability.TTS, ("model_*.safetensors", "vocab.txt")),
-    _Recipe("flm", "q4nx", Capability.CHAT, ("model.q4nx", "config.json")),
 )
 # What may lie in a kit's folder without being read: it is not the model's.
 IGNORED: Final = frozenset({"readme.md", "license", "license.txt", "license.md", "notice"})

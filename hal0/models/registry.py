@@ -14,6 +14,7 @@ from hal0.models.binding import Binding
 from hal0.models.entry import ModelEntry, legal_id
 from hal0.models.examine import Problem
 from hal0.models.records import ModelRecord, RecordFile, Remembered
+from hal0.models.removal import remove
 from hal0.models.scan import Found, Scanner
 from hal0.models.tags import Tag, tagged
 from hal0.vocab import ModelId
@@ -136,6 +137,18 @@ class Registry:
         with self._writing:
             self._file.drop("models", model)
             self._refresh()
+
+    def delete(self, model: str) -> ModelEntry:
+        """Take a model and what is remembered of it off the disk. Raises as `require` does, model.read_only, or
+        state.write_failed."""
+        with self._writing:
+            self._refresh()
+            entry = self.require(model)
+            others = [other for other in self._known.entries.values() if other.id != entry.id]
+            remove(entry, self._store, others)
+            self._file.drop("models", entry.id)
+            self._refresh()
+        return entry
 
     def alias(self, name: str, model: str | None) -> None:
         """Give a model one more name; None takes the name away. Raises request.invalid, model.exists, model.not_found,

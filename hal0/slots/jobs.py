@@ -14,7 +14,7 @@ from hal0.lib.aio import Signal
 from hal0.lib.atomic import write_atomic
 from hal0.lib.clock import Clock
 from hal0.vocab import By, ProgressSource
-from hal0.wire.jobs import JobKind, JobProgress, JobState, JobView
+from hal0.wire.jobs import JobKind, JobPace, JobProgress, JobState, JobView
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +73,15 @@ class Jobs:
             self._jobs[known.id] = Job(known)
 
     def start(self, kind: JobKind, target: str, by: By) -> Job:
+        return self.resume(f"job_{secrets.token_hex(6)}", kind, target, by, self._clock.now())
+
+    def resume(self, job_id: str, kind: JobKind, target: str, by: By, started_at: float) -> Job:
+        """Go on with what a pause, a failure or the end of an earlier process ended: the same job, under its old id."""
+        if job_id in self._jobs and not self._jobs[job_id].ended:
+            return self._jobs[job_id]
+        self._jobs.pop(job_id, None)
         view = JobView(
-            id=f"job_{secrets.token_hex(6)}",
+            id=job_id,
             kind=kind,
             target=target,
             state=JobState.RUNNING,
@@ -82,7 +89,7 @@ class Jobs:
             error=None,
             note=None,
             by=by,
-            started_at=self._clock.now(),
+            started_at=started_at,
             ended_at=None,
         )
         job = Job(view)
@@ -91,9 +98,16 @@ class Jobs:
         self._announce(job)
         return job
 
-    def progress(self, job: Job, message: str, fraction: float | None, source: ProgressSource | None = None) -> None:
+    def progress(
+        self,
+        job: Job,
+        message: str,
+        fraction: float | None,
+        source: ProgressSource | None = None,
+        pace: JobPace | None = None,
+    ) -> None:
         """Report progress; repeated reports are thinned out."""
-        progress = JobProgress(fraction=fraction, message=message, source=source)
+        progress = JobProgress(fraction=fraction, message=message, source=source, pace=pace)
         now = self._clock.now()
         if job.ended or progress == job.view.progress:
             return

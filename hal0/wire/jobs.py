@@ -24,12 +24,23 @@ class JobKind(StrEnum):
     SWAP = "swap"
     IMAGE_BUILD = "image.build"
     IMAGE_PULL = "image.pull"
+    MODEL_PULL = "model.pull"
+
+
+class JobPace(View):
+    """How far a download is; None for what nobody knows yet."""
+
+    done_bytes: int
+    total_bytes: int | None
+    bytes_per_s: float | None = None
+    eta_s: float | None = None
 
 
 class JobProgress(View):
     fraction: float | None
     message: str
     source: ProgressSource | None = None  # of the fraction, while a model loads
+    pace: JobPace | None = None
 
 
 class JobView(View):

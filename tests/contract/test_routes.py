@@ -64,6 +64,16 @@ POST /api/hardware/probe
 GET /api/models
 POST /api/models/scan
 POST /api/models/demo
+POST /api/models/alias
+POST /api/models/bind
+GET /api/models/{id}
+DELETE /api/models/{id}
+GET /api/pulls
+GET /api/pulls/{id}
+POST /api/pulls
+POST /api/pulls/{id}/pause
+POST /api/pulls/{id}/resume
+DELETE /api/pulls/{id}
 GET /api/upstreams
 GET /api/upstreams/{name}
 GET /api/upstreams/{name}/models

@@ -1,9 +1,13 @@
 """What tests of the edge share."""
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
 from aiohttp import web
 
 from hal0.api.connection import Connections
+from tests.functional.pulling import Place, pulling
 
 
 @pytest.fixture
@@ -18,3 +22,9 @@ def left_over(monkeypatch: pytest.MonkeyPatch) -> list[web.RequestHandler]:
 
     monkeypatch.setattr(Connections, "__call__", counted)
     return made
+
+
+@pytest.fixture
+async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
+    async with pulling(tmp_path, monkeypatch) as made:
+        yield made

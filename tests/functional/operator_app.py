@@ -29,6 +29,8 @@ from hal0.models import demo
 from hal0.models.registry import Registry
 from hal0.observe.past import Past, Seen, open_past
 from hal0.paths import Paths
+from hal0.pulls.later import PullsLater
+from hal0.pulls.pulls import Pulls
 from hal0.services import About, Services
 from hal0.slots.custom import CustomSlots
 from hal0.slots.handle import endpoints_of
@@ -163,6 +165,7 @@ async def operator(
             aiohttp.ClientSession(f"http://127.0.0.1:{port}") as tcp,
         ):
             yield Operator(running, services, port, services.about.socket, api, tcp, checks)
+        await services.pulls.aclose()
         await custom.close()
         await tables.close()
         await upstreams.close()
@@ -211,6 +214,7 @@ def _services(
         upstreams=upstreams,
         upstream_tables=tables,
         registry=models,
+        pulls=PullsLater(models.store, lambda: Pulls(models, tools.jobs, clock, lambda: live.root.models, {})),
         prober=Prober(
             lambda: {"models": models.store}, Podman, clock, root=paths.state_dir / "machine", ask=("false",)
         ),

@@ -1,0 +1,184 @@
+"""`hal0ctl model`: the models on this machine and on their way to it, their names, and who answers for them."""
+
+import time
+from typing import Final
+from urllib.parse import quote
+
+import click
+
+from hal0.cli import follow, units
+from hal0.cli.exits import Exit
+from hal0.cli.names_of import ModelName, PullId, SlotName, UpstreamName
+from hal0.cli.options import command, noun, subcommand
+from hal0.cli.output import Column, Row
+from hal0.cli.progress import pace_words
+from hal0.cli.session import Session
+from hal0.client import Json
+
+# hal0 looks at what is named, for half a minute at most, before it answers.
+LOOK_S: Final = 60.0
+
+
+def _columns(session: Session) -> tuple[Column, ...]:
+    return (
+        Column("MODEL", lambda it: it["id"]),
+        Column("CAN", lambda it: ",".join(it["capabilities"])),
+        Column("SIZE", lambda it: session.size(it["size_bytes"]), right=True),
+        Column("QUANT", lambda it: it["quantisation"] or "-"),
+        Column("CTX", lambda it: units.context(it["context_length"]), right=True),
+        Column("SLOTS", lambda it: ",".join(it["slots"]) or "-"),
+        Column("ALIASES", lambda it: ",".join(it["aliases"]) or "-"),
+        Column("LICENCE", lambda it: it["license"] or "-", wide=True),
+        Column("FORMAT", lambda it: it["format"], wide=True),
+        Column("ARCHITECTURE", lambda it: it["architecture"], wide=True),
+        Column("FILE", lambda it: it["directory"] or it["file"], wide=True),
+    )
+
+
+@noun(short_help="Models: list, pull, show, delete, and who answers for them.")
+def model() -> None:
+    """Models: what is on this machine, what is on its way, and what it is called."""
+
+
+@subcommand(model, "hal0ctl model list", name="list")
+def list_(session: Session) -> None:
+    """The models on this machine."""
+    view = session.client().get("/api/models")
+    session.rows(view["items"], _columns(session), name="id")
+    for problem in view["problems"]:
+        session.note(f"note: {problem['message']}")
+
+
+@subcommand(model, "hal0ctl model show qwen3-4b-q4_k_m")
+@click.argument("name", metavar="MODEL", type=ModelName())
+def show(session: Session, *, name: str) -> None:
+    """One model: its files, what it can, who uses it."""
+    view = session.client().get(f"/api/models/{quote(name, safe='')}")
+    source = view["source"] or {}
+    rows = [(column.header.lower(), column.cell(view)) for column in _columns(session)]
+    rows += [("mmproj", view["mmproj"] or "-"), ("files", str(view["files"]))]
+    rows += [("source", " ".join(filter(None, (source.get("repo"), source.get("file"), source.get("url")))) or "-")]
+    session.value(view, "\n".join(f"{label:<14} {text}" for label, text in rows), name=view["id"])
+
+
+@subcommand(model, "hal0ctl model pull Qwen/Qwen3-4B-GGUF:Q4_K_M")
+@click.argument("name", metavar="MODEL")
+@click.option("--id", "model_id", metavar="ID", help="What it shall be called here.")
+@click.option("--sha256", metavar="DIGEST", help="What an address's file has to be.")
+@follow.no_wait()
+def pull(session: Session, *, name: str, model_id: str | None, sha256: str | None, no_wait: bool) -> Exit:
+    """Download a model: OWNER/REPOSITORY[:QUANT], a file of it, an address, or a path on hal0's machine.
+
+    It goes on when this command is left, and when hal0 is restarted.
+    """
+    body = {key: value for key, value in (("model", name), ("id", model_id), ("sha256", sha256)) if value}
+    return _pull(session, body, wait=not no_wait)
+
+
+@command("hal0ctl pull Qwen/Qwen3-4B-GGUF:Q4_K_M")
+@click.argument("name", metavar="MODEL")
+@follow.no_wait()
+def pull_(session: Session, *, name: str, no_wait: bool) -> Exit:
+    """Download a model; short for hal0ctl model pull."""
+    return _pull(session, {"model": name}, wait=not no_wait)
+
+
+def _pull(session: Session, body: Json, *, wait: bool) -> Exit:
+    client = session.client(timeout_s=session.timeout or LOOK_S)
+    return follow.start(session, client, "/api/pulls", body, wait=wait, done=_pulled)
+
+
+def _pulled(job: Json) -> str:
+    return f"{job['target']} is here: hal0ctl slot swap SLOT {job['target']}"
+
+
+_PULLS: Final = (
+    Column("ID", lambda it: it["id"]),
+    Column("MODEL", lambda it: it["model"]),
+    Column("STATE", lambda it: it["state"]),
+    Column("PROGRESS", lambda it: pace_words(it["pace"])),
+    Column("STARTED", lambda it: units.ago(it["started_at"], time.time())),
+    Column(
+        "SOURCE", lambda it: it["source"].get("repo") or it["source"].get("url") or it["source"].get("path"), wide=True
+    ),
+    Column("MESSAGE", lambda it: units.plain((it["error"] or {}).get("message") or "")),
+)
+
+
+@subcommand(model, "hal0ctl model pulls")
+def pulls(session: Session) -> None:
+    """Downloads that have not ended, the last one first."""
+    session.rows(session.client().get("/api/pulls")["items"], _PULLS, name="id")
+
+
+@subcommand(model, "hal0ctl model pause ID")
+@click.argument("pull_id", metavar="ID", type=PullId())
+def pause(session: Session, *, pull_id: str) -> None:
+    """Stop a download; what has come is kept."""
+    view = session.client().post(f"/api/pulls/{quote(pull_id, safe='')}/pause")
+    session.value(view, f"{view['model']} is paused, {pace_words(view['pace'])} are here", name=pull_id)
+
+
+@subcommand(model, "hal0ctl model resume ID")
+@click.argument("pull_id", metavar="ID", type=PullId())
+@follow.no_wait()
+def resume(session: Session, *, pull_id: str, no_wait: bool) -> Exit:
+    """Go on with a download that was paused or has failed."""
+    path = f"/api/pulls/{quote(pull_id, safe='')}/resume"
+    return follow.start(session, session.client(), path, {}, wait=not no_wait, done=_pulled)
+
+
+@subcommand(model, "hal0ctl model cancel ID")
+@click.argument("pull_id", metavar="ID", type=PullId())
+def cancel(session: Session, *, pull_id: str) -> None:
+    """Give up a download; nothing of it stays."""
+    view = session.client().delete(f"/api/pulls/{quote(pull_id, safe='')}")
+    session.value(view, f"the download of {view['target']} is {view['state']}", name=pull_id)
+
+
+@subcommand(model, "hal0ctl model delete qwen3-4b-q4_k_m -y")
+@click.argument("name", metavar="MODEL", type=ModelName())
+def delete(session: Session, *, name: str) -> None:
+    """Delete a model's files; refused while a slot has it loaded."""
+    session.confirm(f"Delete the files of {name}?")
+    view = session.client().delete(f"/api/models/{quote(name, safe='')}")
+    session.value(view, f"{view['id']} is deleted, {session.size(view['freed_bytes'])} are free", name=view["id"])
+
+
+@subcommand(model, "hal0ctl model scan")
+def scan(session: Session) -> None:
+    """Look at the model folders again."""
+    view = session.client(timeout_s=session.timeout or LOOK_S).post("/api/models/scan")
+    session.value(view, f"{len(view['items'])} models, {len(view['problems'])} files that cannot be used")
+
+
+@subcommand(model, "hal0ctl model alias qwen3-4b-q4_k_m fast")
+@click.argument("name", metavar="MODEL", type=ModelName())
+@click.argument("alias", metavar="NAME")
+@click.option("--remove", is_flag=True, help="Take the name away instead.")
+def alias(session: Session, *, name: str, alias: str, remove: bool) -> None:
+    """Give a model one more name."""
+    view = session.client().post("/api/models/alias", {"alias": alias, "model": None if remove else name})
+    session.value(view, f"{alias} is no name of {name} any more" if remove else f"{alias} is {name}", name=alias)
+
+
+@subcommand(model, "hal0ctl model bind qwen3-235b --upstream box")
+@click.argument("name", metavar="MODEL", type=ModelName())
+@click.option("--slot", type=SlotName(), help="The slot that answers for it.")
+@click.option("--upstream", type=UpstreamName(), help="The upstream that answers for it.")
+@click.option("--name", "called", metavar="ID", help="What the upstream calls it.")
+def bind(session: Session, *, name: str, slot: str | None, upstream: str | None, called: str | None) -> None:
+    """Say who answers for a model, whatever the rules of dispatch would find."""
+    if (slot is None) == (upstream is None):
+        raise click.UsageError("give --slot or --upstream")
+    body: Row = {"model": name, "slot": slot, "upstream": upstream, "name": called}
+    view = session.client().post("/api/models/bind", body)
+    session.value(view, f"{name} is answered by {f'slot {slot}' if slot else f'upstream {upstream}'}", name=name)
+
+
+@subcommand(model, "hal0ctl model unbind qwen3-235b")
+@click.argument("name", metavar="MODEL", type=ModelName())
+def unbind(session: Session, *, name: str) -> None:
+    """Leave it to the rules again who answers for a model."""
+    view = session.client().post("/api/models/bind", {"model": name})
+    session.value(view, f"the rules say who answers for {name}", name=name)

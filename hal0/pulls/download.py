@@ -1,0 +1,168 @@
+"""One pull at work: each file fetched, compared with what was published, staged; then the model is put in place."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from hal0.errors import Hal0Error
+from hal0.lib.aio import settled
+from hal0.models.registry import Registry
+from hal0.pulls import placing
+from hal0.pulls.meter import Meter
+from hal0.pulls.part import Part, write_at
+from hal0.pulls.plan import Place, Plan, PlannedFile
+from hal0.pulls.transfer import Transfer, Wanted, disk_error
+from hal0.wire.jobs import JobPace
+
+_PIECE_BYTES: Final = 8 << 20
+_SPARE_BYTES: Final = 256 << 20  # of the store's disk, for everything else that lives there
+
+
+class Download:
+    """`done_bytes` counts from the first byte ever, over all files."""
+
+    def __init__(self, plan: Plan, registry: Registry, *, allow_pickle: bool) -> None:
+        self.plan = plan
+        self.place = Place(registry.store, plan.id)
+        self.done_bytes = 0
+        self.message = "waiting for other downloads"
+        self._registry = registry
+        self._allow_pickle = allow_pickle
+        self._meter = Meter()
+        self._parts = [Part(self.place.part(number)) for number in range(len(plan.files))]
+
+    @property
+    def total_bytes(self) -> int | None:
+        sizes = [file.size_bytes or part.size_bytes for file, part in zip(self.plan.files, self._parts, strict=True)]
+        unknown = any(f.size_bytes is None and not p.begun for f, p in zip(self.plan.files, self._parts, strict=True))
+        return None if unknown else sum(sizes)
+
+    @property
+    def left_bytes(self) -> int:
+        return max((self.total_bytes or 0) - self.done_bytes, 0)
+
+    def pace(self) -> JobPace:
+        now, total = asyncio.get_running_loop().time(), self.total_bytes
+        eta_s = None if total is None else self._meter.eta_s(self.left_bytes, now)
+        return JobPace(done_bytes=self.done_bytes, total_bytes=total, bytes_per_s=self._meter.rate(now), eta_s=eta_s)
+
+    def arrived(self, size_bytes: int) -> None:
+        self.done_bytes += size_bytes
+        if size_bytes > 0:
+            self._meter.count(size_bytes, asyncio.get_running_loop().time())
+
+    def look(self) -> None:
+        """What an earlier process left. Blocking."""
+        done = 0
+        for file, part in zip(self.plan.files, self._parts, strict=True):
+            whole = self.place.whole(self.plan, file)
+            if whole.exists():
+                done += whole.stat().st_size
+            else:
+                part.load()
+                done += part.done_bytes
+        self.done_bytes = done
+
+    async def run(self, transfer: Transfer, promised_bytes: int) -> None:
+        """Return when the model is in place. Raises Hal0Error; what has come stays, unless it is wrong.
+
+        `promised_bytes` are what other downloads are still going to write to the same disk.
+        """
+        if not await asyncio.to_thread(self._in_place):
+            await asyncio.to_thread(check_room, self._registry.store, self.left_bytes, promised_bytes)
+            for file, part in zip(self.plan.files, self._parts, strict=True):
+                try:
+                    await self._fetch(transfer, file, part)
+                except OSError as e:
+                    raise disk_error(file.name, e) from e
+            self.message = "putting it in place"
+            await settled(asyncio.to_thread(self._finish))
+        await asyncio.to_thread(self.place.remove)
+
+    async def _fetch(self, transfer: Transfer, file: PlannedFile, part: Part) -> None:
+        whole = self.place.whole(self.plan, file)
+        if await asyncio.to_thread(whole.exists):
+            return
+        self.message = f"fetching {file.name}"
+        if file.url.startswith("/"):
+            await self._copy(Path(file.url), part)
+        else:
+            repo = self.plan.source.get("repo")
+            await transfer.run(Wanted(name=file.name, url=file.url, size_bytes=file.size_bytes, repo=repo), part)
+        self.message = f"checking {file.name}"
+        try:
+            await placing.check_digest(part.path, file)
+            await settled(asyncio.to_thread(placing.stage, part.path, whole, allow_pickle=self._allow_pickle))
+        except Hal0Error:  # it can never be used
+            self.done_bytes -= part.done_bytes
+            await asyncio.to_thread(part.forget)
+            raise
+
+    async def _copy(self, source: Path, part: Part) -> None:
+        """From this machine: as a download, but from a file that is here."""
+        source_fd = await asyncio.to_thread(os.open, source, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = (await asyncio.to_thread(os.fstat, source_fd)).st_size
+            if not part.begun or part.size_bytes != size:
+                await asyncio.to_thread(part.begin, size, None)
+            fd = await asyncio.to_thread(part.open)
+            try:
+                for span in part.spans:
+                    while span.left:
+                        copied = await settled(asyncio.to_thread(_piece, source_fd, fd, span.at, span.left))
+                        span.at += copied
+                        self.arrived(copied)
+                await settled(asyncio.to_thread(part.note, fd))
+            finally:
+                os.close(fd)
+        finally:
+            os.close(source_fd)
+
+    def _in_place(self) -> bool:
+        """The last process got as far as the rename, and no further."""
+        if not any(record.id == self.plan.model for record in self._registry.records()):
+            return False
+        self._registry.scan()
+        return self._registry.get(self.plan.model) is not None
+
+    def _finish(self) -> None:
+        try:
+            entry = placing.judged(self.place, self.plan, allow_pickle=self._allow_pickle)
+        except Hal0Error:
+            shutil.rmtree(self.place.staged, ignore_errors=True)
+            raise
+        record = placing.record_of(self.place, self.plan, entry, self._registry.store)
+        self._registry.remember(record)
+        placing.move(self.place, self.plan, record, self._registry.store)
+        self._registry.scan()
+
+
+def check_room(store: Path, needed_bytes: int, promised_bytes: int, disk: Callable[[Path], int] | None = None) -> None:
+    """Raises pull.disk_full with the sum. Blocking; makes the store where there is none."""
+    store.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(store).free if disk is None else disk(store)
+    if needed_bytes + promised_bytes + _SPARE_BYTES <= free:
+        return
+    others = f", {promised_bytes / 1e9:.1f} GB are for other downloads" if promised_bytes else ""
+    raise Hal0Error(
+        "pull.disk_full",
+        f"cannot pull: {needed_bytes / 1e9:.1f} GB are needed, the store at {store} has {free / 1e9:.1f} GB free"
+        f"{others}, and {_SPARE_BYTES / 1e9:.1f} GB are left alone; what has come is kept",
+        details={
+            "needed_bytes": needed_bytes,
+            "free_bytes": free,
+            "promised_bytes": promised_bytes,
+            "store": str(store),
+        },
+    )
+
+
+def _piece(source: int, target: int, at: int, left: int) -> int:
+    data = os.pread(source, min(left, _PIECE_BYTES), at)
+    if not data:
+        raise Hal0Error("model.checksum", "cannot copy the file: it became shorter meanwhile")
+    write_at(target, data, at)
+    return len(data)

@@ -1,0 +1,117 @@
+"""What a repository on the hub holds: its files with their published sizes and digests, its licence, its revision."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from yarl import URL
+
+from hal0.errors import Hal0Error
+from hal0.lib import jsonio
+from hal0.lib.aio import backoff_s
+from hal0.pulls.asking import Asker
+from hal0.pulls.choosing import RemoteFile
+from hal0.pulls.verdicts import Again, Changed
+
+_LIST_S: Final = 30.0  # somebody waits for it
+_MAX_LIST_BYTES: Final = 16 << 20  # the longest repositories have 10 000 files
+_MAX_PAGES: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """`revision` is the commit: what is fetched later is of the same state as this list."""
+
+    repo: str
+    revision: str
+    license: str | None
+    files: tuple[RemoteFile, ...]
+
+
+async def listing(asker: Asker, repo: str, revision: str) -> Listing:
+    """Within thirty seconds. Raises Hal0Error pull.gated, model.not_found, pull.failed, pull.address_refused."""
+    try:
+        async with asyncio.timeout(_LIST_S):
+            base = f"{asker.hub.endpoint}/api/models/{repo}"
+            about = await _json(asker, f"{base}/revision/{_quoted(revision)}", repo)
+            commit = str(about.get("sha") or revision) if isinstance(about, dict) else revision
+            files = [file async for file in _files(asker, f"{base}/tree/{_quoted(commit)}?recursive=true", repo)]
+    except TimeoutError:
+        raise Hal0Error("pull.failed", f"cannot look at {repo}: the hub took longer than {_LIST_S:.0f} s") from None
+    return Listing(repo, commit, _license(about), tuple(files))
+
+
+def file_url(endpoint: str, repo: str, revision: str, path: str) -> str:
+    return f"{endpoint}/{repo}/resolve/{_quoted(revision)}/{_quoted(path, slashes=True)}"
+
+
+async def _files(asker: Asker, url: str, repo: str) -> AsyncIterator[RemoteFile]:
+    for _ in range(_MAX_PAGES):
+        entries, onward = await _page(asker, url, repo)
+        for entry in entries if isinstance(entries, list) else []:
+            if (file := _file(entry)) is not None:
+                yield file
+        if onward is None:
+            return
+        url = onward
+
+
+def _file(entry: object) -> RemoteFile | None:
+    match entry:
+        case {"type": "file", "path": str(path), "lfs": {"oid": str(oid), "size": int(size)}}:
+            return RemoteFile(path, size, oid if len(oid) == 64 else None)
+        case {"type": "file", "path": str(path), "size": int(size)}:
+            return RemoteFile(path, size)
+        case _:
+            return None
+
+
+def _license(about: object) -> str | None:
+    match about:
+        case {"cardData": {"license": str(name), "license_name": str(other)}} if name == "other":
+            return other
+        case {"cardData": {"license": str(name)}}:
+            return name
+        case _:
+            return None
+
+
+async def _json(asker: Asker, url: str, repo: str) -> Any:
+    return (await _page(asker, url, repo))[0]
+
+
+async def _page(asker: Asker, url: str, repo: str) -> tuple[Any, str | None]:
+    """One answer, and the address of the next one of a long list."""
+    pauses = backoff_s(0.5, 8.0)
+    while True:
+        try:
+            async with asker.ask(url, f"the list of {repo}", repo, {"Accept": "application/json"}) as response:
+                raw = bytearray()
+                while piece := await response.content.readany():
+                    raw += piece
+                    if len(raw) > _MAX_LIST_BYTES:
+                        raise Hal0Error("pull.failed", f"cannot look at {repo}: its list is too long")
+                onward = response.links["next"]["url"] if "next" in response.links else None
+            return jsonio.loads(bytes(raw)), _same_hub(asker, onward)
+        except ValueError as e:
+            raise Hal0Error("pull.failed", f"cannot look at {repo}: the hub's answer is not JSON") from e
+        except Changed as e:
+            raise Hal0Error("pull.failed", f"cannot look at {repo}: the hub refuses to list it") from e
+        except Again as again:
+            wait = next(pauses) if again.wait_s is None else again.wait_s
+            if wait > _LIST_S:
+                raise Hal0Error("pull.failed", f"cannot look at {repo}: {again}", retry_after_s=wait) from again
+            await asyncio.sleep(wait)
+
+
+def _same_hub(asker: Asker, onward: object) -> str | None:
+    """The next page is the hub's own, or there is none."""
+    if onward is None or URL(str(onward)).origin() != URL(asker.hub.endpoint).origin():
+        return None
+    return str(onward)
+
+
+def _quoted(text: str, *, slashes: bool = False) -> str:
+    return quote(text, safe="/" if slashes else "")

@@ -1,0 +1,300 @@
+"""Pulls as the rest of hal0 knows them: started, listed, paused, resumed, given up; they outlive the process."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from hal0.config.models import ModelsConfig
+from hal0.errors import Hal0Error
+from hal0.lib.aio import cancelled
+from hal0.lib.clock import Clock
+from hal0.models.registry import Registry
+from hal0.outbound.client import Outside
+from hal0.pulls.asking import Asker, Hub
+from hal0.pulls.download import Download
+from hal0.pulls.meter import Throttle
+from hal0.pulls.plan import Plan, plans
+from hal0.pulls.planning import Draft, drafted
+from hal0.pulls.sources import HubSource, Source, UrlSource, source_of
+from hal0.pulls.transfer import Transfer
+from hal0.slots.jobs import Job, Jobs
+from hal0.vocab import By
+from hal0.wire.jobs import JobKind, JobState
+from hal0.wire.pulls import PullFileView, PullRequest, PullState, PullView
+
+log = logging.getLogger(__name__)
+
+_TELL_S: Final = 0.5
+_PAUSED: Final = "paused; go on with: hal0ctl model resume {}"
+
+
+@dataclass(slots=True)
+class _Pull:
+    download: Download
+    job: Job
+    task: asyncio.Task[None] | None = None
+    ending: PullState | None = None  # what its cancellation means: PAUSED, or None for given up
+    closing: bool = False
+
+
+class Pulls:
+    """`settings` are asked anew for every pull; `known` is what a plain name stands for, if anything."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        jobs: Jobs,
+        clock: Clock,
+        settings: Callable[[], ModelsConfig],
+        environ: Mapping[str, str],
+        *,
+        known: Callable[[str], Source | None] = lambda _name: None,
+        outside: Callable[[], Outside] = lambda: Outside(private=True),
+        pause_s: tuple[float, float] = (1.0, 30.0),
+        patience_s: float = 120.0,
+    ) -> None:
+        self._registry = registry
+        self._jobs = jobs
+        self._clock = clock
+        self._settings = settings
+        self._environ = environ
+        self._known = known
+        self._outside = outside
+        self._pause_s = pause_s
+        self._patience_s = patience_s
+        self._pulls: dict[str, _Pull] = {}
+        self._throttle = Throttle(lambda: settings().rate_limit)
+        self._turns = asyncio.Semaphore(settings().pull_parallel)
+
+    async def boot(self) -> None:
+        """Go on with what an earlier process was at; what was paused or had failed waits to be asked for."""
+        for plan in await asyncio.to_thread(plans, self._registry.store):
+            pull = await self._kept(plan)
+            if plan.state in (PullState.QUEUED, PullState.RUNNING):
+                self._begin(pull)
+            else:
+                self._jobs.finish(pull.job, JobState.INTERRUPTED, note=_PAUSED.format(plan.id))
+
+    async def start(self, asked: PullRequest, by: By = By.OPERATOR) -> Job:
+        """The job; the one under way when the model is already on its way.
+
+        Raises request.invalid, model.exists, model.not_found, model.unsafe_format, pull.gated, pull.address_refused,
+        pull.failed, state.write_failed: what is named is looked at before this returns, within half a minute.
+        """
+        draft = await self._drafted(asked)
+        for pull in self._pulls.values():
+            if pull.download.plan.model == draft.model:
+                return self._begin(pull)
+        if self._registry.get(draft.model) is not None:
+            raise Hal0Error("model.exists", f"cannot pull {draft.model}: it is here", details={"model": draft.model})
+        job = self._jobs.start(JobKind.MODEL_PULL, draft.model, by)
+        plan = Plan(
+            schema=1,
+            id=job.view.id,
+            model=draft.model,
+            source=draft.source,
+            license=draft.license,
+            files=draft.files,
+            started_at=self._clock.now(),
+        )
+        pull = self._pulls[plan.id] = _Pull(self._download(plan), job)
+        try:
+            await self._note(pull, PullState.QUEUED)  # from here on it outlives this process
+        except Hal0Error as err:
+            self._pulls.pop(plan.id, None)
+            self._jobs.finish(job, JobState.FAILED, error=err)
+            raise
+        return self._begin(pull)
+
+    async def pause(self, pull_id: str) -> Job:
+        """Stop, and keep what has come. Raises pull.not_found."""
+        pull = self._pull(pull_id)
+        self._stop(pull, PullState.PAUSED)
+        if pull.task is not None:
+            await asyncio.wait([pull.task])
+        return pull.job
+
+    def resume(self, pull_id: str) -> Job:
+        """Go on with a pull that was paused or has failed. Raises pull.not_found."""
+        return self._begin(self._pull(pull_id))
+
+    async def cancel(self, pull_id: str) -> Job:
+        """Give it up; nothing of it stays. Raises pull.not_found."""
+        pull = self._pull(pull_id)
+        self._stop(pull, None)
+        if pull.task is not None:
+            await asyncio.wait([pull.task])
+        return pull.job
+
+    def view(self, pull_id: str) -> PullView:
+        """Raises pull.not_found."""
+        return _view(self._pull(pull_id))
+
+    def views(self) -> list[PullView]:
+        """Those that have not come to their end, the last one first."""
+        return [_view(pull) for pull in reversed(self._pulls.values())]
+
+    async def aclose(self) -> None:
+        """Stop what is under way; the next process goes on with it."""
+        for pull in list(self._pulls.values()):
+            pull.closing = True
+            if pull.task is not None:
+                await cancelled(pull.task)
+
+    # ---- how they run ----
+
+    def _pull(self, pull_id: str) -> _Pull:
+        pull = self._pulls.get(pull_id)
+        if pull is None:
+            raise Hal0Error("pull.not_found", f"cannot find pull {pull_id[:100]}: it has ended, or never was")
+        return pull
+
+    def _download(self, plan: Plan) -> Download:
+        return Download(plan, self._registry, allow_pickle=self._settings().allow_pickle)
+
+    async def _kept(self, plan: Plan) -> _Pull:
+        job = self._jobs.resume(plan.id, JobKind.MODEL_PULL, plan.model, By.OPERATOR, plan.started_at)
+        pull = self._pulls[plan.id] = _Pull(self._download(plan), job)
+        await asyncio.to_thread(pull.download.look)
+        return pull
+
+    def _begin(self, pull: _Pull) -> Job:
+        """Joined when it runs."""
+        if pull.task is None or pull.task.done():
+            plan = pull.download.plan
+            pull.job = self._jobs.resume(plan.id, JobKind.MODEL_PULL, plan.model, pull.job.view.by, plan.started_at)
+            pull.job.on_cancel = lambda: self._give_up(pull)
+            pull.ending = None
+            pull.download.plan = plan.model_copy(update={"state": PullState.QUEUED, "error": None})
+            pull.task = asyncio.create_task(self._run(pull), name=f"pull {plan.model}")
+        return pull.job
+
+    def _give_up(self, pull: _Pull) -> None:
+        self._stop(pull, None)
+
+    def _stop(self, pull: _Pull, ending: PullState | None) -> Job:
+        pull.ending = ending
+        if pull.task is not None and not pull.task.done():
+            pull.task.cancel()
+        elif ending is None:
+            pull.task = asyncio.create_task(self._ended(pull))
+        return pull.job
+
+    async def _run(self, pull: _Pull) -> None:
+        """Its last step ends the job, so that whoever waited for that may go on with the pull at once."""
+        plan = pull.download.plan
+        try:
+            await self._worked(pull)
+        except asyncio.CancelledError:
+            await self._ended(pull)
+        except Hal0Error as err:
+            await self._failed(pull, err)
+        except Exception:  # the outermost line of a task: a job has to end, whatever happened
+            log.exception("the download of %s failed", plan.model)
+            await self._failed(pull, Hal0Error("system.internal", f"cannot pull {plan.model}: hal0 made a mistake"))
+        else:
+            self._pulls.pop(plan.id, None)
+            self._jobs.finish(pull.job, JobState.DONE)
+
+    async def _worked(self, pull: _Pull) -> None:
+        telling = asyncio.create_task(self._telling(pull))
+        try:
+            await self._note(pull, PullState.QUEUED)
+            async with self._turns:
+                await self._note(pull, PullState.RUNNING)
+                await self._fetched(pull)
+        finally:
+            await cancelled(telling)
+
+    async def _fetched(self, pull: _Pull) -> None:
+        async with self._outside() as outside:
+            asker = Asker(outside, self._hub())
+            transfer = Transfer(
+                asker, self._throttle, pull.download.arrived, patience_s=self._patience_s, pause_s=self._pause_s
+            )
+            others = [it.download.left_bytes for it in self._pulls.values() if it is not pull and it.task is not None]
+            await pull.download.run(transfer, sum(others))
+
+    async def _telling(self, pull: _Pull) -> None:
+        while True:
+            pace = pull.download.pace()
+            fraction = pace.done_bytes / pace.total_bytes if pace.total_bytes else None
+            self._jobs.progress(pull.job, pull.download.message, fraction, pace=pace)
+            await asyncio.sleep(_TELL_S)
+
+    async def _ended(self, pull: _Pull) -> None:
+        """Cancelled: by hal0's own end, for a pause, or for ever."""
+        plan = pull.download.plan
+        if pull.closing:
+            return
+        if pull.ending is PullState.PAUSED:
+            await self._note(pull, PullState.PAUSED)
+            self._jobs.finish(pull.job, JobState.INTERRUPTED, note=_PAUSED.format(plan.id))
+            return
+        self._pulls.pop(plan.id, None)
+        await asyncio.to_thread(pull.download.place.remove)
+        self._jobs.finish(pull.job, JobState.CANCELLED)
+
+    async def _failed(self, pull: _Pull, err: Hal0Error) -> None:
+        pull.download.plan = pull.download.plan.model_copy(update={"error": err.body()["error"]})
+        with suppress(Hal0Error):  # the disk that is full, again
+            await self._note(pull, PullState.FAILED)
+        self._jobs.finish(pull.job, JobState.FAILED, error=err)
+
+    async def _note(self, pull: _Pull, state: PullState) -> None:
+        """What the next process needs to know. Raises state.write_failed."""
+        plan = pull.download.plan = pull.download.plan.model_copy(update={"state": state})
+        try:
+            await asyncio.to_thread(pull.download.place.save, plan)
+        except OSError as e:
+            where = pull.download.place.folder
+            raise Hal0Error("state.write_failed", f"cannot write into {where}: {e.strerror or e}") from e
+
+    # ---- what is asked for ----
+
+    async def _drafted(self, asked: PullRequest) -> Draft:
+        hub = self._hub()
+        source = source_of(asked.model, hub.endpoint) or self._known(asked.model) or self._remembered(asked.model)
+        if source is None:
+            raise Hal0Error(
+                "model.not_found",
+                f"cannot pull {asked.model[:200]!r}: the catalog has no such model",
+                param="model",
+                hint="hal0ctl model list --catalog, or name OWNER/REPOSITORY, an address or a path.",
+            )
+        async with self._outside() as outside:
+            return await drafted(source, asked, Asker(outside, hub))
+
+    def _remembered(self, name: str) -> Source | None:
+        """Where a model came from that has been here before."""
+        model = self._registry.fold(name)
+        for record in self._registry.records():
+            if record.id == model and record.source is not None:
+                told = record.source
+                if "repo" in told:
+                    return HubSource(told["repo"], told.get("revision") or "main", told.get("file"))
+                return UrlSource(told["url"]) if "url" in told else None
+        return None
+
+    def _hub(self) -> Hub:
+        config = self._settings()
+        token = config.hf_token.get_secret_value() if config.hf_token is not None else self._environ.get("HF_TOKEN")
+        return Hub((self._environ.get("HF_ENDPOINT") or config.hf_endpoint).rstrip("/"), token or None)
+
+
+def _view(pull: _Pull) -> PullView:
+    plan = pull.download.plan
+    return PullView(
+        id=plan.id,
+        model=plan.model,
+        state=plan.state,
+        source=plan.source,
+        license=plan.license,
+        files=[PullFileView(name=it.name, size_bytes=it.size_bytes, sha256=it.sha256) for it in plan.files],
+        pace=pull.download.pace(),
+        error=plan.error,
+        started_at=plan.started_at,
+    )

@@ -1,0 +1,245 @@
+"""One file from a server to this disk: ranges beside each other, picked up where they broke off, until all has come.
+
+What comes is never believed: the size has to be the published one, every range has to be of the file that was begun
+(`If-Range`, and the answer's own words), and whoever called compares the digest before anything is put in place.
+"""
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import ClientResponse
+
+from hal0.errors import Hal0Error
+from hal0.lib.aio import backoff_s, cancelled, settled
+from hal0.pulls.asking import Asker
+from hal0.pulls.meter import Throttle
+from hal0.pulls.part import Part, write_at
+from hal0.pulls.spans import Span, covers
+from hal0.pulls.verdicts import Again, Changed
+
+# Without a single byte for so long a download gives up; pauses that the server asked for do not count.
+PATIENCE_S: Final = 120.0
+_PAUSE_S: Final = (1.0, 30.0)
+_BEGINNINGS: Final = 3  # a file that changes more often while it comes is none to wait for
+_BATCH_BYTES: Final = 1 << 20
+_BATCH_S: Final = 1.0
+_NOTE_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A file as it was published; None where nobody said."""
+
+    name: str
+    url: str
+    size_bytes: int | None
+    repo: str | None = None
+
+
+@dataclass(slots=True)
+class Patience:
+    """Shared by all ranges of a file: as long as bytes come anywhere, nothing is lost."""
+
+    limit_s: float = PATIENCE_S
+    since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+
+    def byte(self) -> None:
+        self.since = asyncio.get_running_loop().time()
+
+    async def pause(self, again: Again, pause_s: float) -> None:
+        """Before the next try. Raises pull.failed when there shall be none."""
+        if again.wait_s is not None:
+            self.since += again.wait_s
+            pause_s = again.wait_s
+        if asyncio.get_running_loop().time() + pause_s - self.since > self.limit_s:
+            message = f"{again}; for {self.limit_s:.0f} s nothing came"
+            raise Hal0Error("pull.failed", f"cannot go on with the download: {message}") from again
+        await asyncio.sleep(pause_s)
+
+
+class Transfer:
+    """`arrived` is told of bytes as they come, and of those that have to come again as fewer than none."""
+
+    def __init__(
+        self,
+        asker: Asker,
+        throttle: Throttle,
+        arrived: Callable[[int], None],
+        *,
+        patience_s: float = PATIENCE_S,
+        pause_s: tuple[float, float] = _PAUSE_S,
+    ) -> None:
+        self._asker = asker
+        self._throttle = throttle
+        self._arrived = arrived
+        self._patience_s = patience_s
+        self._pause_s = pause_s
+
+    async def run(self, wanted: Wanted, part: Part) -> None:
+        """Return when `part` is whole. Raises Hal0Error; what has come stays for the next time."""
+        patience = Patience(self._patience_s)
+        for _ in range(_BEGINNINGS):
+            try:
+                ranged = await self._begin(wanted, part, patience)
+                await self._fill(wanted, part, patience, ranged=ranged)
+            except Changed:
+                self._arrived(-part.done_bytes)
+                await asyncio.to_thread(part.forget)
+            except OSError as e:
+                raise disk_error(wanted.name, e) from e
+            else:
+                return
+        raise Hal0Error("model.checksum", f"cannot fetch {wanted.name}: it changes on the server again and again")
+
+    async def _begin(self, wanted: Wanted, part: Part, patience: Patience) -> bool:
+        """Whether the server sends ranges, as far as it is known; the part has its size after this."""
+        if part.begun:
+            return True
+        if wanted.size_bytes == 0:
+            await asyncio.to_thread(part.begin, 0, None)
+            return True
+        for pause_s in backoff_s(*self._pause_s):
+            try:
+                size, ranged, etag = await self._head(wanted)
+            except Again as again:
+                await patience.pause(again, pause_s)
+            else:
+                await asyncio.to_thread(part.begin, size, etag)
+                if not ranged:
+                    part.spans = [Span(0, 0, size)]
+                return ranged
+        raise AssertionError("pauses never end")
+
+    async def _head(self, wanted: Wanted) -> tuple[int, bool, str | None]:
+        """(bytes, whether ranges are sent, etag); asked as the ranges will be, for not every server answers HEAD."""
+        async with self._asker.ask(wanted.url, wanted.name, wanted.repo, {"Range": "bytes=0-0"}) as response:
+            return *_size(wanted, response), _strong(response)
+
+    async def _fill(self, wanted: Wanted, part: Part, patience: Patience, *, ranged: bool) -> None:
+        fd = await asyncio.to_thread(part.open)
+        try:
+            noting = asyncio.create_task(_noting(part, fd))
+            lanes = [
+                asyncio.create_task(self._lane(wanted, part, span, fd, patience, ranged=ranged))
+                for span in part.spans
+                if span.left
+            ]
+            try:
+                await _all(lanes)
+            finally:
+                for task in (*lanes, noting):
+                    await cancelled(task)
+                await settled(asyncio.to_thread(part.note, fd))
+        finally:
+            os.close(fd)
+
+    async def _lane(self, wanted: Wanted, part: Part, span: Span, fd: int, patience: Patience, *, ranged: bool) -> None:
+        pauses = backoff_s(*self._pause_s)
+        while span.left:
+            begun_at = span.at
+            try:
+                await self._stretch(wanted, part, span, fd, patience, ranged=ranged)
+            except Again as again:
+                if span.at > begun_at:
+                    pauses = backoff_s(*self._pause_s)
+                if not ranged:  # no way to ask for the rest
+                    self._arrived(span.start - span.at)
+                    span.at = span.start
+                await patience.pause(again, next(pauses))
+
+    async def _stretch(
+        self, wanted: Wanted, part: Part, span: Span, fd: int, patience: Patience, *, ranged: bool
+    ) -> None:
+        """As much of the span as one answer brings. Raises Again unless that is all."""
+        asked = {"Range": f"bytes={span.at}-{span.end - 1}"} if ranged else {}
+        if ranged and part.etag is not None:
+            asked["If-Range"] = part.etag
+        async with self._asker.ask(wanted.url, wanted.name, wanted.repo, asked) as response:
+            if ranged:
+                _same(response, part, span)
+            elif response.status != 200 or _size(wanted, response)[0] != part.size_bytes:
+                raise Changed
+            await self._pour(response, span, fd, patience)
+        if span.left:
+            raise Again("the connection ended early")
+
+    async def _pour(self, response: ClientResponse, span: Span, fd: int, patience: Patience) -> None:
+        loop = asyncio.get_running_loop()
+        batch, since = bytearray(), loop.time()
+        try:
+            while span.left > len(batch) and (piece := await response.content.readany()):
+                piece = piece[: span.left - len(batch)]
+                batch += piece
+                patience.byte()
+                self._arrived(len(piece))
+                await self._throttle.take(len(piece))
+                if len(batch) >= _BATCH_BYTES or loop.time() - since > _BATCH_S:
+                    await _written(fd, span, batch)
+                    batch, since = bytearray(), loop.time()
+        finally:
+            await _written(fd, span, batch)
+
+
+async def _noting(part: Part, fd: int) -> None:
+    """For ever, so that a kill costs two seconds of bytes at most."""
+    noted = part.done_bytes
+    while True:
+        await asyncio.sleep(_NOTE_S)
+        if part.done_bytes != noted:
+            noted = part.done_bytes
+            await settled(asyncio.to_thread(part.note, fd))
+
+
+async def _written(fd: int, span: Span, batch: bytearray) -> None:
+    """The batch is on its way to the disk, and empty; a descriptor is never closed under a thread that writes."""
+    if batch:
+        await settled(asyncio.to_thread(write_at, fd, batch, span.at))
+        span.at += len(batch)
+        batch.clear()
+
+
+async def _all(lanes: list[asyncio.Task[None]]) -> None:
+    """Raises what the first one raises that fails."""
+    if lanes:
+        done, _ = await asyncio.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
+        for lane in done:
+            lane.result()
+
+
+def _size(wanted: Wanted, response: ClientResponse) -> tuple[int, bool]:
+    """(bytes of the whole file, whether ranges are sent). Raises model.checksum unless it is the published size."""
+    said = response.headers.get("Content-Range", "").rpartition("/")[2] if response.status == 206 else None
+    text = said if said is not None else response.headers.get("Content-Length", "")
+    size = int(text) if text.isdecimal() else wanted.size_bytes
+    if size is None or response.headers.get("Content-Encoding", "identity") != "identity":
+        raise Hal0Error("pull.failed", f"cannot fetch {wanted.name}: the server does not say how large it is")
+    if wanted.size_bytes not in (None, size):
+        raise Hal0Error(
+            "model.checksum",
+            f"cannot fetch {wanted.name}: {wanted.size_bytes} bytes are published, and the server has {size}",
+        )
+    return size, said is not None
+
+
+def _same(response: ClientResponse, part: Part, span: Span) -> None:
+    """Raises Changed unless these are the bytes that were asked for, of the file that was begun."""
+    etag = _strong(response)
+    other = etag is not None and part.etag is not None and etag != part.etag
+    if response.status != 206 or other or not covers(response.headers.get("Content-Range", ""), span, part.size_bytes):
+        raise Changed
+
+
+def _strong(response: ClientResponse) -> str | None:
+    etag = response.headers.get("ETag")
+    return etag if etag and not etag.startswith("W/") else None
+
+
+def disk_error(name: str, error: OSError) -> Hal0Error:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    code = "pull.disk_full" if full else "state.write_failed"
+    kept = "; what has come is kept" if full else ""
+    return Hal0Error(code, f"cannot write {name} into the model store: {error.strerror or error}{kept}")

@@ -1,0 +1,51 @@
+"""Downloads of models as seen over HTTP: a pull has the id of its job."""
+
+from enum import StrEnum
+from typing import Any
+
+from hal0.wire.base import View
+from hal0.wire.jobs import JobPace
+
+
+class PullState(StrEnum):
+    QUEUED = "queued"  # others are before it
+    RUNNING = "running"
+    PAUSED = "paused"
+    FAILED = "failed"  # what has come is kept, and may be gone on with
+
+
+class PullRequest(View):
+    """`model` is a model of the catalog, OWNER/REPOSITORY[:QUANTISATION], a file of it, an address, or a path.
+
+    `id` is what it shall be called here, `sha256` what an address's file has to be.
+    """
+
+    model: str
+    id: str | None = None
+    sha256: str | None = None
+
+
+class PullFileView(View):
+    name: str
+    size_bytes: int | None
+    sha256: str | None
+
+
+class PullView(View):
+    """`error` is the error member of the error envelope, None unless it failed."""
+
+    id: str
+    model: str
+    state: PullState
+    source: dict[str, str]
+    license: str | None
+    files: list[PullFileView]
+    pace: JobPace
+    error: dict[str, Any] | None
+    started_at: float
+
+
+class PullsView(View):
+    """Those that have not come to their end; the others are among the jobs."""
+
+    items: list[PullView]

@@ -1,0 +1,100 @@
+"""Models and downloads over the operator API: shown, named, bound, deleted, pulled."""
+
+import asyncio
+from pathlib import Path
+
+from hal0.models import demo
+from hal0.paths import Paths
+from hal0.vocab import Phase
+from tests.fakes.hub import Cut, hub
+from tests.functional.operator_app import operator
+
+FILE = "tiny-Q4_K_M.gguf"
+
+
+async def test_a_model_is_pulled_listed_and_deleted(paths: Paths, port_block: range) -> None:
+    async with hub() as far, operator(paths, port_block, config={"models": {"hf_endpoint": far.endpoint}}) as hal0:
+        far.files[FILE] = demo.build()
+        status, job = await hal0.call("POST", "/api/pulls?wait=true", {"model": "acme/tiny"})
+
+        assert (status, job["kind"], job["state"], job["target"]) == (200, "model.pull", "done", "tiny-q4_k_m")
+        _, entry = await hal0.call("GET", "/api/models/tiny-q4_k_m")
+        assert (entry["license"], entry["source"]["repo"], entry["removable"]) == ("apache-2.0", "acme/tiny", True)
+        _, pulls = await hal0.call("GET", "/api/pulls")
+        assert pulls == {"items": []}
+
+        status, gone = await hal0.call("DELETE", "/api/models/tiny-q4_k_m")
+        assert (status, gone["freed_bytes"]) == (200, len(far.files[FILE]))
+        assert (await hal0.call("GET", "/api/models/tiny-q4_k_m"))[0] == 404
+        assert not await asyncio.to_thread(Path(entry["file"]).exists)
+
+
+async def test_a_pull_is_paused_shown_resumed_and_given_up(paths: Paths, port_block: range) -> None:
+    async with hub() as far, operator(paths, port_block, config={"models": {"hf_endpoint": far.endpoint}}) as hal0:
+        far.files[FILE], far.pace = demo.build(), 0.05
+        _, job = await hal0.call("POST", "/api/pulls", {"model": "acme/tiny"})
+        path = f"/api/pulls/{job['id']}"
+
+        status, paused = await hal0.call("POST", f"{path}/pause")
+        assert (status, paused["state"], paused["pace"]["total_bytes"]) == (200, "paused", len(far.files[FILE]))
+        assert (await hal0.call("POST", f"{path}/resume"))[0] == 202
+        _, shown = await hal0.call("GET", path)
+        assert shown["state"] in ("queued", "running")
+
+        status, given_up = await hal0.call("DELETE", path)
+        assert (status, given_up["state"]) == (200, "cancelled")
+        status, body = await hal0.call("GET", path)
+        assert (status, body["error"]["code"]) == (404, "pull.not_found")
+
+
+async def test_a_pull_is_given_up_as_every_job_is(paths: Paths, port_block: range) -> None:
+    async with hub() as far, operator(paths, port_block, config={"models": {"hf_endpoint": far.endpoint}}) as hal0:
+        far.files[FILE], far.pace = demo.build(), 0.05
+        far.faults.append(Cut(0))
+        _, job = await hal0.call("POST", "/api/pulls", {"model": "acme/tiny"})
+
+        _, ended = await hal0.call("DELETE", f"/api/jobs/{job['id']}")
+
+        assert ended["state"] == "cancelled"
+
+
+async def test_what_cannot_be_pulled_is_said_at_once(paths: Paths, port_block: range) -> None:
+    async with hub() as far, operator(paths, port_block, config={"models": {"hf_endpoint": far.endpoint}}) as hal0:
+        for model, expected in (
+            ("nothing-i-know", "model.not_found"),
+            ("acme/absent", "model.not_found"),
+            ("ftp://x/y.gguf", "request.invalid"),
+            ("a/b/../../c.gguf", "request.invalid"),
+            ("/no/such.gguf", "model.not_found"),
+        ):
+            _, body = await hal0.call("POST", "/api/pulls", {"model": model})
+            assert body["error"]["code"] == expected, model
+
+
+async def test_a_loaded_model_is_not_deleted(paths: Paths, port_block: range) -> None:
+    async with operator(paths, port_block) as hal0:
+        await hal0.running.load()
+        status, body = await hal0.call("DELETE", "/api/models/one")
+
+        assert (status, body["error"]["code"]) == (409, "model.in_use")
+        assert body["error"]["details"]["slots"] == ["primary"]
+        await hal0.call("POST", "/api/slots/primary/unload?wait=true")
+        await hal0.running.reaches(Phase.OFFLINE)
+        assert (await hal0.call("DELETE", "/api/models/one"))[0] == 200
+
+
+async def test_another_name_and_who_answers(paths: Paths, port_block: range) -> None:
+    async with operator(paths, port_block) as hal0:
+        _, models = await hal0.call("POST", "/api/models/alias", {"alias": "fast", "model": "one"})
+        assert [it["aliases"] for it in models["items"] if it["id"] == "one"] == [["fast"]]
+        assert (await hal0.call("GET", "/api/models/fast"))[1]["id"] == "one"
+        _, models = await hal0.call("POST", "/api/models/bind", {"model": "far", "slot": "primary"})
+        assert models["bindings"] == [{"id": "far", "slot": "primary", "upstream": None, "model": None}]
+        assert (await hal0.call("POST", "/api/models/bind", {"model": "far"}))[1]["bindings"] == []
+
+        for body, code in (
+            ({"model": "far", "slot": "nope"}, "slot.not_found"),
+            ({"model": "far", "upstream": "nope"}, "upstream.not_found"),
+            ({"model": "far", "slot": "primary", "upstream": "x"}, "request.invalid"),
+        ):
+            assert (await hal0.call("POST", "/api/models/bind", body))[1]["error"]["code"] == code

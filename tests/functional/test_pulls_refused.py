@@ -1,0 +1,214 @@
+"""Pulls against a hub that lies and refuses: told rightly, and never a wrong file in place."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from hal0.errors import Hal0Error
+from hal0.models import demo
+from hal0.wire.jobs import JobState
+from hal0.wire.pulls import PullRequest
+from tests.fakes.hub import Cut, Hub, status
+from tests.functional.pulling import FILE, GGUF, MODEL, Place, partial, pulled, refused
+from tests.unit.models.test_content import PICKLE
+
+# ---- what is refused ----
+
+
+async def test_wrong_bytes_are_thrown_away(place: Place) -> None:
+    def spoil(made: Hub, _request: web.Request) -> None:  # after the list with its digest was given
+        made.files[FILE] = GGUF[:-1] + b"\x01"
+
+    place.hub.faults.append(spoil)
+    async with place.hal0() as pulls:
+        error = await refused(pulls)
+
+        assert error["code"] == "model.checksum"
+        assert "not what was published" in error["message"]
+        (kept,) = pulls.views()
+        assert kept.pace.done_bytes == 0
+    assert await place.in_place() == []
+    assert await partial(place) == []
+
+
+async def test_a_size_that_is_not_the_published_one_is_refused_before_a_byte_is_kept(place: Place) -> None:
+    place.hub.sizes[FILE] = len(GGUF) + 1
+
+    async with place.hal0() as pulls:
+        error = await refused(pulls)
+
+    assert error["code"] == "model.checksum"
+    assert f"{len(GGUF) + 1} bytes are published" in error["message"]
+    assert await place.in_place() == []
+
+
+async def test_a_file_that_changes_meanwhile_is_begun_anew(place: Place) -> None:
+    place.hub.digests = False
+    changed = demo.build()[:-4] + b"\x00\x00\x00\x00"
+
+    def change(made: Hub, _request: web.Request) -> None:
+        made.files[FILE], made.etag = changed, '"2"'
+
+    place.hub.faults.extend([Cut(0), Cut(50_000), change])
+
+    async with place.hal0(patience_s=5.0) as pulls:
+        assert (await pulled(pulls)).view.state is JobState.DONE
+
+    assert await place.model() == changed
+
+
+async def test_a_file_that_changes_again_and_again_is_given_up(place: Place) -> None:
+    def change(made: Hub, _request: web.Request) -> None:
+        made.etag = f'"{len(made.asked)}"'
+
+    place.hub.faults.extend([change] * 100)
+
+    async with place.hal0() as pulls:
+        assert (await refused(pulls))["code"] == "model.checksum"
+
+    assert await place.in_place() == []
+
+
+@pytest.mark.parametrize("said", ["bytes 0-9/10", "bytes */5", "nonsense", f"bytes 5-{len(GGUF) - 1}/{len(GGUF)}"])
+async def test_a_range_that_was_not_asked_for_is_not_taken(place: Place, said: str) -> None:
+    def lie(_hub: Hub, request: web.Request) -> web.Response | None:
+        if request.headers["Range"] == "bytes=0-0":
+            return None
+        return web.Response(status=206, body=b"x" * 100, headers={"Content-Range": said})
+
+    place.hub.faults.extend([lie] * 100)
+
+    async with place.hal0() as pulls:
+        assert (await refused(pulls))["code"] == "model.checksum"
+
+    assert await place.in_place() == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "words"),
+    [
+        (status(403, X_Error_Code="GatedRepo"), "pull.gated", "consent to a licence: give it at https://"),
+        (status(401, X_Error_Code="GatedRepo"), "pull.gated", "HF_TOKEN"),
+        (status(401), "pull.gated", "private, or not there"),
+        (status(404), "model.not_found", "does not have it"),
+        (status(400), "pull.failed", "answered 400"),
+    ],
+)
+async def test_a_hub_that_refuses_is_quoted(place: Place, answer: Any, code: str, words: str) -> None:
+    place.hub.listing = answer
+    async with place.hal0() as pulls:
+        with pytest.raises(Hal0Error, match=words) as caught:
+            await pulls.start(PullRequest(model="acme/tiny"))
+    assert caught.value.code == code
+
+    place.hub.listing = None
+    place.hub.faults.append(answer)
+    async with place.hal0() as pulls:
+        assert (await refused(pulls))["code"] == code
+    assert await place.in_place() == []
+
+
+async def test_a_pickle_is_refused_by_name_and_by_content(place: Place) -> None:
+    place.hub.files = {"model.ckpt": PICKLE}
+    async with place.hal0() as pulls:
+        with pytest.raises(Hal0Error) as caught:
+            await pulls.start(PullRequest(model="acme/tiny"))
+        assert caught.value.code == "model.unsafe_format"
+
+        place.hub.files = {"model.safetensors": PICKLE}
+        assert (await refused(pulls))["code"] == "model.unsafe_format"
+    assert await place.in_place() == []
+    assert await partial(place) == []
+
+
+async def test_what_is_no_model_is_not_put_in_place(place: Place) -> None:
+    place.hub.files = {"m.gguf": GGUF[: len(GGUF) // 2]}
+    async with place.hal0() as pulls:
+        error = await refused(pulls)
+
+    assert error["code"] == "model.checksum"
+    assert "truncated" in error["message"]
+    assert await place.in_place() == []
+
+
+async def test_a_disk_that_is_too_small_is_seen_first(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(place.folder)._replace(free=1000)
+    monkeypatch.setattr("hal0.pulls.download.shutil.disk_usage", lambda _path: usage)
+
+    async with place.hal0() as pulls:
+        error = await refused(pulls)
+
+    assert error["code"] == "pull.disk_full"
+    assert error["details"]["free_bytes"] == 1000
+    assert place.hub.asked == []
+
+
+async def test_a_disk_that_fills_up_keeps_what_came(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with place.hal0() as pulls:
+        with monkeypatch.context() as patched:
+            patched.setattr("hal0.pulls.transfer.write_at", full)
+            assert (await refused(pulls))["code"] == "pull.disk_full"
+        (kept,) = pulls.views()
+
+        job = pulls.resume(kept.id)
+        await job.wait()
+
+        assert (job.view.state, job.view.error) == (JobState.DONE, None)
+    assert await place.model() == GGUF
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://169.254.169.254/latest/m.gguf", "http://[fe80::1]/m.gguf", "http://100.100.100.200/m.gguf"],
+)
+async def test_link_local_and_metadata_addresses_are_refused(place: Place, address: str) -> None:
+    async with place.hal0() as pulls:
+        assert (await refused(pulls, address))["code"] == "pull.address_refused"
+        (view,) = pulls.views()
+        await pulls.cancel(view.id)
+
+        place.hub.faults.append(lambda _h, _r: web.Response(status=302, headers={"Location": address}))
+        assert (await refused(pulls))["code"] == "pull.address_refused"
+    assert await place.in_place() == []
+
+
+async def test_a_repository_s_files_stay_below_the_model(place: Place) -> None:
+    place.hub.files = {"../../etc/x.gguf": GGUF, "/abs.gguf": GGUF, "a/.hidden/y.gguf": GGUF}
+    async with place.hal0() as pulls:
+        with pytest.raises(Hal0Error) as caught:
+            await pulls.start(PullRequest(model="acme/tiny"))
+    assert caught.value.code == "model.not_found"
+
+
+async def test_somebody_else_s_file_of_this_name_is_left_alone(place: Place) -> None:
+    await asyncio.to_thread(place.store.mkdir)
+    await asyncio.to_thread((place.store / FILE).write_bytes, b"mine")
+
+    async with place.hal0() as pulls:
+        assert (await pulled(pulls)).view.state is JobState.DONE
+
+    assert await asyncio.to_thread((place.store / FILE).read_bytes) == b"mine"
+    assert await asyncio.to_thread((place.store / MODEL / FILE).read_bytes) == GGUF
+
+
+def test_the_token_is_for_the_hub_over_https_alone() -> None:
+    from yarl import URL
+
+    from hal0.pulls.asking import Hub as Known
+
+    known = Known("https://hub.example", "secret")
+    shown: Callable[[str], bool] = lambda url: "Authorization" in known.headers(URL(url))  # noqa: E731
+
+    assert shown("https://hub.example/a/b/resolve/main/m.gguf")
+    assert not shown("http://hub.example/a")
+    assert not shown("https://hub.example:8443/a")
+    assert not shown("https://cdn.hub.example/a")
+    assert not shown("https://hub.example.evil/a")
+    assert "secret" not in repr(known)

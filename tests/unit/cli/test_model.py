@@ -1,0 +1,120 @@
+"""`hal0ctl model` against a scripted hal0: what is sent, what is shown, and the exit codes."""
+
+from typing import Any
+
+import pytest
+
+from hal0.cli.progress import pace_words, step_of_job
+from tests.fakes.api_server import ApiServer, error
+from tests.unit.cli.conftest import Run
+
+PACE: dict[str, Any] = {
+    "done_bytes": 7_600_000_000,
+    "total_bytes": 18_600_000_000,
+    "bytes_per_s": 38.4e6,
+    "eta_s": 286.0,
+}
+ENTRY: dict[str, Any] = {
+    "id": "m-q4_k_m", "file": "/store/M.gguf", "files": 1, "size_bytes": 2_500_000_000, "created": 1.0,
+    "format": "gguf", "architecture": "qwen3", "quantisation": "Q4_K_M", "context_length": 32768,
+    "cache_bytes_per_token": 1, "capabilities": ["chat"], "directory": None, "mmproj": None, "license": "mit",
+    "source": {"repo": "a/b", "file": "M.gguf"}, "demo": False, "aliases": ["fast"], "slots": ["primary"],
+    "removable": True,
+}  # fmt: skip
+PULL: dict[str, Any] = {
+    "id": "job_1", "model": "m-q4_k_m", "state": "running", "source": {"repo": "a/b"}, "license": None, "files": [],
+    "pace": PACE, "error": None, "started_at": 1.0,
+}  # fmt: skip
+JOB: dict[str, Any] = {
+    "id": "job_1", "kind": "model.pull", "target": "m-q4_k_m", "state": "done", "progress": None, "error": None,
+    "note": None, "by": "operator", "started_at": 1.0, "ended_at": 2.0,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def known(api: ApiServer) -> None:
+    problem = {"file": "/store/x.pt", "code": "model.unsafe_format", "message": "cannot use /store/x.pt: a pickle"}
+    listed = {"items": [ENTRY], "remembered": [], "bindings": [], "problems": [problem]}
+    api.replies["GET", "/api/models"] = (200, listed)
+    api.replies["GET", "/api/models/m-q4_k_m"] = (200, ENTRY)
+    for verb in ("scan", "alias", "bind"):
+        api.replies["POST", f"/api/models/{verb}"] = (200, listed)
+    api.replies["DELETE", "/api/models/m-q4_k_m"] = (200, {"id": "m-q4_k_m", "freed_bytes": 2_500_000_000})
+    api.replies["GET", "/api/pulls"] = (200, {"items": [PULL]})
+    api.replies["POST", "/api/pulls"] = (202, JOB)
+    api.replies["POST", "/api/pulls/job_1/pause"] = (200, {**PULL, "state": "paused"})
+    api.replies["POST", "/api/pulls/job_1/resume"] = (202, JOB)
+    api.replies["DELETE", "/api/pulls/job_1"] = (200, {**JOB, "state": "cancelled"})
+
+
+def test_the_list_and_what_cannot_be_used(hal0ctl: Run) -> None:
+    ran = hal0ctl("models", "ls")
+    head, row = ran.out.splitlines()
+    assert head.split()[:3] == ["MODEL", "CAN", "SIZE"]
+    assert row.split()[:5] == ["m-q4_k_m", "chat", "2.5", "GB", "Q4_K_M"]
+    assert "a pickle" in ran.err
+
+
+def test_one_says_where_it_is_from(hal0ctl: Run) -> None:
+    ran = hal0ctl("model", "show", "m-q4_k_m")
+    assert "source         a/b M.gguf" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("words", "method", "path", "body"),
+    [
+        (("pull", "a/b:Q4_K_M"), "POST", "/api/pulls", {"model": "a/b:Q4_K_M"}),
+        (("model", "pull", "a/b", "--id", "x"), "POST", "/api/pulls", {"model": "a/b", "id": "x"}),
+        (("model", "resume", "job_1"), "POST", "/api/pulls/job_1/resume", {}),
+        (("model", "delete", "m-q4_k_m", "-y"), "DELETE", "/api/models/m-q4_k_m", None),
+        (("model", "alias", "m", "fast"), "POST", "/api/models/alias", {"alias": "fast", "model": "m"}),
+        (("model", "alias", "m", "fast", "--remove"), "POST", "/api/models/alias", {"alias": "fast", "model": None}),
+        (
+            ("model", "bind", "far", "--upstream", "box", "--name", "Far"),
+            "POST",
+            "/api/models/bind",
+            {"model": "far", "slot": None, "upstream": "box", "name": "Far"},
+        ),
+        (("model", "unbind", "far"), "POST", "/api/models/bind", {"model": "far"}),
+        (("model", "scan"), "POST", "/api/models/scan", None),
+    ],
+)
+def test_what_is_sent(
+    hal0ctl: Run, api: ApiServer, words: tuple[str, ...], method: str, path: str, body: dict[str, object] | None
+) -> None:
+    assert hal0ctl(*words).code == 0
+    sent = [call for call in api.requests if call[:2] == (method, path)]
+    assert sent
+    assert body is None or sent[-1][2] == body
+
+
+def test_a_binding_names_one_side(hal0ctl: Run) -> None:
+    assert hal0ctl("model", "bind", "m").code == 2
+    assert hal0ctl("model", "bind", "m", "--slot", "a", "--upstream", "b").code == 2
+
+
+def test_without_a_yes_nothing_is_deleted(hal0ctl: Run, api: ApiServer) -> None:
+    assert hal0ctl("model", "delete", "m-q4_k_m").code == 2
+    assert not [call for call in api.requests if call[0] == "DELETE"]
+
+
+def test_downloads_and_how_far_they_are(hal0ctl: Run) -> None:
+    ran = hal0ctl("model", "pulls")
+    assert "7.6 GB of 18.6 GB   38.4 MB/s   4 min 46 s left" in ran.out
+    assert "7.6 GB of 18.6 GB" in hal0ctl("model", "pause", "job_1").out
+    assert "cancelled" in hal0ctl("model", "cancel", "job_1").out
+
+
+def test_a_refusal_is_shown_with_its_way_out(hal0ctl: Run, api: ApiServer) -> None:
+    api.replies["POST", "/api/pulls"] = error(403, "pull.gated", "its publisher asks for consent")
+    ran = hal0ctl("pull", "a/b")
+    assert ran.code != 0
+    assert "consent" in ran.err
+
+
+def test_pace_in_words() -> None:
+    assert pace_words({"done_bytes": 0, "total_bytes": None, "bytes_per_s": None, "eta_s": None}) == "0 B"
+    job = {**JOB, "state": "running", "progress": {"fraction": 0.4, "message": "fetching M.gguf", "pace": PACE}}
+    step = step_of_job(job)
+    assert (step.label, step.fraction) == ("Pull", 0.4)
+    assert step.message == "fetching M.gguf   7.6 GB of 18.6 GB   38.4 MB/s   4 min 46 s left"
