@@ -93,6 +93,7 @@ async def create_app(
         dispatcher = Dispatcher(
             supervisor, registry, upstreams, past.decisions, clock, live.root.dispatch, paths.spool_dir
         )
+        live.on_change(lambda root: dispatcher.apply(root.dispatch))
         stack.push_async_callback(dispatcher.close)
         await supervisor.start()
         stack.push_async_callback(supervisor.close)

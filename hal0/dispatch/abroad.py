@@ -7,6 +7,7 @@ network takes longer than any client.
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from aiohttp import ClientResponse, web
@@ -103,7 +104,6 @@ class Abroad:
 
     async def _ask(self, it: Crossing, hop: Hop, upstream: Upstream, attempt: Attempt, *, last: bool) -> ClientResponse:
         cuts = await cuts_for(it.body, {"model": hop.model}) if hop.model != it.trace.asked_model else ()
-        it.trace.sent_at = self._clock()
         try:
             response = await upstream.link.send(
                 it.path + it.query.decode("ascii"),  # aiohttp's parser has refused anything else
@@ -111,6 +111,7 @@ class Abroad:
                 lambda: _content(it.body, cuts),
                 it.body.size + growth(cuts),
                 via=", ".join(it.asked.headers.getall(VIA, ())) or None,
+                connected=partial(self._connected, it.trace),
             )
         except Hal0Error as error:
             if error.code not in _NOT_SENT:
@@ -123,6 +124,9 @@ class Abroad:
             response.close()
             raise _Elsewhere(f"it answered {response.status}")
         return response
+
+    def _connected(self, trace: Trace) -> None:
+        trace.connected_at = trace.sent_at = self._clock()
 
     # Towards the client.
 

@@ -18,7 +18,7 @@ from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.express import Express, Host, House, Request
 from hal0.dispatch.gate import Gate, hold_header
 from hal0.dispatch.inlining import Fetch, Inlining, fetched
-from hal0.dispatch.intake import refuse, take
+from hal0.dispatch.intake import invite, refuse, take
 from hal0.dispatch.lane import Lane
 from hal0.dispatch.media import suspicious
 from hal0.dispatch.noted import Noted, honestly
@@ -37,7 +37,6 @@ from hal0.slots.handle import SlotHandle, Slots, SlotSnapshot
 from hal0.upstreams.upstreams import Upstreams
 from hal0.vocab import SlotName
 
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _REMEMBERED: Final = 256  # decisions for the present table; clients ask for the same few models again and again
 
@@ -81,6 +80,14 @@ class Dispatcher:
         """What answers and records are dated by."""
         return self._clock
 
+    def apply(self, config: DispatchConfig) -> None:
+        """Another configuration is in force: from the next request on, and for the turns of those that wait."""
+        between_s = config.between_bytes_timeout_s
+        self._config, self._decided_by = config, None
+        self._gate.apply(config)
+        self._pool.connect_s, self._sender.between_bytes_s = config.connect_timeout_s, between_s
+        self._house = self._house._replace(between_bytes_s=between_s)
+
     def table(self) -> Table:
         """The routing table as it is now."""
         return self._tables.current()
@@ -114,7 +121,7 @@ class Dispatcher:
         with Noted(trace, self._decisions, self._time):
             try:
                 refuse(request, row, self._config)
-                _go_on(request)
+                invite(request)
                 body, peek = await take(request, row, self._spool, self._config)
                 self._read(trace, peek)
                 trace.outcome = await self._outcome(row, peek.model, principal.slots)
@@ -291,9 +298,3 @@ def _asleep(slot: SlotSnapshot) -> Hal0Error:
         details={"slot": slot.name},
         hint=f"hal0ctl slot load {slot.name}",
     )
-
-
-def _go_on(request: web.Request) -> None:
-    """A client that asked first is told to send its body only here, after everything that refuses early."""
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
-        request.transport.write(_CONTINUE)

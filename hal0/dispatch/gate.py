@@ -44,8 +44,11 @@ class Gate:
         self._clock = clock
         self._pace = pace
         self._lines: dict[SlotName, Line] = {}
-        rules = Rules(fits=slots.fits_together, max_wait_s=config.max_wait_s, min_residency_s=config.min_residency_s)
-        self._rota = Rota(slots, self._lines, clock, rules)
+        self._rota = Rota(slots, self._lines, clock, self._rules(config))
+
+    def apply(self, config: DispatchConfig) -> None:
+        """Another configuration is in force; whoever waits goes on waiting."""
+        self._rota.rules = self._rules(config)
 
     async def close(self) -> None:
         await self._rota.close()
@@ -85,6 +88,11 @@ class Gate:
                 self._rota.left(handle.name)
             if trace.queue_position is not None:
                 handle.queued(len(line))
+
+    def _rules(self, config: DispatchConfig) -> Rules:
+        return Rules(
+            fits=self._slots.fits_together, max_wait_s=config.max_wait_s, min_residency_s=config.min_residency_s
+        )
 
     async def _stand(self, handle: SlotHandle, line: Line, place: Place, trace: Trace) -> SlotSnapshot:
         """Until the verdict is Go; answers the snapshot that it rests on."""

@@ -12,6 +12,7 @@ from hal0.dispatch.peek import Peek, named, next_piece, read_json, refuse_early
 from hal0.dispatch.surface import BodyKind, PathRow
 from hal0.errors import Hal0Error
 
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FIELDS: Final = ("model", "stream")
 _NOTHING: Final = Peek(model=None, stream=False, encoding_format=None)
 
@@ -25,6 +26,12 @@ def limit_of(row: PathRow, content_type: str, config: DispatchConfig) -> int:
 def refuse(request: web.Request, row: PathRow, config: DispatchConfig) -> None:
     """Refuse by the headers alone, before a byte of the body is asked for."""
     refuse_early(request.headers, limit_of(row, request.headers.get("Content-Type", ""), config))
+
+
+def invite(request: web.Request) -> None:
+    """A client that asked first is told to send its body only now, after everything that refuses early."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(_CONTINUE)
 
 
 async def take(request: web.Request, row: PathRow, spool: Spool, config: DispatchConfig) -> tuple[Body, Peek]:

@@ -24,7 +24,9 @@ _ROOMS: Final = ("messages", "input", "prompt", "content", "system", "images", "
 # such members. Nothing here repeats without a bound or looks at a byte for long: the text is the client's. Three
 # patterns, because one that begins with letters is found faster than an alternative.
 _ADDRESS: Final = re.compile(rb'url"(?:\s{60}|\s*:(?:\s{60}|\s*"(?!data:)))')
-_NO_BASE64: Final = re.compile(rb'data"(?:\s{60}|\s*:(?:\s{60}|\s*"(?:http|[A-Za-z0-9+/=]{0,8}[^A-Za-z0-9+/="])))')
+_NO_BASE64: Final = re.compile(
+    rb'data"(?:\s{60}|\s*:(?:\s{60}|\s*"(?!data:)(?:http|[A-Za-z0-9+/=]{0,8}[^A-Za-z0-9+/="])))'
+)
 _ESCAPED: Final = re.compile(rb'\\u[0-9A-Fa-f]{4}[^"\\]{0,32}"(?:\s{60}|\s*:)')
 _OVERLAP_BYTES: Final = 256  # more than any can reach
 _SLICE_BYTES: Final = 64 * 1024  # searched at a time: at worst two milliseconds

@@ -16,7 +16,7 @@ class Pool:
     """Connections to slots; idle ones are reused for at most IDLE_LIMIT_S."""
 
     def __init__(self, *, connect_s: float) -> None:
-        self._connect_s = connect_s
+        self.connect_s = connect_s  # from the next connection on
         self._loop = asyncio.get_running_loop()
         self._idle: dict[Address, list[Connection]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -38,7 +38,7 @@ class Pool:
         loop = self._loop
         host, port = address
         try:
-            async with asyncio.timeout(self._connect_s):
+            async with asyncio.timeout(self.connect_s):
                 _, connection = await loop.create_connection(lambda: Connection(loop), host, port)
         except OSError as error:
             why = "it did not answer in time" if isinstance(error, TimeoutError) else error.strerror or "refused"

@@ -37,7 +37,7 @@ class Rota:
         self._slots = slots
         self._lines = lines
         self._clock = clock
-        self._rules = rules
+        self.rules = rules  # from the next look on
         self._handovers = Handovers(rules.max_wait_s / 2)
         self._turn: Turn | None = None
         self._switching: asyncio.Task[None] | None = None
@@ -87,7 +87,7 @@ class Rota:
         shares = self._shares.of({slot: who for slot, who in callers.items() if seats[slot].standing is Standing.AWAY})
         seats |= {slot: replace(seats[slot], share=share) for slot, share in shares.items()}
         under_way = self._turn if self._switching is not None else None
-        rules = replace(self._rules, fits=functools.cache(self._rules.fits))  # the same question comes many times
+        rules = replace(self.rules, fits=functools.cache(self.rules.fits))  # the same question comes many times
         made = plan(_switched(seats, under_way), None if under_way else self._turn, rules, now)
         for slot in made.loads:
             self._wishes.pop(slot, None)

@@ -47,7 +47,7 @@ class Sender:
     def __init__(self, pool: Pool, time: Callable[[], float], *, between_bytes_s: float) -> None:
         self._pool = pool
         self._time = time
-        self._between_bytes_s = between_bytes_s
+        self.between_bytes_s = between_bytes_s  # from the next request on
         self._draining: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -92,7 +92,7 @@ class Sender:
             client_headers=it.asked.raw_headers,
             body=it.body,
             first_byte_s=admitted.snapshot.first_byte_timeout_s,
-            between_bytes_s=self._between_bytes_s,
+            between_bytes_s=self.between_bytes_s,
             method=it.row.method,
         )
 

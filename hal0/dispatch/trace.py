@@ -58,10 +58,12 @@ class Trace:
         self.status, self.code = CLIENT_GONE, "request.client_gone"
 
     def overhead_ms(self, now: float) -> float | None:
-        """hal0's own share until the head: all but reading the body, waiting at the gate and for the engine."""
+        """hal0's own share until the head: all but reading the body, waiting at the gate, and for engine or network."""
         if self.read_at is None or self.admitted_at is None or self.sent_at is None or self.head_at is None:
             return None
         held = self.admitted_at - self.read_at if self.queue_position is not None else 0.0
+        if self.upstream is not None:
+            held = self.sent_at - self.admitted_at  # the way there, and what other upstreams were asked in vain
         return (self.sent_at - self.read_at - held + now - self.head_at) * 1000
 
     def _first_at(self) -> float | None:

@@ -9,6 +9,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Final
 
@@ -47,19 +48,33 @@ MakeBody = Callable[[], bytes | AsyncIterator[bytes]]
 
 def new_session() -> ClientSession:
     """For all upstreams: bytes as they come, no cookies, no proxies from the environment, nothing said on its own."""
-    reused = TraceConfig()
-    reused.on_connection_reuseconn.append(_note_reuse)
+    noted = TraceConfig()
+    noted.on_connection_reuseconn.append(_note_reuse)
+    noted.on_connection_create_end.append(_note_connected)
     return ClientSession(
         connector=TCPConnector(limit=0, keepalive_timeout=_IDLE_S),
         cookie_jar=DummyCookieJar(),
         auto_decompress=False,
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        trace_configs=[reused],
+        trace_configs=[noted],
     )
 
 
 async def _note_reuse(_session: ClientSession, context: SimpleNamespace, _params: object) -> None:
-    context.trace_request_ctx["reused"] = True
+    context.trace_request_ctx.reused = True
+    context.trace_request_ctx.connected()
+
+
+async def _note_connected(_session: ClientSession, context: SimpleNamespace, _params: object) -> None:
+    context.trace_request_ctx.connected()
+
+
+@dataclass(slots=True)
+class _Told:
+    """What aiohttp tells of one request: that its connection is there, and whether it had been used before."""
+
+    connected: Callable[[], None] = lambda: None
+    reused: bool = False
 
 
 class Link:
@@ -79,25 +94,32 @@ class Link:
         return key_header(self._name, self._config.auth, self._environ)
 
     async def send(
-        self, target: str, headers: Headers, body: MakeBody, length: int, *, via: str | None
+        self,
+        target: str,
+        headers: Headers,
+        body: MakeBody,
+        length: int,
+        *,
+        via: str | None,
+        connected: Callable[[], None],
     ) -> ClientResponse:
         """POST to base_url + `target` (with its query string); the head of the answer is here when this returns.
 
-        `via` is the request's own VIA. A kept connection that turns out to be dead gets a second try; nothing else
-        does. The caller closes the answer. Raises upstream.loop, upstream.auth, upstream.unreachable,
-        upstream.timeout or upstream.broken.
+        `via` is the request's own VIA; `connected` is called when there is a connection for it. A kept one that turns
+        out to be dead gets a second try; nothing else does. The caller closes the answer. Raises upstream.loop,
+        upstream.auth, upstream.unreachable, upstream.timeout or upstream.broken.
         """
         if via is not None and self._instance in {word.strip() for word in via.split(",")}:
             raise Hal0Error("upstream.loop", f"cannot ask upstream {self._name!r}: the request has been here before")
         passing = self._headers((*headers, ("Content-Length", str(length))), via)
-        told: dict[str, bool] = {}
+        told = _Told(connected)
         try:
             return await self._ask("POST", target, passing, body(), told)
         except _Dropped as dropped:
-            if not told.get("reused"):
+            if not told.reused:
                 raise dropped.error from dropped.__cause__
         try:
-            return await self._ask("POST", target, passing, body(), {})
+            return await self._ask("POST", target, passing, body(), _Told(connected))
         except _Dropped as dropped:
             raise dropped.error from dropped.__cause__
 
@@ -105,7 +127,7 @@ class Link:
         """Status and body of its model list; the caller sets the deadline. Raises as `send`."""
         headers = self._headers((("Accept", "application/json"), ("Accept-Encoding", "identity")), None)
         try:
-            async with await self._ask("GET", "/models", headers, b"", {}) as response:
+            async with await self._ask("GET", "/models", headers, b"", _Told()) as response:
                 return response.status, await _bounded(self._name, response)
         except _Dropped as dropped:
             raise dropped.error from dropped.__cause__
@@ -131,7 +153,7 @@ class Link:
         target: str,
         headers: Headers,
         body: bytes | AsyncIterator[bytes],
-        told: dict[str, bool],
+        told: _Told,
     ) -> ClientResponse:
         config = self._config
         try:

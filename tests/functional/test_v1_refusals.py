@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hal0.config.dispatch import DispatchConfig
 from hal0.lib import jsonio
 from hal0.slots.handle import Serves
 from hal0.vocab import Capability
@@ -134,6 +135,14 @@ async def test_strict_mode_guesses_nothing(tmp_path: Path, model: str | None, st
         assert [tried.rule for tried in record.tried] == [
             "address", "preemption", "registry", "passthrough", "prefetch", "capability"
         ]  # fmt: skip
+
+
+async def test_a_changed_configuration_counts_from_the_next_request_on(w: World) -> None:
+    body = jsonio.dumps({"model": "unheard-of"})
+    for config, status in (({}, 200), ({"strict_models": True}, 404), ({}, 200), ({"json_limit": 10}, 413)):
+        w.dispatcher.apply(DispatchConfig(**config))
+        async with w.http.post(w.url + CHAT, data=body, headers={"Expect": "100-continue"}) as answer:
+            assert answer.status == status
 
 
 async def test_the_model_list_marks_the_demo_and_what_is_only_on_disk(w: World) -> None:

@@ -46,6 +46,18 @@ async def test_the_key_is_attached_and_the_clients_own_stays_here(tmp_path: Path
         assert "X-Hal0-Slot" not in answered
 
 
+async def test_the_way_there_is_timed_and_no_overhead_of_hal0s(tmp_path: Path) -> None:
+    async with running() as far, house(tmp_path, far) as it:
+        for _ in range(2):  # over a new connection, then over the kept one
+            await post(it, it.chat("far/fake"))
+        for record in it.decisions:
+            assert record.connect_ms is not None
+            assert record.first_byte_ms is not None
+            assert record.overhead_ms is not None
+            parts = record.connect_ms + record.first_byte_ms + record.overhead_ms
+            assert 0 < record.overhead_ms < parts <= record.total_ms
+
+
 async def test_only_the_model_is_another_and_every_other_byte_the_same(tmp_path: Path) -> None:
     body = (
         b'{ "messages":[{"role":"user","content":"h\\u00e9 \xc3\xa9"}],\n'

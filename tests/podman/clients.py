@@ -1,5 +1,6 @@
 """What the unmodified clients get from a hal0 whose `primary`, `embed` and `embed-rerank` the real engine serves."""
 
+import asyncio
 from typing import Any
 
 import aiohttp
@@ -89,3 +90,38 @@ async def engines_own_paths(url: str) -> None:
             assert (await answer.json())["model_alias"] == "tiny-embed"
         async with session.get("/slot/primary/metrics") as answer:
             assert "llamacpp:" in await answer.text()
+
+
+async def everything_eight_times_at_once(url: str) -> None:
+    """Each of eight gets its own answer, whatever its size; what goes in as a list comes back in its order."""
+    unicode = "rivière 河 🏞 " * 64
+    async with (
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none") as client,
+        cohere.AsyncClientV2(base_url=url, api_key="none") as ranking,
+    ):
+
+        async def embeds(texts: list[str]) -> list[list[float]]:
+            answer = await client.embeddings.create(model="embed", input=texts, encoding_format="float")
+            assert [item.index for item in answer.data] == list(range(len(texts)))
+            return [item.embedding for item in answer.data]
+
+        async def chats(number: int) -> None:
+            asks: Any = [{"role": "user", "content": f"{number} {unicode}"}]
+            answer = await client.chat.completions.create(
+                model="primary", messages=asks, max_tokens=4, extra_body={"vendor_extension": {"kept": number}}
+            )
+            assert answer.choices[0].message.role == "assistant"
+            assert answer.usage is not None
+            assert answer.usage.completion_tokens <= 4
+
+        async def ranks(count: int) -> None:
+            documents = [f"document {number}" for number in range(count)]
+            answer = await ranking.rerank(model="embed-rerank", query="river", documents=documents, top_n=count)
+            scores = [result.relevance_score for result in answer.results]
+            assert scores == sorted(scores, reverse=True)
+            assert {result.index for result in answer.results} == set(range(count))
+
+        await asyncio.gather(*map(chats, range(8)), *(embeds(RIVERS) for _ in range(8)), *map(ranks, (1, 200) * 4))
+        together, turned = await asyncio.gather(embeds(RIVERS), embeds(RIVERS[::-1]))
+        for one, other in zip(together, turned[::-1], strict=True):
+            assert max(abs(a - b) for a, b in zip(one, other, strict=True)) < 1e-3

@@ -366,12 +366,14 @@ async def test_a_saved_configuration_applies_itself_and_a_wrong_one_does_not(dae
     await daemon.start()
     config = daemon.home / "etc" / "hal0.toml"
     async with daemon.operator() as operator:
-        config.write_text(config.read_text() + '\n[slots.second]\nmodel = "other-chat"\n')
+        added = '\n[slots.second]\nmodel = "other-chat"\n[dispatch]\nstrict_models = true\n'
+        config.write_text(config.read_text() + added)
 
         async def there() -> bool:
             return "second" in {slot["name"] for slot in (await operator.get("/api/slots"))["items"]}
 
         assert await until(there, within_s=5, what="the new slot is there") < 3
+        await operator.post("/v1/chat/completions", {"model": "unheard-of"}, expect=404)
         config.write_text(config.read_text() + "\n[slots.third]\nmodle = 1\n")
         assert (await operator.verb("second", "load"))["state"] == "done"
 

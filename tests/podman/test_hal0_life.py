@@ -33,6 +33,7 @@ async def test_every_client_that_users_bring_is_answered_by_the_real_engine(daem
     await clients.anthropic_talks_counts_and_is_refused(daemon.url)
     await clients.cohere_ranks(daemon.url)
     await clients.engines_own_paths(daemon.url)
+    await clients.everything_eight_times_at_once(daemon.url)
 
 
 async def test_the_seeds_commands_word_for_word(daemon: Daemon) -> None:

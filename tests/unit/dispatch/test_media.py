@@ -82,7 +82,8 @@ def test_so_is_an_address_in_the_place_of_a_sound(hidden: str) -> None:
 def test_a_body_with_files_alone_is_never_parsed() -> None:
     assert not suspicious(jsonio.dumps(openai({"url": HERE + "A" * 100_000})))
     assert not suspicious(jsonio.dumps({"messages": [{"content": "https://example.org \\u00e9"}]}))
-    assert not suspicious(jsonio.dumps({"messages": [{"content": [{"input_audio": {"data": "UklGRiQA" * 9}}]}]}))
+    for file in ({"input_audio": {"data": "UklGRiQA" * 9}}, {"file": {"file_data": "data:application/pdf;base64,AA"}}):
+        assert not suspicious(jsonio.dumps({"messages": [{"content": [file]}]}))
 
 
 def test_how_deep_it_nests_is_no_matter() -> None:
