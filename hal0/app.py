@@ -93,8 +93,7 @@ async def create_app(
         dispatcher = Dispatcher(
             supervisor, registry, upstreams, past.decisions, clock, live.root.dispatch, paths.spool_dir
         )
-        live.on_change(lambda root: dispatcher.apply(root.dispatch))
-        stack.push_async_callback(dispatcher.close)
+        _keep_told(stack, live, dispatcher)
         await supervisor.start()
         stack.push_async_callback(supervisor.close)
         custom, upstream_tables = _edits(stack, live, supervisor, store)
@@ -189,6 +188,12 @@ def _edits(
     stack.push_async_callback(custom.close)
     stack.push_async_callback(tables.close)
     return custom, tables
+
+
+def _keep_told(stack: AsyncExitStack, live: LiveConfig, dispatcher: Dispatcher) -> None:
+    """Of every configuration that comes into force, until the stack is left."""
+    live.on_change(lambda root: dispatcher.apply(root.dispatch))
+    stack.push_async_callback(dispatcher.close)
 
 
 def _fitting(images: ImageService) -> Fitting:

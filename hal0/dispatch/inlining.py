@@ -16,8 +16,8 @@ from hal0.errors import Hal0Error
 
 MAX_ADDRESSES: Final = 16  # of one request
 MAX_BYTES: Final = 20 << 20  # of one picture or sound: what OpenAI takes at most
-PATIENCE_S: Final = 30.0  # for all of a request together
-_AT_ONCE: Final = 2  # requests whose files are held in memory
+PATIENCE_S: Final = 30.0  # for all of a request together, its turn included
+_AT_ONCE: Final = 4  # requests whose files are held in memory
 _PIECE_BYTES: Final = 3 * 64 * 1024  # encoded at a time; divisible by three, so that the pieces are one text
 
 # What a file is, by its first bytes: what its server says of it is often wrong, and need not be true.
@@ -64,7 +64,7 @@ class Inlining:
         if len(found) > MAX_ADDRESSES:
             raise refused(f"cannot fetch {len(found)} files for one request: {MAX_ADDRESSES} at most")
         try:
-            async with self._turns, asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(PATIENCE_S), self._turns:
                 files = await self._files(found)
         except TimeoutError:
             raise refused(f"cannot fetch the media of this request within {PATIENCE_S:g} s") from None

@@ -1,5 +1,6 @@
 """What stands where an address was, and what does not get there."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,9 +10,10 @@ import pytest
 
 from hal0.config.dispatch import DispatchConfig
 from hal0.dispatch.body import Body, Spool
-from hal0.dispatch.inlining import MAX_ADDRESSES, Inlining, kind_of, refused
+from hal0.dispatch.inlining import MAX_ADDRESSES, PATIENCE_S, Inlining, kind_of, refused
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
+from tests.vloop import virtual_time
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"p" * 1000
 WAV = b"RIFF\0\0\0\0WAVEfmt "
@@ -149,6 +151,23 @@ async def test_many_and_large_ones_are_refused(far: Far, spool: Spool) -> None:
         with pytest.raises(Hal0Error) as caught:
             await inlined(far, spool, jsonio.dumps(asking({"image_url": "http://a.example/"})), json_limit=limit)
         assert caught.value.code == "request.too_large"
+
+
+@virtual_time
+async def test_slow_servers_hold_nobody_for_longer_than_said() -> None:
+    """Neither the one who asks for them nor those who come after."""
+
+    async def never(_address: str) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    spool = Spool(Path("nowhere"))
+    inlining = Inlining(lambda: DispatchConfig(remote_media=True), never, spool)
+    body = Body(jsonio.dumps(asking({"image_url": "http://a.example/"})))
+    began = asyncio.get_running_loop().time()
+    ends = await asyncio.gather(*(inlining.inlined(body) for _ in range(20)), return_exceptions=True)
+    assert {getattr(end, "code", None) for end in ends} == {"request.remote_media"}
+    assert asyncio.get_running_loop().time() - began == pytest.approx(PATIENCE_S)
 
 
 async def test_a_body_that_names_nothing_is_left_alone(far: Far, spool: Spool) -> None:
