@@ -93,7 +93,7 @@ class Registry:
             if problem.id == model:
                 raise Hal0Error(problem.code, problem.message, details={"model": model, "file": str(problem.path)})
         if (record := known.records.get(model)) is not None:
-            raise _not_downloaded(record.id, record.size_bytes)
+            raise _not_downloaded(record.id, record.size_bytes, again=record.source is not None)
         if (tag := self._tags.get(model)) is not None:
             raise _not_downloaded(model, tag.size_bytes)
         raise _not_found(name, model, (*known.entries, *known.records))
@@ -226,12 +226,14 @@ def _combine(found: Found, by_tag: Mapping[ModelId, ModelEntry], remembered: Rem
     )
 
 
-def _not_downloaded(model: str, size_bytes: int | None) -> Hal0Error:
+def _not_downloaded(model: str, size_bytes: int | None, *, again: bool = False) -> Hal0Error:
+    """`again`: it is known where it can be pulled from."""
     size = "" if size_bytes is None else f" ({size_bytes / _GB:.1f} GB)"
     return Hal0Error(
         "model.not_downloaded",
         f"cannot use the model {model!r}: it is not downloaded{size}; put its file into the models folder",
         details={"model": model, "size_bytes": size_bytes},
+        hint=f"hal0ctl pull {model}" if again else None,
     )
 
 

@@ -97,9 +97,7 @@ def _weights(title: str, files: Sequence[RemoteFile], quantisation: str | None) 
                 models[_stem(file.path)].append(file)
     wanted = (quantisation.lower(),) if quantisation else _QUANTISATIONS
     for word in wanted:
-        fitting = [
-            stem for stem in sorted(models, key=len) if re.search(rf"(?:^|[-._]){re.escape(word)}(?:[-._]|$)", stem)
-        ]
+        fitting = [stem for stem in sorted(models, key=len) if _says(stem, word)]
         if (fitting or not word) and models:
             stem = (fitting or sorted(models))[0]
             eye = min(projectors, key=lambda file: (_rank(file.path, _PROJECTORS), file.path), default=None)
@@ -155,5 +153,10 @@ def _stem(path: str) -> str:
     return (shard["stem"] if shard else PurePosixPath(name).stem).lower()
 
 
+def _says(name: str, word: str) -> bool:
+    """A whole word of the name: BF16 does not say F16. No word is in every name."""
+    return re.search(rf"(?:^|[-._]){re.escape(word)}(?:[-._]|$)", name.lower()) is not None if word else True
+
+
 def _rank(path: str, words: Sequence[str]) -> int:
-    return next(place for place, word in enumerate(words) if word in path.lower())
+    return next(place for place, word in enumerate(words) if _says(PurePosixPath(path).name, word))

@@ -44,7 +44,7 @@ Source = HubSource | UrlSource | PathSource
 
 _PART: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _REPO: Final = re.compile(
-    rf"(?P<repo>{_PART}/{_PART})(?:@(?P<revision>[\w./-]{{1,100}}))?(?:/(?P<path>[^:]+))?(?::(?P<quant>[\w.-]+))?\Z"
+    rf"(?P<repo>{_PART}/{_PART})(?:@(?P<revision>[\w.-]{{1,100}}))?(?:/(?P<path>[^:]+))?(?::(?P<quant>[\w.-]+))?\Z"
 )
 _ON_HUB: Final = re.compile(
     rf"(?P<repo>{_PART}/{_PART})(?:/(?:resolve|blob|tree)/(?P<revision>[^/]+)(?:/(?P<path>.+))?)?/?\Z"
