@@ -157,6 +157,10 @@ def _at_once(facts: Facts, now: float) -> Facts:
 
 
 def _strayed(facts: Facts, stray: Container) -> Facts:
+    leaving = {container.name: container for container in facts.leaving}
+    if (known := leaving.get(stray.name)) is not None and known.id not in (None, stray.id):
+        # The one that was to leave is gone, and somebody has made another of its name: that one leaves.
+        return replace(facts, leaving=tuple({**leaving, stray.name: stray}.values()))
     if stray.name in [c.name for c in facts.containers]:  # seen before the slot learned that it is its own
         return facts
     return replace(facts, leaving=(*facts.leaving, stray), generation=max(facts.generation, stray.generation))

@@ -35,9 +35,9 @@ class Sight:
             self.current.confirm(facts.current)
         if facts.next is not None and facts.next_launched and facts.next.name not in running:
             self._next.confirm(facts.next)
-        known = [container.name for container in facts.containers]
+        known = {container.name: container.id for container in facts.containers}
         for info in infos:
-            if info.name not in known:
+            if info.name not in known or known[info.name] not in (None, info.id):
                 self._mailbox.put(Message(Strayed(Found(info, answers=False).container(Role.LEAVING, {}))))
 
     async def close(self) -> None:

@@ -1,5 +1,7 @@
 """`fold` and `enter`: what each happening teaches."""
 
+from dataclasses import replace
+
 import pytest
 
 from hal0.slots import happenings as h
@@ -121,6 +123,13 @@ def test_a_stray_leaves_and_its_generation_is_never_used_again() -> None:
     assert after.generation == 7
     mine = ready(current=container(7))
     assert fold(mine, h.Strayed(stray), NOW) == mine, "it was seen before it was known"
+
+
+def test_another_container_in_the_name_of_one_that_was_to_leave_leaves_in_its_place() -> None:
+    old, other = (replace(container(7, role=Role.LEAVING), id=name) for name in ("old", "other"))
+    waits = ready(leaving=(old,), stuck=frozenset({old.name}))
+    assert fold(waits, h.Strayed(other), NOW).facts.leaving == (other,)
+    assert fold(waits, h.Strayed(old), NOW) == waits
 
 
 def test_a_pull_that_moves_has_no_limit() -> None:
