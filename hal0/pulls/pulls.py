@@ -41,7 +41,7 @@ class _Pull:
 
 
 class Pulls:
-    """`settings` are asked anew for every pull; `known` is what a plain name stands for, if anything."""
+    """`settings` are asked anew for every pull. A plain name stands for a model that has been here before."""
 
     def __init__(
         self,
@@ -51,7 +51,6 @@ class Pulls:
         settings: Callable[[], ModelsConfig],
         environ: Mapping[str, str],
         *,
-        known: Callable[[str], Source | None] = lambda _name: None,
         outside: Callable[[], Outside] = lambda: Outside(private=True),
         pause_s: tuple[float, float] = (1.0, 30.0),
         patience_s: float = 120.0,
@@ -61,7 +60,6 @@ class Pulls:
         self._clock = clock
         self._settings = settings
         self._environ = environ
-        self._known = known
         self._outside = outside
         self._pause_s = pause_s
         self._patience_s = patience_s
@@ -89,7 +87,12 @@ class Pulls:
             if pull.download.plan.model == draft.model:
                 return self._begin(pull)
         if self._registry.get(draft.model) is not None:
-            raise Hal0Error("model.exists", f"cannot pull {draft.model}: it is here", details={"model": draft.model})
+            raise Hal0Error(
+                "model.exists",
+                f"cannot pull {draft.model}: it is here",
+                details={"model": draft.model},
+                hint=f"hal0ctl model show {draft.model}",
+            )
         job = self._jobs.start(JobKind.MODEL_PULL, draft.model, by)
         plan = Plan(
             schema=1,
@@ -257,13 +260,13 @@ class Pulls:
 
     async def _drafted(self, asked: PullRequest) -> Draft:
         hub = self._hub()
-        source = source_of(asked.model, hub.endpoint) or self._known(asked.model) or self._remembered(asked.model)
+        source = source_of(asked.model, hub.endpoint) or self._remembered(asked.model)
         if source is None:
             raise Hal0Error(
                 "model.not_found",
-                f"cannot pull {asked.model[:200]!r}: the catalog has no such model",
+                f"cannot pull {asked.model[:200]!r}: nobody has said where it is",
                 param="model",
-                hint="hal0ctl model list --catalog, or name OWNER/REPOSITORY, an address or a path.",
+                hint="Name OWNER/REPOSITORY[:QUANTISATION] of the hub, an address, or a path.",
             )
         async with self._outside() as outside:
             return await drafted(source, asked, Asker(outside, hub))

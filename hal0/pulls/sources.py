@@ -1,10 +1,12 @@
 """What somebody means who names a model to pull: a place on the hub, an address, a path here. Pure.
 
-qwen3-4b                        of the catalog (looked up by the caller)
-Qwen/Qwen3-4B-GGUF:Q4_K_M       a repository on the hub, and which quantisation
-Qwen/Qwen3-4B-GGUF/file.gguf    one file of it; hf:..., hf.co/... and the hub's own addresses mean the same
-https://example.org/m.gguf      any address
-/disk/m.gguf                    a file or folder on this machine
+Names are written as one of these:
+
+    qwen3-4b-q4_k_m                 one that has been here before (looked up by the caller)
+    Qwen/Qwen3-4B-GGUF:Q4_K_M       a repository on the hub, and which quantisation
+    Qwen/Qwen3-4B-GGUF/file.gguf    one file of it; hf:..., hf.co/... and the hub's own addresses mean the same
+    https://example.org/m.gguf      any address
+    /disk/m.gguf                    a file or folder on this machine
 """
 
 import re
@@ -109,5 +111,5 @@ def _unreadable(reference: str, why: str) -> Hal0Error:
         "request.invalid",
         f"cannot read {reference[:200]!r}: {why}",
         param="model",
-        hint="Name OWNER/REPOSITORY[:QUANTISATION], a file of it, an address, a path, or a model of the catalog.",
+        hint="Name OWNER/REPOSITORY[:QUANTISATION], a file of it, an address, or a path.",
     )
