@@ -9,6 +9,7 @@ from hal0.api.middleware import PRINCIPAL_KEY, REQUEST_ID_KEY
 from hal0.api.route import Handler, Route
 from hal0.dispatch.catalog import ModelList, find
 from hal0.dispatch.dispatcher import Dispatcher
+from hal0.dispatch.serve import PICTURES
 from hal0.dispatch.surface import SURFACE, BodyKind, PathRow
 from hal0.errors import Hal0Error
 from hal0.upstreams.link import VIA
@@ -69,8 +70,16 @@ async def get_model(request: web.Request) -> web.StreamResponse:
     return web.Response(body=view.json_bytes(), content_type="application/json")
 
 
+async def show_picture(request: web.Request) -> web.StreamResponse:
+    """Its name is the right to it: a page that shows it, or a program that fetches it, has no key at hand."""
+    picture = await request.app[DISPATCHER].gallery.get(request.match_info["name"])
+    headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+    return web.Response(body=picture.data, content_type=picture.content_type, headers=headers)
+
+
 ROUTES: Final = (
     *(_route(row, spelling) for row in SURFACE for spelling in row.spellings),
     Route("GET", "/v1/models", list_models, Access.OPEN, "List the models.", response=ModelsView),
     Route("GET", "/v1/models/{id:.+}", get_model, Access.OPEN, "Show one model.", response=ModelView),
+    Route("GET", PICTURES + "{name}", show_picture, Access.OPEN, "Fetch a picture that was made."),
 )

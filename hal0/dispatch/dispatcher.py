@@ -16,6 +16,7 @@ from hal0.dispatch.body import Body, Spool
 from hal0.dispatch.cutting import Cuttable
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.express import Express, Host, House, Request
+from hal0.dispatch.gallery import Gallery
 from hal0.dispatch.gate import Gate, hold_header
 from hal0.dispatch.inlining import Fetch, Inlining, fetched
 from hal0.dispatch.intake import invite, refuse, take
@@ -68,7 +69,8 @@ class Dispatcher:
         self._pool = Pool(connect_s=config.connect_timeout_s)
         self._spool = Spool(spool_dir)
         self._inlining = Inlining(lambda: self._config, fetch, self._spool)
-        self._sender = Sender(self._pool, self._time, between_bytes_s=config.between_bytes_timeout_s)
+        self.gallery = Gallery(self._spool)
+        self._sender = Sender(self._pool, self.gallery, self._time, between_bytes_s=config.between_bytes_timeout_s)
         self._cuttable = Cuttable()
         between_s = config.between_bytes_timeout_s
         self._house = House(self._pool, self._sender, self._cuttable, decisions, clock, self._time, between_s)
@@ -100,6 +102,7 @@ class Dispatcher:
         await self._sender.close()
         await self._gate.close()
         self._pool.close()
+        self.gallery.close()
         await self._spool.close()
         await self._decisions.close()
 

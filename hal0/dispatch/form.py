@@ -6,8 +6,10 @@ standards allow.
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
+
+from hal0.providers.base import Part
 
 # RFC 2046: 1 to 70 of these, the last one no space. Many clients leave out the quotes that some of them need.
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]\Z")
@@ -168,8 +170,33 @@ class Form:
         self._value.clear()
 
 
+def parts_of(body: bytes, boundary: bytes) -> list[Part]:
+    """All parts of a body that a `Form` has read to its end without complaint. Raises NotForm."""
+    mark = b"--" + boundary
+    chunks = (b"\r\n" + body[body.find(mark) :]).split(b"\r\n" + mark)
+    parts = []
+    for chunk in chunks[1:-1]:
+        block, _, data = chunk[2:].partition(_END)
+        said = _said(_headers(block))
+        parts.append(Part(said["name"], said.get("filename", said.get("filename*")), data))
+    return parts
+
+
 def _field(block: bytes, names: Collection[str]) -> str | None:
     """The chosen field that a part with these headers is; None for any other part."""
+    headers = _headers(block)
+    said = _said(headers)
+    name = said["name"]
+    if name not in names:
+        return None
+    if "filename" in said or "filename*" in said:
+        raise NotForm(f"its {name!r} is a file")
+    if headers.get("content-transfer-encoding", "binary").strip().lower() not in _PLAIN:
+        raise NotForm(f"its {name!r} is encoded")
+    return name
+
+
+def _headers(block: bytes) -> dict[str, str]:
     headers: dict[str, str] = {}
     for line in block.split(b"\r\n"):
         header = _HEADER.match(line)
@@ -179,22 +206,20 @@ def _field(block: bytes, names: Collection[str]) -> str | None:
         if name in headers:
             raise NotForm(f"a part has more than one {name}")
         headers[name] = header[2].decode("utf-8", "replace")
+    return headers
+
+
+def _said(headers: Mapping[str, str]) -> dict[str, str]:
+    """The parameters of its Content-Disposition: `name` is among them."""
     disposition = headers.get("content-disposition", "")
     kind = _FORM.match(disposition)
     parameters = _parameters(disposition, kind.end()) if kind else []
     known = dict(parameters)
     if "name" not in known or "name*" in known or len(known) != len(parameters):
         raise NotForm("a part does not say once, as form-data, which field it is")
-    name = known["name"]
-    if "\\" in name:
+    if "\\" in known["name"]:
         raise NotForm("the name of a field has a backslash, which not everybody reads alike")
-    if name not in names:
-        return None
-    if "filename" in known or "filename*" in known:
-        raise NotForm(f"its {name!r} is a file")
-    if headers.get("content-transfer-encoding", "binary").strip().lower() not in _PLAIN:
-        raise NotForm(f"its {name!r} is encoded")
-    return name
+    return known
 
 
 def _parameters(text: str, at: int) -> list[tuple[str, str]]:

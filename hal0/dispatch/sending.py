@@ -10,6 +10,7 @@ from yarl import URL
 from hal0.dispatch.asked import Asked
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
+from hal0.dispatch.gallery import Gallery
 from hal0.dispatch.gate import Admitted
 from hal0.dispatch.peek import Peek
 from hal0.dispatch.pool import Pool
@@ -44,8 +45,9 @@ class Sending(NamedTuple):
 class Sender:
     """Sends requests to slots. `close()` when the server has stopped: nobody finishes in the background then."""
 
-    def __init__(self, pool: Pool, time: Callable[[], float], *, between_bytes_s: float) -> None:
+    def __init__(self, pool: Pool, gallery: Gallery, time: Callable[[], float], *, between_bytes_s: float) -> None:
         self._pool = pool
+        self._gallery = gallery
         self._time = time
         self.between_bytes_s = between_bytes_s  # from the next request on
         self._draining: set[asyncio.Task[None]] = set()
@@ -66,8 +68,7 @@ class Sender:
             asks = inference(it.row, it.peek, it.decision, snapshot)
             inferred = _as_it_is(it) or snapshot.provider.infer(asks)
             if isinstance(inferred, Serve):
-                exchange = ServedExchange(it.row.path, it.body, it.down, it.trace, self._time)
-                return await exchange.run(inferred, serving)
+                return await self._exchange(it, snapshot).run(inferred, serving)
             relay = Relay(self._pool, self._outbound(it, admitted, inferred), it.down, it.trace, self._time, begun)
             serving.on_abort(relay.abort)
             return await relay.run()
@@ -83,6 +84,19 @@ class Sender:
                 if relay is not None:
                     relay.release()
                 serving.end()
+
+    def _exchange(self, it: Sending, slot: SlotSnapshot) -> ServedExchange:
+        """Nothing comes before all of it is there, so what the first byte may take is what the answer may take."""
+        return ServedExchange(
+            it.asked,
+            it.row.path,
+            it.body,
+            it.down,
+            it.trace,
+            self._time,
+            self._gallery,
+            deadline_s=slot.first_byte_timeout_s,
+        )
 
     def _outbound(self, it: Sending, admitted: Admitted, forward: Forward) -> Outbound:
         return Outbound(

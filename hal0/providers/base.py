@@ -4,7 +4,7 @@ A provider is stateless: a class with the four methods of the seeds (`build_env`
 and two pure companions (`mounts`, `classify`). The slot lifecycle never asks which provider it is talking to.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -46,6 +46,7 @@ class Launch:
     port: int  # inside the container
     demo: bool = False
     directory: Path | None = None
+    architecture: str = ""  # of the model, as its registry entry has it
 
 
 class HealthState(StrEnum):
@@ -130,15 +131,56 @@ class Substitute:
     put: Callable[[], bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a form; `filename` is None for a plain field."""
+
+    name: str
+    filename: str | None
+    data: bytes = field(repr=False)
+
+
 class Exchange(Protocol):
-    """A request that a provider answers itself (Serve): the parsed request in, an answer out."""
+    """A request that a provider answers itself (Serve): the parsed request in, an answer out.
+
+    The answer is either one `send`, or a `start` and as many `write` as there are; it ends when the handler returns.
+    Sending raises ConnectionError when the client has left, which also cancels the handler; so does hal0 when it has
+    to end the request. What the engine still works on is the handler's to stop before it lets go.
+    """
 
     @property
     def path(self) -> str: ...
 
+    @property
+    def at(self) -> float:
+        """When the request came, in seconds since the epoch."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Of the body, in bytes."""
+        ...
+
+    @property
+    def deadline_s(self) -> float:
+        """What the slot's configuration gives an answer, from now on, in seconds."""
+        ...
+
     async def read_body(self) -> bytes: ...
 
+    async def read_form(self) -> Sequence[Part] | None:
+        """The parts of the body; None when it is no form."""
+        ...
+
     async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None: ...
+
+    async def start(self, status: int, headers: Mapping[str, str]) -> None: ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def keep(self, picture: bytes, content_type: str) -> str:
+        """An address of hal0's that answers with these bytes for an hour. Raises state.write_failed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

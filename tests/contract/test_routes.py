@@ -21,6 +21,7 @@ OPEN: Final = {
     ("GET", "/health"),  # the same
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{id:.+}"),
+    ("GET", "/v1/images/results/{name}"),  # the name is the proof
     ("GET", "/sign-in/{word}"),
     ("POST", "/api/session"),  # its body is the proof
 }

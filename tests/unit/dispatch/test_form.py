@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hal0.dispatch.form import Form, NotForm, boundary_of
+from hal0.dispatch.form import Form, NotForm, boundary_of, parts_of
 from hal0.dispatch.rewrite import apply, form_splices
+from hal0.providers.base import Part
 
 B = b"--b"
 FILE = b'Content-Disposition: form-data; name="file"; filename="model.wav"\r\nContent-Type: audio/wav'
@@ -190,3 +191,20 @@ def test_any_bytes_are_a_form_or_not_and_the_pieces_have_no_say(body: bytes, siz
 
     body = body.replace(b"\x01", B).replace(b"\x02", b"\r\n").replace(b"\x03", MODEL)
     assert outcome([body]) == outcome(cut(body, size))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["image", "prompt", "n"]), st.booleans(), st.binary(max_size=60))))
+def test_the_parts_are_what_was_put_in(parts: list[tuple[str, bool, bytes]]) -> None:
+    heads = [
+        (f'Content-Disposition: form-data; name="{name}"' + '; filename="f"' * file).encode() for name, file, _ in parts
+    ]
+    body = form(*zip(heads, (data for *_, data in parts), strict=True))
+    try:
+        read(body)
+    except NotForm:  # the data holds a boundary
+        return
+    if not parts:
+        return
+    expected = [Part(name, "f" if file else None, data) for name, file, data in parts]
+    assert parts_of(body, b"b") == expected
+    assert parts_of(b"\r\n" + body + b"\r\n", b"b") == expected
