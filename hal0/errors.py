@@ -77,6 +77,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "server.already_running": _row(409, "hal0 is already running here", "hal0ctl status"),
         # content
         "audio.unsupported_format": _row(415, "The audio cannot be decoded", "Send wav, mp3, flac, ogg, m4a or webm."),
+        "render.unsupported_picture": _row(415, "The picture cannot be read", "Send a PNG, JPEG or WebP file."),
         "config.invalid": _row(422, "The configuration is not valid", "Mend the keys that the message names."),
         "model.checksum": _row(422, "The model file is damaged", "Pull it again."),
         "model.unsafe_format": _row(422, "This file format can run code", "Use GGUF, safetensors or ONNX."),
@@ -90,6 +91,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "slot.load_failed": _row(502, "The model could not be loaded", "hal0ctl slot show NAME"),
         "slot.port_lost": _row(502, "The slot's port leads nowhere", "Nothing to do: the slot starts again."),
         "slot.exited": _row(502, "The engine stopped", "hal0ctl slot show NAME"),
+        "render.failed": _row(502, "The picture could not be made", "See the message; hal0ctl slot logs NAME"),
         "slot.deadline": _row(504, "The slot took too long", "hal0ctl slot logs NAME"),
         "slot.memory_budget": _row(507, "Not enough memory to load", "Unload a slot, or use a smaller model."),
         "gpu.image_mode": _row(503, "The GPU is busy with images", "Try again shortly.", retry=True),

@@ -25,11 +25,21 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """`never` gives the reason per flag; `model_files` pass when every path in their value is below MODEL_DIR."""
+    """`never` gives the reason per flag; `model_files` pass when every path in their value is below MODEL_DIR.
+
+    `abbreviates`: the engine takes the first letters of a long flag for the flag.
+    """
 
     never: Mapping[str, str]
     model_files: frozenset[str] = frozenset()
     env_prefixes: tuple[str, ...] = ()
+    abbreviates: bool = False
+
+    def reason(self, flag: str) -> str | None:
+        """Why a flag is refused; None for any other."""
+        if (known := self.never.get(flag)) is not None or not self.abbreviates or not flag.startswith("--"):
+            return known
+        return next((reason for name, reason in self.never.items() if name.startswith(flag)), None)
 
 
 def _never(*groups: tuple[str, str]) -> Mapping[str, str]:
@@ -86,10 +96,30 @@ _FLM: Final = _Rules(
     ),
     env_prefixes=("FLM_",),
 )
+_CODE: Final = "runs code that is not the engine's own"
+_COMFYUI: Final = _Rules(
+    never=_never(
+        ("--listen --host --port --tls-keyfile --tls-certfile --enable-cors-header --auto-launch", _ADDRESS),
+        ("--base-directory --output-directory --input-directory --temp-directory --user-directory", _FILES),
+        ("--extra-model-paths-config --front-end-root", _FILES),
+        ("--front-end-version --comfy-api-base", _NETWORK),
+        (
+            "--disable-metadata --disable-api-nodes --disable-all-custom-nodes --database-url",
+            "hal0 sets it for every slot",
+        ),
+        ("--cuda-device --default-device", "use the field `gpu_index`"),
+        ("--cpu", "use the field `device`"),
+        ("--whitelist-custom-nodes", _CODE),
+        ("--dont-print-server --verbose --log-stdout", _LOG),
+        ("-h --help --quick-test-for-ci", _QUITS),
+    ),
+    abbreviates=True,
+)
+
 _OTHERS: Final = _Rules(never=_never(("--host --port", _ADDRESS), ("--model", "use the field `model`")))
 
 _RULES: Final[Mapping[ProviderName, _Rules]] = MappingProxyType(
-    {ProviderName.LLAMACPP: _LLAMA_SERVER, ProviderName.FLM: _FLM}
+    {ProviderName.LLAMACPP: _LLAMA_SERVER, ProviderName.FLM: _FLM, ProviderName.COMFYUI: _COMFYUI}
 )
 
 
@@ -100,7 +130,7 @@ def refused(provider: ProviderName, argv: Sequence[str]) -> list[Refusal]:
     for position, argument in enumerate(argv):
         name, has_value, value = argument.partition("=")
         flag = _canonical(name)
-        if reason := rules.never.get(flag):
+        if reason := rules.reason(flag):
             refusals.append(Refusal(name, reason))
         elif flag in rules.model_files:
             values = value if has_value else "".join(argv[position + 1 : position + 2])

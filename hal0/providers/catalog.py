@@ -6,6 +6,7 @@ from typing import Final
 
 from hal0.providers.absent import Absent
 from hal0.providers.base import Provider
+from hal0.providers.comfyui.provider import ComfyUI
 from hal0.providers.flm import Flm
 from hal0.providers.llamacpp import LlamaCpp
 from hal0.vocab import Capability, ProviderName
@@ -17,7 +18,7 @@ _ALL: Final[tuple[Provider, ...]] = (
     FLM,
     Absent(ProviderName.MOONSHINE, frozenset({Capability.STT})),
     Absent(ProviderName.KOKORO, frozenset({Capability.TTS})),
-    Absent(ProviderName.COMFYUI, frozenset({Capability.IMAGE})),
+    ComfyUI(),
     Absent(ProviderName.UPSTREAM, frozenset(Capability)),
 )
 

@@ -54,6 +54,8 @@ class Model(Protocol):
     def mmproj(self) -> Path | None: ...
     @property
     def demo(self) -> bool: ...
+    @property
+    def architecture(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ def launch_of(slot: SlotName, config: SlotConfig, model: Model, provider: Provid
         port=provider.container_port,
         demo=model.demo,
         directory=model.directory,
+        architecture=model.architecture,
     )
 
 

@@ -24,7 +24,7 @@ def listed(recipe: str, word: str) -> set[str]:
 
 
 def test_the_manifest_has_every_key_with_its_place_and_local_tag() -> None:
-    assert set(MANIFEST) == {"vulkan", "rocm", "cuda", "cpu", "flm", "moonshine", "kokoro", "comfyui"}
+    assert set(MANIFEST) == {"vulkan", "rocm", "cuda", "cpu", "flm", "moonshine", "kokoro", "comfyui", "comfyui-cpu"}
     for key, entry in MANIFEST.items():
         assert entry.ref == f"ghcr.io/hal0ai/hal0-toolbox-{key}"
         assert entry.local_tag == f"localhost/hal0-toolbox-{key}:latest"

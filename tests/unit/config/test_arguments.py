@@ -74,3 +74,20 @@ def test_the_environment_is_no_way_around() -> None:
 
 def test_model_files_are_where_the_providers_mount_them() -> None:
     assert str(MODEL_DIR) == base.MODEL_DIR
+
+
+@pytest.mark.parametrize(
+    ("text", "refuses"),
+    [
+        ("--listen 0.0.0.0", True),
+        ("--lis 0.0.0.0", True),  # its parser takes the first letters for the flag
+        ("--base=/etc", True),
+        ("--whitelist-custom-nodes x", True),
+        ("--cpu", True),
+        ("--lowvram --reserve-vram 2", False),
+        ("--cpu-vae", False),
+        ("--use-split-cross-attention", False),
+    ],
+)
+def test_comfyuis_flags_are_hal0s_or_the_operators(text: str, refuses: bool) -> None:
+    assert bool(refused(ProviderName.COMFYUI, text.split())) is refuses

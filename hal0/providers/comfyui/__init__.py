@@ -1,0 +1,1 @@
+"""ComfyUI: OpenAI's images turned into workflow graphs, rendered by an engine that knows nothing of OpenAI."""

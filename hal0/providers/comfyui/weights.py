@@ -1,0 +1,96 @@
+"""Which kind of image model a slot has, and where its files stand inside the container. Pure.
+
+ComfyUI names models by their place below its folders. hal0 puts each model into a folder called like its kind, so that
+what the engine lists says both which file to name and which graph to send; nothing has to be remembered.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from hal0.engine.base import Mount
+from hal0.errors import Hal0Error
+from hal0.providers.base import Launch
+
+BASE_DIR: Final = "/var/lib/comfyui"
+CHECKPOINTS: Final = "checkpoints"
+UNETS: Final = "diffusion_models"
+FOLDERS: Final = (CHECKPOINTS, UNETS)  # where a slot's model may be listed
+
+
+class Kind(StrEnum):
+    SD15 = "sd15"
+    SDXL = "sdxl"
+    SDXL_TURBO = "sdxl-turbo"
+    FLUX_SCHNELL = "flux-schnell"
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What the loaders of a graph name. `split`: unet, text encoders and VAE are files of their own (Flux)."""
+
+    kind: Kind
+    name: str
+    split: bool = False
+
+
+# By the name where the record does not say what it is; the first that matches.
+_NAMES: Final = (
+    (re.compile(r"flux"), "flux"),
+    (re.compile(r"xl"), "sdxl"),
+    (re.compile(r"sd-?1|sd-?v?1[-.]5|v1-5|1\.5|stable-diffusion-v1"), "sd15"),
+)
+_KINDS: Final[Mapping[str, Kind]] = {"sd15": Kind.SD15, "sdxl": Kind.SDXL, "flux": Kind.FLUX_SCHNELL}
+# Of the files beside a Flux unet: what each is, by its name.
+_BESIDE: Final = (
+    (re.compile(r"t5", re.IGNORECASE), "text_encoders", "t5xxl"),
+    (re.compile(r"clip", re.IGNORECASE), "text_encoders", "clip_l"),
+    (re.compile(r"ae|vae", re.IGNORECASE), "vae", "ae"),
+)
+T5: Final = "hal0/t5xxl.safetensors"
+CLIP: Final = "hal0/clip_l.safetensors"
+VAE: Final = "hal0/ae.safetensors"
+
+
+def kind_of(model: str, architecture: str) -> Kind:
+    """Raises config.invalid where hal0 has no graph. Only its name tells a distilled SDXL from another one."""
+    name = architecture or next((name for pattern, name in _NAMES if pattern.search(model.lower())), "")
+    if name not in _KINDS:
+        message = f"cannot make images with {model}: hal0 has graphs for SD 1.5, SDXL, SDXL Turbo and Flux schnell"
+        raise Hal0Error("config.invalid", message, param="model")
+    if name == "sdxl" and "turbo" in model.lower():
+        return Kind.SDXL_TURBO
+    return _KINDS[name]
+
+
+def mounts_of(launch: Launch) -> tuple[Mount, ...]:
+    """The model's own files, each where ComfyUI looks for its kind. Raises config.invalid."""
+    kind = kind_of(launch.model, launch.architecture)
+    model, *beside = launch.files
+    folder = UNETS if beside else CHECKPOINTS
+    mounts = [Mount(model, _place(folder, f"{kind}/{launch.model}.safetensors"))]
+    return (*mounts, *(Mount(file, _place_beside(file)) for file in beside))
+
+
+def listed(names: Iterable[str], model: str, folder: str) -> Weights | None:
+    """The slot's model among what ComfyUI lists in a folder; None when it is not there."""
+    for name in names:
+        path = PurePosixPath(name)
+        if path.stem == model and path.parent.name in set(Kind):
+            return Weights(Kind(path.parent.name), name, split=folder == UNETS)
+    return None
+
+
+def _place(folder: str, name: str) -> str:
+    return f"{BASE_DIR}/models/{folder}/{name}"
+
+
+def _place_beside(file: Path) -> str:
+    for pattern, folder, name in _BESIDE:
+        if pattern.search(file.stem):
+            return _place(folder, f"hal0/{name}.safetensors")
+    message = f"cannot tell what {file.name} is for: beside a Flux model there are t5xxl, clip_l and ae (the VAE)"
+    raise Hal0Error("config.invalid", message, param="model")

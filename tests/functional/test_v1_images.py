@@ -1,0 +1,369 @@
+"""Images through /v1 with OpenAI's own client: made, changed, streamed, cancelled; whatever fails is a typed error."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import openai
+import pytest
+
+from hal0.errors import Hal0Error
+from hal0.lib import jsonio
+from hal0.providers.comfyui.provider import ComfyUI
+from hal0.slots.handle import Serves
+from hal0.vocab import Capability
+from tests.fakes.comfy import FakeComfy, png, refusal, running
+from tests.fakes.slots import READY, settled, snapshot
+from tests.functional.dispatch_app import World, world
+from tests.functional.raw_client import raw
+
+MODEL: Final = "tiny-sd15"
+GENERATE: Final = "/v1/images/generations"
+JSON: Final = "Content-Type: application/json\r\n"
+PICTURE: Final = png(96, 64, b"red")
+HOLE: Final = PICTURE.replace(b"\x08\x02\0\0\0", b"\x08\x06\0\0\0", 1)  # says that it has transparency
+
+
+@pytest.fixture
+async def comfy() -> AsyncIterator[FakeComfy]:
+    async with running(checkpoints=[f"sd15/{MODEL}.safetensors"]) as it:
+        yield it
+
+
+@pytest.fixture
+async def w(tmp_path: Path, comfy: FakeComfy) -> AsyncIterator[World]:
+    async with world(tmp_path) as it:
+        it.slots.add(
+            snapshot(
+                "img",
+                **READY,
+                provider=ComfyUI(),
+                endpoint=comfy.endpoint,
+                model=MODEL,
+                max_inflight=1,
+                queue_limit=1,
+                serves=(Serves(MODEL, Capability.IMAGE),),
+            )
+        )
+        yield it
+
+
+@pytest.fixture
+async def client(w: World) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=f"{w.url}/v1", api_key="none", max_retries=0) as it:
+        yield it
+
+
+async def refused(w: World, path: str, body: Mapping[str, Any]) -> tuple[int, str, str | None]:
+    async with w.http.post(f"{w.url}/v1/images/{path}", json=body) as answer:
+        error = (await answer.json())["error"]
+        return answer.status, error["code"], error["param"]
+
+
+def ask(**members: Any) -> dict[str, Any]:
+    return {"model": "img", "prompt": "a cat", "size": "64x64", "steps": 2, **members}
+
+
+def images_of(made: openai.types.ImagesResponse) -> list[openai.types.Image]:
+    assert made.data
+    return made.data
+
+
+def bytes_of(made: openai.types.ImagesResponse) -> list[bytes]:
+    return [base64.b64decode(image.b64_json or "") for image in images_of(made)]
+
+
+async def test_pictures_are_made(w: World, client: openai.AsyncOpenAI, comfy: FakeComfy) -> None:
+    extra = {"seed": 7, "steps": 3, "negative_prompt": "dogs", "cfg": 5}
+    made = await client.images.generate(model="img", prompt="a cat", n=2, size="512x256", extra_body=extra)
+    assert (made.size, made.output_format, made.background) == ("512x256", "png", "opaque")
+    pictures = bytes_of(made)
+    assert [picture[:8] for picture in pictures] == [b"\x89PNG\r\n\x1a\n"] * 2
+    assert [int.from_bytes(picture[16:20]) for picture in pictures] == [512] * 2
+    assert pictures[0] != pictures[1]
+    graphs = [job.graph for job in comfy.jobs]
+    assert [graph["sample"]["inputs"]["seed"] for graph in graphs] == [7, 8]
+    assert {graph["sample"]["inputs"]["steps"] for graph in graphs} == {3}
+    assert {graph["sample"]["inputs"]["cfg"] for graph in graphs} == {5.0}
+    assert {graph["negative"]["inputs"]["text"] for graph in graphs} == {"dogs"}
+    assert len({graph["save"]["inputs"]["filename_prefix"] for graph in graphs}) == 2
+    again = await client.images.generate(model="img", prompt="a cat", size="512x256", extra_body=extra)
+    assert bytes_of(again) == pictures[:1]
+    record = list(w.decisions)[-1]
+    assert (record.target, record.status, record.code) == ("img", 200, None)
+    assert record.first_byte_ms is not None
+    assert record.prompt_tokens is None
+
+
+async def test_without_a_seed_no_two_requests_are_the_same(client: openai.AsyncOpenAI, comfy: FakeComfy) -> None:
+    for _ in range(2):
+        await client.images.generate(model="img", prompt="a cat", size="256x256", extra_body={"steps": 1})
+    first, second = (job.graph["sample"]["inputs"]["seed"] for job in comfy.jobs)
+    assert first != second
+
+
+async def test_an_address_is_hal0s_own_and_gives_the_picture(w: World, client: openai.AsyncOpenAI) -> None:
+    made = await client.images.generate(model="img", prompt="a cat", size="256x256", response_format="url")
+    (image,) = images_of(made)
+    assert image.b64_json is None
+    assert image.url is not None
+    assert image.url.startswith(f"{w.url}/v1/images/results/")
+    async with w.http.get(image.url) as answer:
+        assert (answer.status, answer.content_type) == (200, "image/png")
+        assert (await answer.read()).startswith(b"\x89PNG")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    async with w.http.get(image.url[:-1]) as answer:
+        assert (await answer.json())["error"]["code"] == "request.not_found"
+
+
+@pytest.mark.parametrize(
+    ("headers", "origin"),
+    [
+        ({"Host": "box.lan:8080"}, "http://box.lan:8080"),
+        ({"Host": "box.lan", "X-Forwarded-Proto": "https"}, "https://box.lan"),
+        ({"Host": 'a"b'}, "http://127.0.0.1"),
+    ],
+)
+async def test_an_address_is_where_the_client_finds_hal0(w: World, headers: dict[str, str], origin: str) -> None:
+    async with w.http.post(w.url + GENERATE, json=ask(response_format="url"), headers=headers) as answer:
+        (image,) = (await answer.json())["data"]
+    assert image["url"].startswith(f"{origin}/v1/images/results/")
+
+
+async def test_a_picture_is_changed(client: openai.AsyncOpenAI, comfy: FakeComfy) -> None:
+    made = await client.images.edit(
+        model="img", prompt="blue", image=("a.png", PICTURE), size="256x256", extra_body={"strength": "0.5"}
+    )
+    assert bytes_of(made)[0].startswith(b"\x89PNG")
+    graph = comfy.jobs[0].graph
+    assert comfy.uploads[graph["image"]["inputs"]["image"]] == PICTURE
+    assert graph["sample"]["inputs"]["denoise"] == 0.5
+    assert "mask" not in graph
+
+
+async def test_only_what_the_mask_leaves_open_is_changed(client: openai.AsyncOpenAI, comfy: FakeComfy) -> None:
+    await client.images.edit(model="img", prompt="blue", image=[("a.png", PICTURE)], mask=("m.png", HOLE))
+    graph = comfy.jobs[0].graph
+    assert comfy.uploads[graph["mask"]["inputs"]["image"]] == HOLE
+    assert graph["sample"]["inputs"]["latent_image"] == ["masked", 0]
+    # The shape of the picture, at the model's own area.
+    assert (graph["scaled"]["inputs"]["width"], graph["scaled"]["inputs"]["height"]) == (624, 416)
+
+
+async def test_a_picture_is_varied(client: openai.AsyncOpenAI, comfy: FakeComfy) -> None:
+    with pytest.warns(DeprecationWarning, match="deprecated"):
+        made = await client.images.create_variation(model="img", image=PICTURE, size="256x256")
+    assert made.data
+    assert comfy.jobs[0].graph["positive"]["inputs"]["text"] == ""
+
+
+async def test_a_json_body_may_bring_its_picture_along(w: World, comfy: FakeComfy) -> None:
+    url = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
+    async with w.http.post(f"{w.url}/v1/images/edits", json=ask(image=url, output_format="jpeg")) as answer:
+        assert answer.status == 200
+        assert (await answer.json())["output_format"] == "jpeg"
+    assert list(comfy.uploads.values()) == [PICTURE]
+
+
+async def test_a_stream_shows_how_it_goes(client: openai.AsyncOpenAI, comfy: FakeComfy) -> None:
+    comfy.step_s = 0.02
+    stream = await client.images.generate(
+        model="img", prompt="a cat", size="256x256", stream=True, partial_images=2, extra_body={"steps": 6}
+    )
+    events = [event async for event in stream]
+    assert [event.type for event in events] == ["image_generation.partial_image"] * 2 + ["image_generation.completed"]
+    assert events[0].type == "image_generation.partial_image"
+    assert [event.partial_image_index for event in events if event.type == "image_generation.partial_image"] == [0, 1]
+    assert base64.b64decode(events[0].b64_json) == b"\xff\xd8\xff\xd9"
+    assert events[0].output_format == "jpeg"
+    last = events[-1]
+    assert last.type == "image_generation.completed"
+    assert base64.b64decode(last.b64_json).startswith(b"\x89PNG")
+    assert last.usage.total_tokens == 0
+
+
+async def test_steps_are_comments_that_come_while_it_is_made(w: World, comfy: FakeComfy) -> None:
+    comfy.step_s = 0.05
+    async with w.http.post(w.url + GENERATE, json=ask(stream=True, steps=4)) as answer:
+        assert answer.content_type == "text/event-stream"
+        assert answer.headers["X-Hal0-Overhead-Ms"]
+        first = await answer.content.readline()
+        assert first == b": step 1 of 4\n"
+        assert comfy.jobs[0].state == "running"
+        assert b"image_generation.completed" in await answer.read()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_stops_the_render(w: World, comfy: FakeComfy, stream: bool) -> None:
+    comfy.step_s = 0.02
+    async with raw(w.port) as client:
+        await client.post(GENERATE, jsonio.dumps(ask(steps=150, stream=stream)), JSON)
+        job = await comfy.job()
+        client.leave()
+    await settled(lambda: job.state == "error")
+    assert job.interrupted
+    assert job.steps < 100
+    await settled(lambda: w.slots["img"].in_flight == 0)
+    (record,) = w.decisions
+    assert record.status == 499
+
+
+async def test_a_client_that_leaves_the_engines_queue_leaves_nothing_there(w: World, comfy: FakeComfy) -> None:
+    w.slots["img"].become(max_inflight=None)
+    comfy.step_s = 0.02
+    async with raw(w.port) as staying, raw(w.port) as leaving:
+        await staying.post(GENERATE, jsonio.dumps(ask(steps=20)), JSON)
+        first = await comfy.job()
+        await leaving.post(GENERATE, jsonio.dumps(ask()), JSON)
+        second = await comfy.job(2, "pending")
+        leaving.leave()
+        await settled(lambda: second.state == "removed")
+        assert (await staying.head()).startswith(b"HTTP/1.1 200")
+        assert (first.state, first.interrupted) == ("success", False)
+
+
+async def test_an_engine_that_dies_is_said(w: World, comfy: FakeComfy) -> None:
+    comfy.step_s = 0.02
+    asking = asyncio.create_task(refused(w, "generations", ask(steps=100)))
+    await comfy.job()
+    await comfy.stop()
+    assert await asking == (502, "upstream.unreachable", None)
+    assert w.slots["img"].suspected
+
+
+async def test_a_stream_that_breaks_ends_with_an_error(w: World, comfy: FakeComfy) -> None:
+    comfy.step_s = 0.02
+    async with w.http.post(w.url + GENERATE, json=ask(stream=True, steps=100)) as answer:
+        assert answer.status == 200
+        await answer.content.readline()
+        await comfy.stop()
+        rest = b"".join([piece async for piece in _until_broken(answer)])
+    assert b'data: {"error"' in rest
+    assert b"upstream.unreachable" in rest
+
+
+async def _until_broken(answer: Any) -> AsyncIterator[bytes]:
+    try:
+        async for piece in answer.content.iter_any():
+            yield piece
+    except Exception:  # the end of a chunked answer that is not whole
+        return
+
+
+async def test_a_deadline_stops_the_render(w: World, comfy: FakeComfy) -> None:
+    w.slots["img"].become(first_byte_timeout_s=0.2)
+    comfy.step_s = 0.02
+    assert await refused(w, "generations", ask(steps=150)) == (504, "slot.deadline", None)
+    assert comfy.jobs[0].interrupted
+
+
+async def test_a_render_that_vanished_is_missed(w: World, comfy: FakeComfy) -> None:
+    comfy.forgets = True
+    assert await refused(w, "generations", ask()) == (502, "upstream.broken", None)
+
+
+async def test_a_drain_ends_the_render_and_says_so(w: World, comfy: FakeComfy) -> None:
+    comfy.step_s = 0.02
+    asking = asyncio.create_task(refused(w, "generations", ask(steps=150)))
+    job = await comfy.job()
+    w.slots["img"].abort_all(Hal0Error("slot.draining", "cannot go on: the slot is being unloaded"))
+    assert (await asking)[1] == "slot.draining"
+    assert job.interrupted
+
+
+async def test_who_waits_stands_in_line_and_a_full_line_is_said(w: World, comfy: FakeComfy) -> None:
+    comfy.step_s = 0.02
+    first, second = (asyncio.create_task(_status(w, ask(steps=10))) for _ in range(2))
+    await settled(lambda: w.dispatcher.waiting(snapshot("img").name) == 1)
+    assert await refused(w, "generations", ask()) == (429, "slot.queue_full", None)
+    assert [await first, await second] == [200, 200]
+
+
+async def _status(w: World, body: Mapping[str, Any]) -> int:
+    async with w.http.post(w.url + GENERATE, json=body) as answer:
+        return answer.status
+
+
+OUT_OF_MEMORY: Final = {"node_id": "sample", "node_type": "KSampler", "exception_type": "torch.OutOfMemoryError"}
+NO_PICTURE: Final = {
+    "node_id": "image",
+    "node_type": "LoadImage",
+    "exception_type": "PIL.UnidentifiedImageError",
+    "exception_message": "cannot identify image file",
+    "traceback": ["/opt/secret/place"],
+}
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (OUT_OF_MEMORY, (507, "slot.memory_budget", "size")),
+        (NO_PICTURE, (415, "render.unsupported_picture", "image")),
+        ({"node_id": "decode", "node_type": "VAEDecode"}, (502, "render.failed", None)),
+    ],
+)
+async def test_a_render_that_fails_is_said(
+    w: World, comfy: FakeComfy, failure: dict[str, Any], told: tuple[int, str, str | None]
+) -> None:
+    comfy.fails = failure
+    assert await refused(w, "generations", ask()) == told
+
+
+@pytest.mark.parametrize("part", [False, True])
+async def test_what_the_engine_refuses_names_the_field(w: World, comfy: FakeComfy, part: bool) -> None:
+    comfy.refuses, comfy.accepts_a_part = refusal("sample", "KSampler", "steps", "value_bigger_than_max"), part
+    comfy.step_s = 0.05
+    assert await refused(w, "generations", ask()) == (400, "request.invalid", "steps")
+    assert all(job.state in ("removed", "error") for job in comfy.jobs)
+
+
+async def test_a_model_that_is_not_listed_is_the_engines_fault(w: World, comfy: FakeComfy) -> None:
+    comfy.folders["checkpoints"] = []
+    assert await refused(w, "generations", ask()) == (502, "upstream.broken", None)
+
+
+@pytest.mark.parametrize(
+    ("path", "members", "param"),
+    [
+        ("generations", {"prompt": " "}, "prompt"),
+        ("generations", {"prompt": 7}, "prompt"),
+        ("generations", {"n": 11}, "n"),
+        ("generations", {"n": 8, "size": "2048x2048"}, "n"),
+        ("generations", {"size": "big"}, "size"),
+        ("generations", {"size": "4096x64"}, "size"),
+        ("generations", {"seed": -1}, "seed"),
+        ("generations", {"seed": 2**64}, "seed"),
+        ("generations", {"steps": 0}, "steps"),
+        ("generations", {"quality": "best"}, "quality"),
+        ("generations", {"background": "transparent"}, "background"),
+        ("generations", {"response_format": "png"}, "response_format"),
+        ("edits", {}, "image"),
+        ("edits", {"image": "https://example.com/a.png"}, "image"),
+        ("edits", {"image": "data:image/png;base64,!"}, "image"),
+    ],
+)
+async def test_what_is_wrong_is_refused_before_the_engine_hears_of_it(
+    w: World, comfy: FakeComfy, path: str, members: dict[str, Any], param: str
+) -> None:
+    status, code, named = await refused(w, path, ask(**members))
+    assert (status, code, named) == (400, "request.invalid", param)
+    assert not comfy.jobs
+
+
+async def test_what_is_no_picture_is_refused(w: World, client: openai.AsyncOpenAI, comfy: FakeComfy) -> None:
+    for image, mask, status, param in (
+        (b"GIF89a", None, 415, "image"),
+        (b"", None, 415, "image"),
+        (PICTURE, PICTURE, 400, "mask"),
+        (PICTURE, png(64, 64, b"red").replace(b"\x08\x02", b"\x08\x06", 1), 400, "mask"),
+    ):
+        masked = {} if mask is None else {"mask": ("m.png", mask)}
+        with pytest.raises(openai.APIStatusError) as caught:
+            await client.images.edit(model="img", prompt="x", image=("a.png", image), **masked)  # type: ignore[call-overload]
+        assert (caught.value.status_code, caught.value.param) == (status, param)
+    two = [("a.png", PICTURE), ("b.png", PICTURE)]
+    with pytest.raises(openai.BadRequestError, match="one picture"):
+        await client.images.edit(model="img", prompt="x", image=two)
+    assert not comfy.jobs
