@@ -9,6 +9,7 @@ from hal0.providers.base import Provider
 from hal0.providers.comfyui.provider import ComfyUI
 from hal0.providers.flm import Flm
 from hal0.providers.llamacpp import LlamaCpp
+from hal0.providers.moonshine import Moonshine
 from hal0.vocab import Capability, ProviderName
 
 FLM: Final = Flm()
@@ -16,7 +17,7 @@ FLM: Final = Flm()
 _ALL: Final[tuple[Provider, ...]] = (
     LlamaCpp(),
     FLM,
-    Absent(ProviderName.MOONSHINE, frozenset({Capability.STT})),
+    Moonshine(),
     Absent(ProviderName.KOKORO, frozenset({Capability.TTS})),
     ComfyUI(),
     Absent(ProviderName.UPSTREAM, frozenset(Capability)),

@@ -57,7 +57,7 @@ class Podman:
         return found
 
     def built(self, key: str) -> str:
-        """Id of the image that the manifest's `key` gives now, built if it is not here yet; give it to `[images]`."""
+        """Id of the image that the manifest's `key` gives now, built if it is not here yet, for a slot's `image`."""
         recipe = read_manifest(IMAGES)[key].recipe
         assert recipe is not None
         tag = f"localhost/hal0-test-{key}:{_digest(recipe)}"

@@ -1,0 +1,1 @@
+"""Speech to text: OpenAI's transcription routes around Moonshine's own library."""

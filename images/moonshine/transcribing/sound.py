@@ -1,0 +1,73 @@
+"""Any common audio file as 16 kHz mono samples, decoded bit by bit by FFmpeg."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import av
+import numpy as np
+from av.audio.resampler import AudioResampler
+from av.error import FFmpegError
+
+from transcribing.cutting import RATE, Samples
+from transcribing.speech import NotSoundError
+
+# What is in a file decides, not its name. Only formats that hold their sound themselves: FFmpeg also reads playlists,
+# which name other files and addresses.
+_FORMATS: Final = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,loas,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav,wv"
+)
+_CHUNK: Final = RATE  # handed on by the second: the frames of most formats last a few milliseconds
+
+
+def decoded(path: Path) -> Iterator[Samples]:
+    """About a second at a time. Raises NotSoundError, also half-way for a file that is damaged from there on.
+
+    A packet that is no sound is passed over, as players do: many files end with a tag that is one.
+    """
+    try:
+        with av.open(str(path), options={"format_whitelist": _FORMATS}) as container:
+            if not container.streams.audio:
+                raise NotSoundError("it has no audio track")
+            yield from _gathered(_resampled(container))
+    except FFmpegError as fault:
+        raise NotSoundError(_reason(fault)) from fault
+
+
+def _resampled(container: av.container.InputContainer) -> Iterator[Samples]:
+    resampler = AudioResampler(format="flt", layout="mono", rate=RATE)
+    good = broken = 0
+    for packet in container.demux(container.streams.audio[0]):
+        try:
+            frames = packet.decode()
+        except FFmpegError as fault:
+            broken += 1
+            if broken > good + 3:  # not a stray packet: noise, or a codec that is something else
+                raise NotSoundError(_reason(fault)) from fault
+            continue
+        good += bool(frames)
+        for frame in frames:
+            frame.pts = None  # time stamps with gaps make the resampler refuse what it can very well play
+            yield from (_samples(part) for part in resampler.resample(frame))
+    if not good:
+        raise NotSoundError("there is no sound in it")
+    yield from (_samples(part) for part in resampler.resample(None))
+
+
+def _samples(frame: av.AudioFrame) -> Samples:
+    return np.asarray(np.nan_to_num(frame.to_ndarray().reshape(-1)), np.float32)
+
+
+def _gathered(parts: Iterator[Samples]) -> Iterator[Samples]:
+    kept: list[Samples] = []
+    for part in parts:
+        kept.append(part)
+        if sum(map(len, kept)) >= _CHUNK:
+            yield np.concatenate(kept)
+            kept.clear()
+    if kept:
+        yield np.concatenate(kept)
+
+
+def _reason(fault: FFmpegError) -> str:
+    return f"{fault.strerror or fault}".strip().rstrip(".").lower()
