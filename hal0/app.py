@@ -17,7 +17,9 @@ from hal0 import __version__
 from hal0 import paths as places
 from hal0.access.parts import open_access
 from hal0.api.build import build_app
+from hal0.capabilities.orchestrator import Orchestrator, World
 from hal0.capabilities.prober import Prober
+from hal0.capabilities.switching import Switching
 from hal0.config.live import LiveConfig
 from hal0.config.models import ModelsConfig
 from hal0.dispatch.dispatcher import Dispatcher
@@ -76,16 +78,8 @@ async def create_app(
         jobs = await _jobs(paths, bus, clock)
         store = SlotStore(paths.slots_dir)
         stack.push_async_callback(store.aclose)
-        tools = Tools(
-            effects=Effects(ground.engine, images, registry, store, ground.place, _fitting(images)),
-            store=store,
-            ports=PortLeases(slot_ports(environ)),
-            steward=Steward(lambda: asyncio.to_thread(snapshot.read), clock, store, own_cgroup=ground.own_cgroup),
-            jobs=jobs,
-            watchers=Watchers(ground.engine, await _probe_session(stack), clock, Gauge()),
-            clock=clock,
-            place=ground.place,
-        )
+        effects = Effects(ground.engine, images, registry, store, ground.place, _fitting(images))
+        tools = _tools(ground, effects, store, jobs, await _probe_session(stack), slot_ports(environ))
         supervisor = Supervisor(live.root, ground.engine, registry, PROVIDERS, tools, bus)
         upstreams = await _upstreams(stack, live, environ, clock, bus, instance=home.instance)
         sources += [supervisor.snapshot_events, jobs.snapshot_events, upstreams.snapshot_events]
@@ -100,8 +94,11 @@ async def create_app(
         works = (live.follow(supervisor.apply), upstreams.keep_fresh(), jobs.keep_saving())
         _run(stack, *works, past.feed.follow(), past.lag.watch(), tags.keep_up(bus))
         _run(stack, ground.probe.warm(ground.engine.transport))  # now, so that the first load need not
+        about, prober = _about(home, live.root.server.port, clock), _prober(ground, registry, paths, clock)
+        world = World(lambda: live.root, supervisor, registry, PROVIDERS, images, prober.survey, bus, about.socket)
+        capabilities = _capabilities(stack, live, sources, world, Switching(custom, supervisor, jobs))
         services = Services(
-            about=_about(home, live.root.server.port, clock),
+            about=about,
             config=lambda: live.root,
             config_problem=lambda: live.problem,
             clock=clock,
@@ -113,7 +110,8 @@ async def create_app(
             upstream_tables=upstream_tables,
             registry=registry,
             pulls=_pulls(stack, registry, jobs, clock, live, environ),
-            prober=_prober(ground, registry, paths, clock),
+            prober=prober,
+            capabilities=capabilities,
             jobs=jobs,
             bus=bus,
             access=await stack.enter_async_context(open_access(paths, clock)),
@@ -194,6 +192,33 @@ def _keep_told(stack: AsyncExitStack, live: LiveConfig, dispatcher: Dispatcher) 
     """Of every configuration that comes into force, until the stack is left."""
     live.on_change(lambda root: dispatcher.apply(root.dispatch))
     stack.push_async_callback(dispatcher.close)
+
+
+def _tools(
+    ground: Ground, effects: Effects, store: SlotStore, jobs: Jobs, session: ClientSession, ports: range
+) -> Tools:
+    clock = ground.clock
+    return Tools(
+        effects=effects,
+        store=store,
+        ports=PortLeases(ports),
+        steward=Steward(lambda: asyncio.to_thread(snapshot.read), clock, store, own_cgroup=ground.own_cgroup),
+        jobs=jobs,
+        watchers=Watchers(ground.engine, session, clock, Gauge()),
+        clock=clock,
+        place=ground.place,
+    )
+
+
+def _capabilities(
+    stack: AsyncExitStack, live: LiveConfig, sources: list[Snapshot], world: World, switching: Switching
+) -> Orchestrator:
+    capabilities = Orchestrator(world, switching)
+    sources.append(capabilities.snapshot_events)
+    live.on_change(capabilities.configured)
+    stack.push_async_callback(capabilities.aclose)
+    _run(stack, capabilities.keep_telling())
+    return capabilities
 
 
 def _fitting(images: ImageService) -> Fitting:

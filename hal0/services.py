@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from aiohttp import web
 
 from hal0.access.parts import AccessParts
+from hal0.capabilities.orchestrator import Orchestrator
 from hal0.capabilities.prober import Prober
 from hal0.config.root import RootConfig
 from hal0.dispatch.dispatcher import Dispatcher
@@ -79,6 +80,7 @@ class Services:
     registry: Registry
     pulls: PullsLater
     prober: Prober
+    capabilities: Orchestrator
     jobs: Jobs
     bus: Bus
     access: AccessParts

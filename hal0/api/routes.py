@@ -3,6 +3,7 @@
 from typing import Final
 
 from hal0.api import (
+    capabilities,
     events,
     hardware,
     history,
@@ -23,6 +24,7 @@ from hal0.api import (
 from hal0.api.route import Handler, Route
 from hal0.vocab import Access
 from hal0.wire.base import NothingView, View
+from hal0.wire.capabilities import CardsView, CardView, PlanView, SelectRequest, TrialView
 from hal0.wire.events import EventView
 from hal0.wire.hardware import HardwareView, ProbeView
 from hal0.wire.history import ActivitiesView, DecisionsView, DecisionView, ExplainRequest, ExplainView
@@ -63,6 +65,7 @@ from hal0.wire.upstreams import (
 )
 
 _SLOT: Final = "/api/slots/{name}"
+_CHILD: Final = "/api/capabilities/{card}/{child}"
 _IMAGE: Final = "/api/images/{key}"
 _MODEL: Final = "/api/models/{id}"
 _PULL: Final = "/api/pulls/{id}"
@@ -130,6 +133,20 @@ ROUTES: Final = (
     _show("/api/jobs", jobs.list_jobs, "List the jobs, newest first.", JobsView),
     _show("/api/jobs/{id}", jobs.get_job, "Show one job, or wait for it.", JobView, *_WAIT),
     Route("DELETE", "/api/jobs/{id}", jobs.cancel_job, Access.ADMIN, "Give up a job.", response=JobView),
+    _show("/api/capabilities", capabilities.list_cards, "List the capability cards.", CardsView),
+    _show("/api/capabilities/{card}", capabilities.get_card, "Show one card.", CardView),
+    _do(_CHILD, capabilities.select, "Turn a card's row on or off.", SelectRequest, JobView),
+    _do(f"{_CHILD}/plan", capabilities.plan, "Say what turning it on would do.", SelectRequest, PlanView),
+    Route(
+        "POST",
+        f"{_CHILD}/test",
+        capabilities.test,
+        Access.ADMIN,
+        "Send it one small real request.",
+        NothingView,
+        TrialView,
+        query=("timeout_s",),
+    ),
     _show("/api/images", images.list_images, "List the runtime images.", ImagesView),
     _do(f"{_IMAGE}/build", images.build, "Build an image here.", ImageRequest, JobView),
     _do(f"{_IMAGE}/pull", images.pull, "Pull an image by digest.", ImageRequest, JobView),

@@ -112,8 +112,13 @@ def _host(host: Host, machine: Machine) -> HostView:
         product=host.product,
         platform=host.platform,
         within=host.within,
-        label=", ".join(filter(None, [_kind(machine), _place(host)])),
+        label=label(host, machine),
     )
+
+
+def label(host: Host, machine: Machine) -> str:
+    """The machine in a few words, for people."""
+    return ", ".join(filter(None, [_kind(machine), _place(host)]))
 
 
 def _kind(machine: Machine) -> str:

@@ -93,6 +93,10 @@ class Prober:
             self._last = self._found(read, figures)
             return self._last
 
+    async def survey(self) -> Survey:
+        """As `look`, without what moves."""
+        return (await self.look()).survey
+
     def _read(self, places: Mapping[str, Path]) -> "_Read":
         found = survey.read(self._root)
         moment = live.read(found.machine, self._root)

@@ -11,6 +11,13 @@ from hal0.client import Client, ClientError
 
 BUDGET_S: Final = 0.3  # a key press that takes longer feels broken
 
+_CARDS: Final = (
+    ("embed", "embeddings, reranking"),
+    ("voice", "speech to text and back"),
+    ("img", "pictures"),
+    ("npu", "the NPU's engine"),
+)
+
 Lister = Callable[[Client], Iterable[tuple[str, str]]]
 
 
@@ -52,6 +59,10 @@ def JobId() -> _Listed:  # noqa: N802
 
 def ImageKey() -> _Listed:  # noqa: N802
     return _Listed("image", _entries("/api/images", "items", "key", "source"))
+
+
+def CardName() -> _Listed:  # noqa: N802
+    return _Listed("card", lambda _client: _CARDS)
 
 
 def UpstreamName() -> _Listed:  # noqa: N802

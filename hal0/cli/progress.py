@@ -44,9 +44,9 @@ def step_of_slot(slot: Json) -> Step | None:
 
 
 def step_of_job(job: Json) -> Step:
-    """The one step of work that is not a slot's: an image that is built or pulled, a model that is downloaded."""
+    """The one step of work that is not a slot's: images, downloads, cards."""
     shown = job["progress"] or {"fraction": None, "message": job["state"]}
-    label = "Pull" if job["kind"].endswith("pull") else "Build"
+    label = job["kind"].rpartition(".")[2].capitalize()
     pace = shown.get("pace")
     words = GAP.join(filter(None, (shown["message"], pace_words(pace) if pace else "")))
     return Step(label, job["started_at"], shown["fraction"], words)

@@ -57,21 +57,6 @@ def add(sources: Sources, name: str, fields: Mapping[str, Any]) -> Loaded:
     return sources.write({made.file: made.text}, {made.file: ABSENT})
 
 
-def set_field(sources: Sources, name: str, field: str, value: Any) -> Loaded:
-    """Set one field of a slot in the file that has its table. Raises as `edit.write`. Blocking."""
-    main, own = sources.paths.config_file, sources.paths.slots_config_dir / f"{name}.toml"
-    file, path = (main, ("slots", name, field)) if revision(own) == ABSENT else (own, (field,))
-    expected = revision(file)
-    text = edited(read_text(file), [Edit(path, value)])
-    if getattr(sources.load({file: text}).root.slots[name], field) != value:
-        raise Hal0Error(
-            "config.conflict",
-            f"cannot set {field} of slot {name}: it is also set outside the files",
-            hint=f"Take HAL0_SLOTS__{name.upper()}__{field.upper()} out of the environment of hal0.",
-        )
-    return sources.write({file: text}, {file: expected})
-
-
 def take_away(sources: Sources, name: str) -> Loaded:
     """Remove the slot from hal0.toml and slots.d, wherever it stands. Raises as `edit.write`. Blocking."""
     main, own = sources.paths.config_file, sources.paths.slots_config_dir / f"{name}.toml"
@@ -106,7 +91,7 @@ def _draft(sources: Sources, name: str, fields: Mapping[str, Any]) -> Draft:
     if revision(file) != ABSENT or name in sources.load().root.slots:
         raise Hal0Error("slot.exists", f"cannot create slot {name}: there is one of this name")
     given = plain_spelling({key: value for key, value in fields.items() if value is not None})
-    _check_fields(name, given)
+    check_fields(name, given)
     return Draft(file, edited("", [Edit((key,), value) for key, value in given.items()]))
 
 
@@ -118,10 +103,10 @@ def _check_name(name: str) -> None:
         raise Hal0Error("slot.reserved", f"cannot create slot {name}: this name is hal0's own")
 
 
-def _check_fields(name: str, fields: Mapping[str, Any]) -> None:
-    """All faults at once, in the request's words: there is no file yet that they could stand in."""
+def check_fields(name: str, fields: Mapping[str, Any]) -> None:
+    """Raises config.invalid with all faults at once, in the request's words: no file has them yet."""
     try:
         SlotConfig.model_validate(dict(fields))
     except ValidationError as error:
         found = [Fault("", None, c.key, c.message, c.allowed) for c in complaints(error, SlotConfig)]
-        raise refused(f"create slot {name}", found) from error
+        raise refused(f"configure slot {name}", found) from error

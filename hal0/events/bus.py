@@ -23,6 +23,7 @@ class Topic(StrEnum):
     JOB = "job"
     IMAGE = "image"
     UPSTREAM = "upstream"
+    CAPABILITY = "capability"
     HEALTH = "health"
     ACTIVITY = "activity"
     DECISION = "decision"

@@ -2,12 +2,14 @@
 
 import asyncio
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from hal0.config import custom
-from hal0.config.custom import Draft
+from hal0.config import custom, table
+from hal0.config.custom import Draft, Sources
 from hal0.config.live import LiveConfig
+from hal0.config.load import Loaded
+from hal0.config.table import Kept
 from hal0.errors import Hal0Error
 from hal0.lib.aio import ToTheEnd
 from hal0.slots.store import SlotStore
@@ -54,19 +56,45 @@ class CustomSlots:
         """
         slot = self._supervisor.slot(name)
         if slot.view().pinned != pinned:
-            write = functools.partial(custom.set_field, name=name, field="pinned", value=pinned)
-            await self._to_the_end.run(self._live.edit(write, self._supervisor.apply))
+            await self.put(name, {"pinned": pinned})
         return slot.view()
+
+    async def put(self, name: str, fields: Mapping[str, Any]) -> Kept:
+        """Set these fields at once; a slot that is not there is made, a reserved one too. Raises as `table.put`."""
+        return await self._to_the_end.run(self._put(name, fields))
+
+    async def put_back(self, name: str, kept: Kept) -> None:
+        """The slot's file as it was before `put`; a slot that was made by it is unloaded and forgotten.
+
+        Raises config.conflict when somebody has changed the file since.
+        """
+        await self._to_the_end.run(self._changed(name, functools.partial(table.put_back, kept=kept)))
 
     async def close(self) -> None:
         await self._to_the_end.aclose()
 
     async def _create(self, name: str, fields: Mapping[str, Any]) -> SlotView:
-        if name in self._leaving:  # its state would be taken for the new one's
-            raise Hal0Error("slot.exists", f"cannot create slot {name}: the old one is still being deleted")
+        self._not_leaving(name)
         write = functools.partial(custom.add, name=name, fields=fields)
         await self._live.edit(write, self._supervisor.apply)
         return self._supervisor.slot(name).view()
+
+    async def _put(self, name: str, fields: Mapping[str, Any]) -> Kept:
+        self._not_leaving(name)
+        written: list[Kept] = []
+
+        def write(sources: Sources) -> Loaded:
+            loaded, kept = table.put(sources, name, fields)
+            written.append(kept)
+            return loaded
+
+        await self._live.edit(write, self._supervisor.apply)
+        return written[0]
+
+    def _not_leaving(self, name: str) -> None:
+        """The state of the old one would be taken for the new one's. Raises slot.exists."""
+        if name in self._leaving:
+            raise Hal0Error("slot.exists", f"cannot create slot {name}: the old one is still being deleted")
 
     async def _delete(self, name: str) -> None:
         view = await (await self._supervisor.unload(name)).wait()
@@ -74,9 +102,12 @@ class CustomSlots:
             raise Hal0Error(view.error["code"], view.error["message"], details=view.error["details"])
         if view.state is not JobState.DONE:
             raise Hal0Error("slot.illegal_transition", f"cannot delete slot {name}: its unload was {view.state}")
+        await self._changed(name, functools.partial(custom.take_away, name=name))
+
+    async def _changed(self, name: str, write: Callable[[Sources], Loaded]) -> None:
+        """In force; a slot that it takes away is gone with all of its state."""
         self._leaving.add(name)
         try:
-            write = functools.partial(custom.take_away, name=name)
             await self._live.edit(write, self._supervisor.apply)
             await self._supervisor.gone(name)
             if self._supervisor.get(name) is None:  # nobody put it back into a file meanwhile

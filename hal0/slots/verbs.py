@@ -77,6 +77,11 @@ def sent_away(life: Life, now: float) -> Wished | None:
     return _unload(Asked(JobKind.UNLOAD, None, By.ARBITER), life, now)[0]
 
 
+def restored(before: Desired, life: Life, now: float) -> Wished | None:
+    """What was wanted before something that has failed; None: it is so."""
+    return None if life.desired == before else Wished(replace(before, at=now))
+
+
 def called_back(life: Life, now: float) -> Wished | None:
     """The GPU is free again; None: whoever has wished for something else since then is obeyed."""
     desired = life.desired

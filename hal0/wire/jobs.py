@@ -25,6 +25,8 @@ class JobKind(StrEnum):
     IMAGE_BUILD = "image.build"
     IMAGE_PULL = "image.pull"
     MODEL_PULL = "model.pull"
+    CAPABILITY_ENABLE = "capability.enable"
+    CAPABILITY_DISABLE = "capability.disable"
 
 
 class JobPace(View):

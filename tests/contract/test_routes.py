@@ -60,6 +60,11 @@ GET /api/images
 POST /api/images/{key}/build
 POST /api/images/{key}/pull
 POST /api/images/{key}/verify
+GET /api/capabilities
+GET /api/capabilities/{card}
+POST /api/capabilities/{card}/{child}
+POST /api/capabilities/{card}/{child}/plan
+POST /api/capabilities/{card}/{child}/test
 GET /api/hardware
 POST /api/hardware/probe
 GET /api/models

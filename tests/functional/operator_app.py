@@ -1,7 +1,7 @@
 """The whole HTTP surface over real sockets: hal0's own runner, the real supervisor, a fake engine, models on disk."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,7 +14,10 @@ import tomlkit
 from hal0.access.parts import access_parts
 from hal0.api.build import build_app
 from hal0.api.runner import serving
+from hal0.capabilities.orchestrator import Orchestrator
+from hal0.capabilities.orchestrator import World as Surroundings
 from hal0.capabilities.prober import Prober
+from hal0.capabilities.switching import Switching
 from hal0.config.live import LiveConfig
 from hal0.config.load import load
 from hal0.dispatch.dispatcher import Dispatcher
@@ -29,6 +32,7 @@ from hal0.models import demo
 from hal0.models.registry import Registry
 from hal0.observe.past import Past, Seen, open_past
 from hal0.paths import Paths
+from hal0.providers.catalog import PROVIDERS
 from hal0.pulls.later import PullsLater
 from hal0.pulls.pulls import Pulls
 from hal0.services import About, Services
@@ -122,10 +126,11 @@ async def operator(
     empty: bool = False,
     heartbeat_s: float = 10.0,
     also: Sequence[str] = (),
+    images: Mapping[str, ImageEntry] = IMAGES,
     change: Callable[[Services], Services] = lambda services: services,
 ) -> AsyncIterator[Operator]:
     """`config` is hal0.toml beside the slots; `empty`: no model is installed; `also`: addresses to
-    listen on beside loopback; `change` replaces services."""
+    listen on beside loopback; `images` is the manifest; `change` replaces services."""
     folder = paths.state_dir
     folder.mkdir(parents=True)
     models = DiskModels(folder, empty=empty)
@@ -152,7 +157,7 @@ async def operator(
         past = await stack.enter_async_context(
             open_past(paths.history_file, seen, running.tools.clock, wall=StoppedClock())
         )
-        services = change(_services(running, models, paths, live, checks, custom, upstreams, tables, past))
+        services = change(_services(running, models, paths, live, checks, custom, upstreams, tables, past, images))
         stack.push_async_callback(cancelled, asyncio.create_task(past.feed.follow()))
         async with (
             serving(
@@ -166,6 +171,7 @@ async def operator(
         ):
             yield Operator(running, services, port, services.about.socket, api, tcp, checks)
         await services.pulls.aclose()
+        await services.capabilities.aclose()
         await custom.close()
         await tables.close()
         await upstreams.close()
@@ -189,9 +195,24 @@ def _services(
     upstreams: Upstreams,
     tables: UpstreamTables,
     past: Past,
+    manifest: Mapping[str, ImageEntry],
 ) -> Services:
-    tools, supervisor = running.tools, running.supervisor
-    clock = tools.clock
+    tools, supervisor, clock = running.tools, running.supervisor, running.tools.clock
+    images = ImageService(
+        running.world.engine, manifest, root=paths.state_dir, record_file=paths.state_dir / "images.json", clock=clock
+    )
+    kept, machine = {"models": models.store}, paths.state_dir / "machine"
+    prober = Prober(lambda: kept, Podman, clock, root=machine, ask=("false",))
+    cards = Surroundings(
+        config=lambda: live.root,
+        supervisor=supervisor,
+        registry=models,
+        providers=PROVIDERS,
+        images=images,
+        survey=prober.survey,
+        bus=supervisor._bus,
+        socket=paths.run_dir / "hal0.sock",
+    )
     return Services(
         about=About(
             version="0.1.0",
@@ -215,15 +236,12 @@ def _services(
         upstream_tables=tables,
         registry=models,
         pulls=PullsLater(models.store, lambda: Pulls(models, tools.jobs, clock, lambda: live.root.models, {})),
-        prober=Prober(
-            lambda: {"models": models.store}, Podman, clock, root=paths.state_dir / "machine", ask=("false",)
-        ),
+        prober=prober,
+        capabilities=Orchestrator(cards, Switching(custom, supervisor, tools.jobs)),
         jobs=tools.jobs,
         access=access_parts(paths, clock),
         bus=supervisor._bus,
-        images=ImageService(
-            running.world.engine, IMAGES, root=paths.state_dir, record_file=paths.state_dir / "images.json", clock=clock
-        ),
+        images=images,
         service=lambda: ServiceStatus(Path("/run/podman/podman.sock"), Source.ROOTFUL, "4.3.1", None, 0, None),
         checks=lambda: checks,
     )
