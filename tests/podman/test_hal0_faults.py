@@ -77,15 +77,6 @@ async def refused_for_good(daemon: Daemon, words: str) -> None:
         assert words in error["message"]
 
 
-async def test_no_image_is_said_and_nothing_is_retried(daemon: Daemon) -> None:
-    await daemon.start()
-    async with daemon.operator() as operator:
-        job = await operator.verb("stt", "swap", {"model": "tiny-chat"})
-        assert job["state"] == "failed"
-        assert job["error"]["code"] == "image.missing"
-        assert (await operator.slot("stt"))["state"] == "error"
-
-
 async def test_a_port_taken_between_lease_and_start_is_passed_over(daemon: Daemon) -> None:
     """A stranger on another address of the same port: hal0's own bind test cannot see it, podman's does."""
     await daemon.start()
