@@ -28,7 +28,7 @@ class Absent:
     stops_while_streaming: bool = True
     at_once: int | None = None
 
-    def image_key(self, device: Device) -> str:
+    def image_key(self, device: Device, architecture: str = "") -> str:
         return str(self.name)
 
     def build_env(self, launch: Launch) -> dict[str, str]:

@@ -243,8 +243,8 @@ class Provider(Protocol):
     stops_while_streaming: bool  # False: its streams must be closed before SIGTERM
     at_once: int | None  # requests that it can work on at the same time; None: its own affair
 
-    def image_key(self, device: Device) -> str:
-        """Key in images/manifest.json for this device. Called before every start."""
+    def image_key(self, device: Device, architecture: str = "") -> str:
+        """Key in images/manifest.json for this device and model architecture. Called before every start."""
         ...
 
     def build_env(self, launch: Launch) -> dict[str, str]:

@@ -8,6 +8,7 @@ from hal0.providers.absent import Absent
 from hal0.providers.base import Provider
 from hal0.providers.comfyui.provider import ComfyUI
 from hal0.providers.flm import Flm
+from hal0.providers.kokoro import Kokoro
 from hal0.providers.llamacpp import LlamaCpp
 from hal0.providers.moonshine import Moonshine
 from hal0.vocab import Capability, ProviderName
@@ -18,7 +19,7 @@ _ALL: Final[tuple[Provider, ...]] = (
     LlamaCpp(),
     FLM,
     Moonshine(),
-    Absent(ProviderName.KOKORO, frozenset({Capability.TTS})),
+    Kokoro(),
     ComfyUI(),
     Absent(ProviderName.UPSTREAM, frozenset(Capability)),
 )

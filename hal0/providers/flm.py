@@ -80,7 +80,7 @@ class Flm:
         """FLM's list, as the image has it now."""
         self.tags = frozenset(tags)
 
-    def image_key(self, device: Device) -> str:
+    def image_key(self, device: Device, architecture: str = "") -> str:
         if device is not Device.NPU:
             raise Hal0Error(
                 "config.invalid", f"cannot run FLM on {device}; it is for the NPU, set device to npu", param="device"

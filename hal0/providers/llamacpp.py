@@ -88,7 +88,7 @@ class LlamaCpp:
     def __init__(self, *, probe_s: float = PROBE_S) -> None:
         self._probe = Probe("llama-server", probe_s)
 
-    def image_key(self, device: Device) -> str:
+    def image_key(self, device: Device, architecture: str = "") -> str:
         match device:
             case Device.VULKAN | Device.ROCM | Device.CUDA | Device.CPU:
                 return device.value

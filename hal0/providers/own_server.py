@@ -31,7 +31,8 @@ def classify(ended: Exit) -> Verdict:
 def _decisive(log: Iterable[str]) -> Verdict | None:
     for line in map(str.strip, log):
         if match := _WRONG_MODEL.match(line):
-            return Verdict(FailureClass.PERMANENT, _FAILED, match[1], line, curable=False)
+            curable = not match[1].startswith("cannot load the model")
+            return Verdict(FailureClass.PERMANENT, _FAILED, match[1], line, curable)
         if match := _WRONG_ARGUMENT.match(line):
             return Verdict(FailureClass.PERMANENT, _FAILED, f"cannot start: {match[1]}; see extra_args", line)
         if _NO_MEMORY.search(line):

@@ -95,14 +95,15 @@ class Effects:
         if missing:
             raise Hal0Error("model.not_downloaded", f"cannot load {model_id}: {missing[0]} is missing")
         device = resolve_device(subject.config, self._place)
-        await self._fits.check(subject.config, self._image_key(subject), device)
-        await self._image(subject, on_progress)
+        await self._fits.check(subject.config, self._image_key(subject, model), device)
+        await self._image(subject, model, on_progress)
 
-    async def _image(self, subject: Subject, on_progress: OnProgress) -> str:
-        return await self._images.ensure(self._image_key(subject), lambda p: on_progress(p.message, p.fraction))
+    async def _image(self, subject: Subject, model: Model, on_progress: OnProgress) -> str:
+        return await self._images.ensure(self._image_key(subject, model), lambda p: on_progress(p.message, p.fraction))
 
-    def _image_key(self, subject: Subject) -> str:
-        return subject.config.image or subject.provider.image_key(resolve_device(subject.config, self._place))
+    def _image_key(self, subject: Subject, model: Model) -> str:
+        device = resolve_device(subject.config, self._place)
+        return subject.config.image or subject.provider.image_key(device, model.architecture)
 
     def _spec(self, subject: Subject, container: Container, image_id: str) -> ContainerSpec:
         """What would be created for `container` now. Raises what the model registry refuses."""
@@ -121,7 +122,7 @@ class Effects:
     async def stale(self, subject: Subject, container: Container) -> str | None:
         """Why a start would make another container than this one; None when it would not, or nobody can tell."""
         try:
-            image_id = await self._images.local(self._image_key(subject))
+            image_id = await self._images.local(self._image_key(subject, self._models.require(container.model)))
             if image_id is None:
                 return None
             planned = self._spec(subject, container, image_id).labels[LABEL_SPEC]
@@ -141,7 +142,7 @@ class Effects:
 
         Raises Clash when its port or name was taken meanwhile.
         """
-        image_id = await self._image(subject, lambda _message, _fraction: None)
+        image_id = await self._image(subject, self._models.require(container.model), lambda _message, _fraction: None)
         spec = self._spec(subject, container, image_id)
         others = (beside.generation,) if beside is not None else ()
         secret = await self._store.write_secret(subject.slot, container.generation, reader=spec.user, keep=others)

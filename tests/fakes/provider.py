@@ -52,7 +52,7 @@ class FakeHealth:
         self.probes = 0
         self.trials = 0
 
-    def image_key(self, device: Device) -> str:
+    def image_key(self, device: Device, architecture: str = "") -> str:
         return "cpu" if device is Device.AUTO else device.value
 
     def build_env(self, launch: Launch) -> dict[str, str]:

@@ -59,3 +59,4 @@ def test_what_was_said_before_it_was_ready_does_not_explain_a_later_end() -> Non
 
 def test_a_model_that_is_wrong_is_not_cured_by_another_image() -> None:
     assert not own_server.classify(ended(3, "ERROR cannot load the model: no voices")).curable
+    assert own_server.classify(ended(3, "ERROR cannot use WebGpuExecutionProvider: no device")).curable
