@@ -1,7 +1,8 @@
 #!/bin/sh
 # Writes the lock files, hal0's from pyproject.toml and each image's from its requirements*.in: exact versions with the
 # hashes of every platform's files, and no address of an index, so that whoever installs uses the index that pip is
-# set up with. What an image's left-out.in names is not in it, whoever asks for it.
+# set up with. What an image's left-out.in names is not in it, whoever asks for it; left-out-TARGET.in is for the lock of
+# that target alone.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -32,8 +33,12 @@ lock "$here/requirements-dev.lock" --python-version 3.11 --group test --group ch
 none=$(mktemp)
 trap 'rm -f "$none"' EXIT
 for wanted in "$root"/images/*/requirements*.in; do
-  left_out=$(dirname "$wanted")/left-out.in
-  [ ! -e "$left_out" ] || sed -n 's/^\([A-Za-z0-9._-]\{1,\}\).*/\1; python_version < "3"/p' "$left_out" > "$none"
+  folder=$(dirname "$wanted")
+  target=$(basename "$wanted" .in)
+  target=${target#requirements}
+  for left_out in "$folder/left-out.in" ${target:+"$folder/left-out$target.in"}; do
+    [ ! -e "$left_out" ] || sed -n 's/^\([A-Za-z0-9._-]\{1,\}\).*/\1; python_version < "3"/p' "$left_out" >> "$none"
+  done
   # 3.13: the Python of the Debian release that images with wheels are made of.
   lock "${wanted%.in}.lock" --python-version 3.13 --only-binary :all: --override "$none" "$wanted"
   : > "$none"

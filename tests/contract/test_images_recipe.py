@@ -24,7 +24,8 @@ def listed(recipe: str, word: str) -> set[str]:
 
 
 def test_the_manifest_has_every_key_with_its_place_and_local_tag() -> None:
-    assert set(MANIFEST) == {"vulkan", "rocm", "cuda", "cpu", "flm", "moonshine", "kokoro", "comfyui", "comfyui-cpu"}
+    promised = {"vulkan", "rocm", "cuda", "cpu", "flm", "moonshine", "kokoro", "comfyui"}
+    assert set(MANIFEST) == promised | {"comfyui-cpu", "kokoro-vulkan", "f5-tts"}
     for key, entry in MANIFEST.items():
         assert entry.ref == f"ghcr.io/hal0ai/hal0-toolbox-{key}"
         assert entry.local_tag == f"localhost/hal0-toolbox-{key}:latest"
@@ -58,7 +59,8 @@ def test_an_imported_image_runs_as_the_containerfiles_stage_does(entry: ImageEnt
     settings = stage_settings((ROOT / entry.recipe.containerfile).read_text(), entry.recipe.target)
     words = [setting.split()[0] for setting in settings]
     assert (words.count("ENTRYPOINT"), set(words) - {"ENV", "USER", "ENTRYPOINT"}) == (1, set())
-    assert "ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin" in settings[0]
+    assert "ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin" in settings
+    assert all(setting.count("=") == 1 for setting in settings if setting.startswith("ENV")), "imported as one value"
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -107,3 +109,12 @@ def test_a_host_without_apt_is_told_so(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 3
     assert "needs Debian or a relative of it" in done.stderr
+
+
+@pytest.mark.parametrize("entry", BUILDABLE, ids=lambda entry: entry.key)
+def test_no_runtime_in_an_image_reports_to_its_makers(entry: ImageEntry) -> None:
+    """ONNX Runtime does, as long as nobody tells it not to."""
+    assert entry.recipe
+    locks = [lock.read_text() for lock in (ROOT / entry.recipe.folder).glob("*.lock")]
+    settings = " ".join(stage_settings((ROOT / entry.recipe.containerfile).read_text(), entry.recipe.target))
+    assert "ORT_DISABLE_TELEMETRY=1" in settings or not any("\nonnxruntime" in lock for lock in locks)
