@@ -52,7 +52,6 @@ class FakeModel:
     cache_bytes_per_token: int | None = None
     demo: bool = False
     riders: Mapping[Capability, str] = field(default_factory=dict)
-    architecture: str = "llama"
 
 
 @dataclass
