@@ -47,7 +47,7 @@ from hal0.slots.custom import CustomSlots
 from hal0.slots.effects import Effects
 from hal0.slots.fitting import Fitting
 from hal0.slots.gauge import Gauge
-from hal0.slots.handle import Slots, endpoints_of
+from hal0.slots.handle import Slots, busy, endpoints_of
 from hal0.slots.jobs import Jobs
 from hal0.slots.ports import PortLeases
 from hal0.slots.steward import Steward
@@ -92,7 +92,7 @@ async def create_app(
         stack.push_async_callback(supervisor.close)
         custom, upstream_tables = _edits(stack, live, supervisor, store)
         works = (live.follow(supervisor.apply), upstreams.keep_fresh(), jobs.keep_saving())
-        _run(stack, *works, past.feed.follow(), past.lag.watch(), tags.keep_up(bus))
+        _run(stack, *works, past.feed.follow(), past.lag.watch(), past.figures.keep_looking(), tags.keep_up(bus))
         _run(stack, ground.probe.warm(ground.engine.transport))  # now, so that the first load need not
         about, prober = _about(home, live.root.server.port, clock), _prober(ground, registry, paths, clock)
         world = World(lambda: live.root, supervisor, registry, PROVIDERS, images, prober.survey, bus, about.socket)
@@ -162,7 +162,7 @@ def _models(
 async def _past(
     stack: AsyncExitStack, paths: places.Paths, live: LiveConfig, bus: Bus, clock: Clock, slots: Slots
 ) -> Past:
-    seen = Seen(bus, lambda: live.root.dispatch, SPELLINGS, lambda: endpoints_of(slots))
+    seen = Seen(bus, lambda: live.root.dispatch, SPELLINGS, lambda: endpoints_of(slots), lambda: busy(slots))
     return await stack.enter_async_context(open_past(paths.history_file, seen, clock))
 
 

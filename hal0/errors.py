@@ -55,6 +55,8 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "image.not_found": _row(404, "No such image key", "hal0ctl image list"),
         "upstream.not_found": _row(404, "No such upstream", "hal0ctl upstream list"),
         "capability.not_found": _row(404, "No such capability", "hal0ctl cap list"),
+        "profile.not_found": _row(404, "No such profile", "hal0ctl profile list"),
+        "provider.not_found": _row(404, "No such provider", "hal0ctl provider list"),
         "pull.not_found": _row(404, "No such pull", "Start it again."),
         "dispatch.no_route": _row(404, "Nothing serves this model", "GET /v1/models lists what is there."),
         # refused by state

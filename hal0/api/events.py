@@ -1,6 +1,6 @@
 """`/api/events`: what is, then every change, as one stream that a client can come back to."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -12,6 +12,8 @@ from hal0.events.bus import USUAL, Bus, Event, Reset, Topic
 from hal0.services import SERVICES
 from hal0.wire.events import EventView
 
+Keep = Callable[[Event | Reset], bool]
+
 _UNKNOWN: Final = -1  # a place that no ring remembers: reset, then everything anew
 
 
@@ -21,6 +23,25 @@ async def events(request: web.Request) -> web.StreamResponse:
     after = place(asked, services.about.boot)
     async with aclosing(_frames(services.bus, services.about.boot, after, topics)) as frames:
         return await request.app[sse.STREAMS].send(request, frames)
+
+
+async def of_slot(request: web.Request) -> web.StreamResponse:
+    """One slot and its jobs. Raises slot.not_found."""
+    services, name = request.app[SERVICES], request.match_info["name"]
+    services.supervisor.slot(name)
+    asked = request.headers.get("Last-Event-ID") or request.query.get("after")
+    after, topics = place(asked, services.about.boot), frozenset({Topic.SLOT, Topic.JOB})
+    async with aclosing(_frames(services.bus, services.about.boot, after, topics, _about(name))) as frames:
+        return await request.app[sse.STREAMS].send(request, frames)
+
+
+def _about(slot: str) -> Keep:
+    def keep(item: Event | Reset) -> bool:
+        if isinstance(item, Reset) or (item.topic is Topic.SLOT and item.id == slot):
+            return True
+        return item.topic is Topic.JOB and item.value is not None and item.value["target"] == slot
+
+    return keep
 
 
 def _topics(request: web.Request) -> frozenset[Topic]:
@@ -41,14 +62,16 @@ def place(asked: str | None, boot: str) -> int | None:
     return int(seq) if start == boot and seq.isdecimal() and len(seq) < 19 else _UNKNOWN
 
 
-async def _frames(bus: Bus, boot: str, after: int | None, topics: frozenset[Topic]) -> AsyncGenerator[bytes, None]:
+async def _frames(
+    bus: Bus, boot: str, after: int | None, topics: frozenset[Topic], keep: Keep = lambda _: True
+) -> AsyncGenerator[bytes, None]:
     async with bus.listen(after, topics) as listening:
-        at = bus.last_seq
-        yield _frame("hello", boot, None, None if listening.first else f"{boot}-{at}")
-        for data in _batch(listening.first, boot, at):
+        at, first = bus.last_seq, list(filter(keep, listening.first))
+        yield _frame("hello", boot, None, None if first else f"{boot}-{at}")
+        for data in _batch(first, boot, at):
             yield data
         while True:
-            for data in _batch(await listening.next(), boot, bus.last_seq):
+            for data in _batch(list(filter(keep, await listening.next())), boot, bus.last_seq):
                 yield data
 
 

@@ -15,6 +15,8 @@ from hal0.api import (
     openai,
     openapi,
     page,
+    profiles,
+    providers,
     pulls,
     session,
     slots,
@@ -40,7 +42,16 @@ from hal0.wire.keys import (
     SignInRequest,
 )
 from hal0.wire.models import AliasRequest, BindRequest, DemoView, EntriesView, EntryView, ModelGoneView
+from hal0.wire.profiles import (
+    ProfileChange,
+    ProfileGoneView,
+    ProfilesView,
+    ProfileView,
+    ProvidersView,
+    ProviderView,
+)
 from hal0.wire.pulls import PullRequest, PullsView, PullView
+from hal0.wire.resolved import ResolvedView
 from hal0.wire.slots import (
     CreateRequest,
     DeletedView,
@@ -48,6 +59,7 @@ from hal0.wire.slots import (
     FailureView,
     LoadRequest,
     LogsView,
+    SlotMetricsView,
     SlotsView,
     SlotView,
     SwapRequest,
@@ -70,6 +82,7 @@ _IMAGE: Final = "/api/images/{key}"
 _MODEL: Final = "/api/models/{id}"
 _PULL: Final = "/api/pulls/{id}"
 _UPSTREAM: Final = "/api/upstreams/{name}"
+_PROFILE: Final = "/api/profiles/{name}"
 _WAIT: Final = ("wait", "timeout_s")
 
 
@@ -128,6 +141,9 @@ ROUTES: Final = (
     _do(f"{_SLOT}/reset", slots.reset, "Forget a failure and go on.", NothingView, JobView),
     _do(f"{_SLOT}/pin", slots.pin, "Keep a slot loaded.", NothingView, SlotView),
     _do(f"{_SLOT}/unpin", slots.unpin, "Let a slot make room again.", NothingView, SlotView),
+    _show(f"{_SLOT}/metrics", slots.metrics, "What a slot does and has done.", SlotMetricsView),
+    _show(f"{_SLOT}/events", events.of_slot, "A slot and its jobs, then every change.", EventView, "after"),
+    _show(f"{_SLOT}/resolved", slots.resolved, "How a slot is started, and who said so.", ResolvedView),
     _show(f"{_SLOT}/logs", slots.logs, "What a slot's engine wrote.", LogsView, "tail", "follow"),
     _show(f"{_SLOT}/failure", slots.failure, "Why a slot failed.", FailureView),
     _show("/api/jobs", jobs.list_jobs, "List the jobs, newest first.", JobsView),
@@ -174,6 +190,12 @@ ROUTES: Final = (
     Route("DELETE", _UPSTREAM, upstreams.delete, Access.ADMIN, "Delete an upstream.", response=UpstreamGoneView),
     _do(f"{_UPSTREAM}/refresh", upstreams.refresh, "Ask for its models now.", NothingView, UpstreamView),
     _do(f"{_UPSTREAM}/test", upstreams.test, "Find out whether it answers.", NothingView, UpstreamTestView),
+    _show("/api/profiles", profiles.list_profiles, "List the profiles.", ProfilesView),
+    _show(_PROFILE, profiles.get_profile, "Show one profile.", ProfileView),
+    Route("PUT", _PROFILE, profiles.put, Access.ADMIN, "Set a profile.", ProfileChange, ProfileView),
+    Route("DELETE", _PROFILE, profiles.delete, Access.ADMIN, "Delete a profile.", response=ProfileGoneView),
+    _show("/api/providers", providers.list_providers, "List the engines.", ProvidersView),
+    _show("/api/providers/{name}", providers.get_provider, "Show one engine.", ProviderView),
     _show("/api/keys", keys.list_keys, "List the keys, without their secrets.", KeysView),
     _do("/api/keys", keys.create, "Make a key.", CreateKeyRequest, MadeKeyView),
     _do("/api/keys/{id}/rotate", keys.rotate, "Give a key a new secret.", RotateKeyRequest, MadeKeyView),

@@ -12,7 +12,7 @@ from hal0.api.exchange import answer, body_as, flag, number
 from hal0.api.jobs import started, waiting
 from hal0.engine.base import LogLine
 from hal0.errors import Hal0Error
-from hal0.services import SERVICES
+from hal0.services import SERVICES, Services
 from hal0.slots.supervisor import Supervisor
 from hal0.vocab import Want
 from hal0.wire.base import NothingView
@@ -20,10 +20,13 @@ from hal0.wire.slots import (
     CreateRequest,
     DeletedView,
     DraftView,
+    LiveView,
     LoadRequest,
     LogLineView,
     LogsView,
+    SlotMetricsView,
     SlotsView,
+    SlotView,
     SwapRequest,
     UnloadRequest,
 )
@@ -34,11 +37,50 @@ _LOGS_S: Final = 30.0
 
 
 async def list_slots(request: web.Request) -> web.Response:
-    return answer(SlotsView(items=request.app[SERVICES].supervisor.views()))
+    services = request.app[SERVICES]
+    return answer(SlotsView(items=[_with_live(view, services) for view in services.supervisor.views()]))
 
 
 async def get_slot(request: web.Request) -> web.Response:
-    return answer(request.app[SERVICES].supervisor.slot(request.match_info["name"]).view())
+    services = request.app[SERVICES]
+    return answer(_with_live(services.supervisor.slot(request.match_info["name"]).view(), services))
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Its engine is asked now, and has a second for its answer."""
+    services = request.app[SERVICES]
+    view = _with_live(services.supervisor.slot(request.match_info["name"]).view(), services)
+    services.past.decisions.flush()
+    statuses, prompt_tokens, completion_tokens = services.past.requests.of(view.name)
+    return answer(
+        SlotMetricsView(
+            slot=view.name,
+            in_flight=view.in_flight,
+            queued=view.queued,
+            requests=statuses,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            live=view.live,
+            engine=await services.past.engines.told(view.name),
+        )
+    )
+
+
+def _with_live(view: SlotView, services: Services) -> SlotView:
+    found = services.past.figures.of(view.name) if view.in_flight else None
+    if found is None:
+        return view
+    live = LiveView(
+        tokens_per_second=found.tokens_per_second,
+        prompt_tokens_per_second=found.prompt_tokens_per_second,
+        deferred=found.deferred,
+        context_used=found.context_used,
+    )
+    return view.model_copy(update={"live": live})
+
+
+async def resolved(request: web.Request) -> web.Response:
+    return answer(request.app[SERVICES].custom.resolved(request.match_info["name"]))
 
 
 async def create(request: web.Request) -> web.Response:

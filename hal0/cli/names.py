@@ -22,6 +22,8 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "cap": "cap:cap",
         "hw": "hw:hw",
         "upstream": "upstream:upstream",
+        "profile": "profile:profile",
+        "provider": "provider:provider",
         "key": "key:key",
         "open": "open:open_",
         "doctor": "doctor:doctor",
@@ -45,6 +47,8 @@ ALIASES: Final[Mapping[str, str]] = MappingProxyType(
         "images": "image",
         "upstreams": "upstream",
         "keys": "key",
+        "profiles": "profile",
+        "providers": "provider",
     }
 )
 

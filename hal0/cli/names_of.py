@@ -69,6 +69,14 @@ def UpstreamName() -> _Listed:  # noqa: N802
     return _Listed("upstream", _entries("/api/upstreams", "items", "name", "state"))
 
 
+def ProfileName() -> _Listed:  # noqa: N802
+    return _Listed("profile", _entries("/api/profiles", "items", "name", "note"))
+
+
+def ProviderWord() -> _Listed:  # noqa: N802
+    return _Listed("provider", _entries("/api/providers", "items", "name", "name"))
+
+
 def PresetName() -> _Listed:  # noqa: N802
     return _Listed("preset", _entries("/api/upstreams", "presets", "name", "base_url"))
 

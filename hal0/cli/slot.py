@@ -10,7 +10,7 @@ from hal0.cli.logs import log_options, show_logs
 from hal0.cli.names_of import ModelName, SlotName
 from hal0.cli.options import noun, subcommand
 from hal0.cli.session import Session
-from hal0.cli.slots import COLUMNS, ROUTABLE, by_name, details
+from hal0.cli.slots import COLUMNS, ROUTABLE, by_name, details, start_text
 from hal0.cli.watch import watched
 from hal0.client import ApiError, ClientError, Json
 from hal0.vocab import Device, ProviderName
@@ -207,6 +207,27 @@ def is_ready(session: Session, *, name: str) -> Exit:
 def logs(session: Session, *, name: str, **wanted: Any) -> None:
     """What the slot's engine wrote."""
     show_logs(session, session.client(), [name], **wanted)
+
+
+@subcommand(slot, "hal0ctl slot resolved primary")
+@click.argument("name", type=SlotName())
+def resolved(session: Session, *, name: str) -> None:
+    """How the slot is started, value by value, and who said so."""
+    view = session.client().get(f"/api/slots/{name}/resolved")
+    session.value(view, start_text(view), name=name)
+
+
+@subcommand(slot, "hal0ctl slot metrics primary")
+@click.argument("name", type=SlotName())
+def metrics(session: Session, *, name: str) -> None:
+    """What a slot does now and has done since hal0 started, and what its engine says of itself."""
+    view = session.client().get(f"/api/slots/{name}/metrics")
+    own = [("in flight", view["in_flight"]), ("queued", view["queued"])]
+    own += [(f"answered {status}", count) for status, count in sorted(view["requests"].items())]
+    own += [("prompt tokens", view["prompt_tokens"]), ("answer tokens", view["completion_tokens"])]
+    own += [(key.replace("_", " "), value) for key, value in (view["live"] or {}).items() if value is not None]
+    rows = [*own, *view["engine"].items()]
+    session.value(view, "\n".join(f"{key:<40} {value:g}" for key, value in rows), name=name)
 
 
 @subcommand(slot, "hal0ctl slot failure img")

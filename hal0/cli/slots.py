@@ -8,6 +8,7 @@ from hal0.cli.output import Column, Json, Row
 
 ROUTABLE: Final = frozenset({"ready", "serving", "idle"})
 LOADED: Final = ROUTABLE | {"pulling", "starting", "warming", "unloading"}
+_WIDEST: Final = 48  # a longer value pushes its own origin aside, and nobody else's
 _BUILTIN_ORDER: Final = ("primary", "embed", "embed-rerank", "stt", "tts", "img")
 
 
@@ -54,6 +55,19 @@ def until(slot: Row) -> str:
     return ", ".join(parts) or progress["phase"]
 
 
+def rate(slot: Row) -> str:
+    """Tokens a second of the work under way, as the engine tells."""
+    figure = (slot.get("live") or {}).get("tokens_per_second")
+    return f"{figure:.1f}" if figure else "-"
+
+
+def context(slot: Row) -> str:
+    """How much of it is in use, where the engine tells."""
+    used = (slot.get("live") or {}).get("context_used")
+    whole: str = units.context(slot["context_size"])
+    return whole if used is None else f"{units.context(used)}/{whole}"
+
+
 def _text(key: str) -> Any:
     return lambda slot: str(slot[key]) if slot[key] is not None else "-"
 
@@ -64,8 +78,9 @@ COLUMNS: Final = (
     Column("MODEL", lambda slot: (slot["model"] or "-") + (" (demo)" if slot["demo"] else "")),
     Column("DEVICE", _text("device")),
     Column("MEM", taken, right=True),
+    Column("TOK/S", rate, right=True),
     Column("ACTIVE", active, right=True),
-    Column("CTX", lambda slot: units.context(slot["context_size"])),
+    Column("CTX", context),
     Column("UNTIL", until),
     Column("EST", lambda slot: units.size((slot.get("memory") or {}).get("predicted_bytes")), right=True, wide=True),
     Column("PROVIDER", _text("provider"), wide=True),
@@ -102,6 +117,26 @@ def details(slot: Json) -> str:
     ]
     text = "\n".join(f"{key:<10} {units.plain(value)}".rstrip() for key, value in lines if value)
     return text + (_failure(slot["failure"]) if slot["failure"] else "")
+
+
+def start_text(view: Json) -> str:
+    """Each value with its origin; then the flags, with what they win over; then the command."""
+    known = [(it["name"], it["value"], it) for it in view["fields"] if it["value"] is not None]
+    rows = [(name, value, _origin(it)) for name, value, it in known]
+    for it in view["flags"]:
+        over = ", ".join(f"{' '.join(old['words'])} of {old['origin']}" for old in it["overrides"])
+        rows.append(("flag", " ".join(it["words"]), _origin(it) + (f", over {over}" if over else "")))
+    rows += [("env", f"{it['name']}={it['value']}", _origin(it)) for it in view["env"]]
+    rows += [("default", f"{it['name']}={it['value']}", _origin(it)) for it in view["request_defaults"]]
+    width = min(max(len(str(value)) for _, value, _ in rows), _WIDEST)
+    lines = [f"{name:<15} {units.plain(str(value)):<{width}}  {origin}" for name, value, origin in rows]
+    end = " ".join(view["command"]) if view["command"] else f"no command: {view['missing']}"
+    return "\n".join([*lines, "", units.plain(end)])
+
+
+def _origin(it: Json) -> str:
+    where = f" ({it['where']})" if it["where"] else ""
+    return f"{it['origin']}{where}"
 
 
 def _memory(memory: Json | None) -> str | None:

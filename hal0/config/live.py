@@ -18,7 +18,8 @@ Apply: TypeAlias = Callable[[RootConfig], Awaitable[None]]
 
 
 class LiveConfig:
-    """`root` is always a valid configuration; `problem` says why the files on disk are not in force, if so.
+    """`root` is always a valid configuration; `problem` says why the files on disk are not in force, if so;
+    `origins` who said what of it.
 
     What reads the files and what writes them takes turns: an edit of hal0's own is never applied twice or half.
     """
@@ -26,6 +27,7 @@ class LiveConfig:
     def __init__(self, paths: Paths, loaded: Loaded, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> None:
         self.sources = Sources(paths, environ, overrides)
         self.root: RootConfig = loaded.root
+        self.origins = loaded.origins
         self.problem: Hal0Error | None = None
         self._listeners: list[Callable[[RootConfig], None]] = []
         self._turn = asyncio.Lock()
@@ -60,7 +62,7 @@ class LiveConfig:
             await self._enforce(await asyncio.to_thread(write, self.sources), apply)
 
     async def _enforce(self, loaded: Loaded, apply: Apply) -> bool:
-        self.problem = None
+        self.problem, self.origins = None, loaded.origins
         if loaded.root == self.root:
             return False
         self.root = loaded.root

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from hal0.dispatch.body import Body
@@ -15,6 +16,17 @@ from hal0.providers.base import Forward
 S = TypeVar("S", Form, Members)
 
 _PARSE_LIMIT_BYTES: Final = 256 * 1024  # beyond, a parser call belongs into a thread
+
+
+def with_defaults(forward: Forward, defaults: Mapping[str, Any]) -> Forward:
+    """With these members in the body where it leaves them out; the provider's own words win."""
+
+    def revise(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        known = {*request, *(forward.edits or ())}
+        left_out = {name: value for name, value in defaults.items() if name not in known}
+        return {**left_out, **(forward.revise(request) if forward.revise is not None else {})}
+
+    return replace(forward, revise=revise)
 
 
 async def cuts_of(body: Body, forward: Forward) -> tuple[Splice, ...]:

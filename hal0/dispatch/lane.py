@@ -58,7 +58,7 @@ class Lane:
 
 def _plainly(slot: SlotSnapshot, inferred: Forward | Serve) -> Forward | None:
     """Where to, if bytes pass as they are both ways and an answer whose client left may be broken off."""
-    if not isinstance(inferred, Forward) or slot.on_client_gone is OnClientGone.DRAIN:
+    if not isinstance(inferred, Forward) or slot.on_client_gone is OnClientGone.DRAIN or slot.request_defaults:
         return None
     changed = inferred.edits or inferred.revise or inferred.substitute is not None
     return None if changed or inferred.answer is not AnswerMode.RAW else inferred

@@ -10,6 +10,7 @@ from yarl import URL
 from hal0.dispatch.asked import Asked
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
+from hal0.dispatch.edits import with_defaults
 from hal0.dispatch.gallery import Gallery
 from hal0.dispatch.gate import Admitted
 from hal0.dispatch.peek import Peek
@@ -67,6 +68,8 @@ class Sender:
         try:
             asks = inference(it.row, it.peek, it.decision, snapshot)
             inferred = _as_it_is(it) or snapshot.provider.infer(asks)
+            if snapshot.request_defaults and it.row.body is BodyKind.JSON and isinstance(inferred, Forward):
+                inferred = with_defaults(inferred, snapshot.request_defaults)
             if isinstance(inferred, Serve):
                 return await self._exchange(it, snapshot).run(inferred, serving)
             relay = Relay(self._pool, self._outbound(it, admitted, inferred), it.down, it.trace, self._time, begun)

@@ -73,6 +73,13 @@ class EngineMetrics:
         texts = {s: it.text for s, it in self._said.items() if it.text is not None and now < it.said_at + _KEPT_S}
         return [up, *relabelled(texts)]
 
+    async def told(self, slot: str) -> dict[str, float]:
+        """What the slot's engine says of itself now, by name and labels; nothing when it has no metrics."""
+        await self.families()
+        said = self._said.get(slot)
+        lines = said.text.splitlines() if said is not None and said.text is not None else []
+        return {f"{name}{{{labels}}}" if labels else name: float(value) for name, labels, value in samples(lines)}
+
     async def _ask(self, slot: str, endpoint: Endpoint) -> None:
         asked_at, before = time.monotonic(), self._said.get(slot)
         try:
@@ -105,7 +112,7 @@ def relabelled(texts: Mapping[str, str]) -> Iterator[Family]:
     for slot, text in texts.items():
         lines = text.splitlines()
         meta = _meta(lines)
-        for name, labels, value in _samples(lines):
+        for name, labels, value in samples(lines):
             of = _family_of(name, meta)
             if of.startswith(_RESERVED):
                 continue
@@ -127,7 +134,8 @@ def _meta(lines: Iterable[str]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _samples(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+def samples(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Name, labels and value of every sample in Prometheus' text; what is none is passed over."""
     count = 0
     for line in lines:
         match = _SAMPLE.match(line.strip())

@@ -76,6 +76,15 @@ class RequestMeasures:
             target.prompt_tokens += record.prompt_tokens or 0
             target.completion_tokens += record.completion_tokens or 0
 
+    def of(self, target: str) -> tuple[dict[str, int], int, int]:
+        """Of one slot or upstream: requests by status, tokens of prompts, tokens of answers."""
+        statuses: Counter[str] = Counter()
+        for (name, _, status), count in self._counts.items():
+            if name == target:
+                statuses[status] += count
+        found = self._targets.get(target)
+        return dict(statuses), *((found.prompt_tokens, found.completion_tokens) if found else (0, 0))
+
     def _count(self, record: DecisionRecord) -> None:
         key = (record.target or "", record.path if record.path in self._paths else _OTHER, str(record.status))
         if key not in self._counts and len(self._counts) >= _MOST_SERIES:

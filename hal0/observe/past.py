@@ -1,6 +1,6 @@
 """All that remembers, opened and closed together."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from hal0.lib.clock import Clock, SystemClock
 from hal0.observe.database import Database
 from hal0.observe.decisions import Decisions
 from hal0.observe.engines import EngineMetrics
+from hal0.observe.figures import LiveFigures
 from hal0.observe.history import History, limits_of
 from hal0.observe.live import Feed, LiveDecisions
 from hal0.observe.measures import RequestMeasures, SlotMeasures
@@ -25,7 +26,8 @@ from hal0.providers.base import Endpoint
 class Past:
     """`decisions` takes what ended, `feed` what happened; `history` keeps both, `reader` gives them back.
 
-    `requests` and `slots` count them for Prometheus; `lag` and `engines` are what else is told there.
+    `requests` and `slots` count them for Prometheus; `lag` and `engines` are what else is told there,
+    `figures` what busy engines do now.
     """
 
     decisions: Decisions
@@ -36,16 +38,19 @@ class Past:
     slots: SlotMeasures
     lag: LoopLag
     engines: EngineMetrics
+    figures: LiveFigures
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is looked at from here. `paths` are those that are counted one by one, `endpoints` the engines by slot."""
+    """What is looked at from here. `paths` are those that are counted one by one, `endpoints` the engines by slot,
+    `busy` the slots that answer somebody."""
 
     bus: Bus
     config: Callable[[], DispatchConfig]
     paths: frozenset[str]
     endpoints: Callable[[], Mapping[str, Endpoint]]
+    busy: Callable[[], Iterable[str]] = tuple
 
 
 @asynccontextmanager
@@ -59,7 +64,8 @@ async def open_past(file: Path, seen: Seen, clock: Clock, *, wall: Clock | None 
         feed = Feed(seen.bus, (history.note, slots), clock)
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
             engines = EngineMetrics(session, seen.endpoints)
-            yield Past(decisions, feed, history, Reader(file), requests, slots, lag, engines)
+            figures = LiveFigures(session, seen.endpoints, seen.busy)
+            yield Past(decisions, feed, history, Reader(file), requests, slots, lag, engines, figures)
         decisions.flush()
     finally:
         await history.close()

@@ -1,4 +1,4 @@
-"""What hal0 changes about slots in the configuration, and at once for real: made, deleted, pinned."""
+"""What hal0 changes about slots in the configuration, and at once for real: made, deleted, pinned; and what it says."""
 
 import asyncio
 import functools
@@ -12,9 +12,11 @@ from hal0.config.load import Loaded
 from hal0.config.table import Kept
 from hal0.errors import Hal0Error
 from hal0.lib.aio import ToTheEnd
+from hal0.slots.resolved import resolved
 from hal0.slots.store import SlotStore
 from hal0.slots.supervisor import Supervisor
 from hal0.wire.jobs import JobState
+from hal0.wire.resolved import ResolvedView
 from hal0.wire.slots import SlotView
 
 
@@ -69,6 +71,14 @@ class CustomSlots:
         Raises config.conflict when somebody has changed the file since.
         """
         await self._to_the_end.run(self._changed(name, functools.partial(table.put_back, kept=kept)))
+
+    async def edit(self, write: Callable[[Sources], Loaded]) -> None:
+        """Change the configuration by `write`; in force when this returns. Raises what `write` raises."""
+        await self._to_the_end.run(self._live.edit(write, self._supervisor.apply))
+
+    def resolved(self, name: str) -> ResolvedView:
+        """How the slot would be started, and who said each of it. Raises slot.not_found."""
+        return resolved(self._supervisor.slot(name).asked(self._live.root, self._live.origins))
 
     async def close(self) -> None:
         await self._to_the_end.aclose()

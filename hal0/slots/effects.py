@@ -16,7 +16,7 @@ from hal0.engine import oom
 from hal0.engine.base import ContainerInfo, ContainerSpec, ContainerStatus, Engine, ImageProgress
 from hal0.engine.errors import NameTaken, PortTaken
 from hal0.errors import Hal0Error
-from hal0.providers.base import Exit, Provider
+from hal0.providers.base import Exit, Launch, Provider
 from hal0.slots import failure as failures
 from hal0.slots.adopt import LABEL_SPEC
 from hal0.slots.fitting import Fits
@@ -107,17 +107,20 @@ class Effects:
 
     def _spec(self, subject: Subject, container: Container, image_id: str) -> ContainerSpec:
         """What would be created for `container` now. Raises what the model registry refuses."""
-        model = self._models.require(container.model)
-        device = resolve_device(subject.config, self._place)
         return spec_of(
             container,
-            launch_of(subject.slot, subject.config, model, subject.provider, device),
+            self.planned(subject, container.model),
             subject.provider,
             subject.config,
             self._place,
             image_id=image_id,
             secret_file=self._store.secret_path(subject.slot, container.generation),
         )
+
+    def planned(self, subject: Subject, model_id: str) -> Launch:
+        """How `model_id` would be started now. Raises what the model registry refuses."""
+        device = resolve_device(subject.config, self._place)
+        return launch_of(subject.slot, subject.config, self._models.require(model_id), subject.provider, device)
 
     async def stale(self, subject: Subject, container: Container) -> str | None:
         """Why a start would make another container than this one; None when it would not, or nobody can tell."""

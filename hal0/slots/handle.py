@@ -5,9 +5,9 @@ a `Serving` for as long as a request is under way. How many are under way is no 
 every request, and nearly everything else stays. Nothing here starts or stops a container by itself.
 """
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from hal0.errors import Hal0Error
 from hal0.providers.base import Endpoint, Provider
@@ -63,6 +63,7 @@ class SlotSnapshot:
     ready_at: float | None  # since when it is ready
     expected_load_s: float | None  # median of this slot's own history; None without one
     progress: Progress | None  # of the load under way
+    request_defaults: Mapping[str, Any] = field(default_factory=dict)  # members that a request may leave out
 
     @property
     def routable(self) -> bool:
@@ -155,6 +156,11 @@ class Slots(Protocol):
         pinned or answers at that moment is not cut but stays: then the load finds its room otherwise, or fails.
         """
         ...
+
+
+def busy(slots: Slots) -> list[str]:
+    """Those that answer somebody now."""
+    return [handle.name for handle in slots.all() if handle.in_flight]
 
 
 def endpoints_of(slots: Slots) -> dict[str, Endpoint]:

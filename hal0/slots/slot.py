@@ -4,17 +4,19 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
+from hal0.config.root import RootConfig
 from hal0.config.slots import SlotConfig
 from hal0.engine.base import ContainerInfo
 from hal0.errors import Hal0Error
 from hal0.providers.base import Provider
 from hal0.slots import happenings as h
-from hal0.slots import verbs
+from hal0.slots import resolved, verbs
 from hal0.slots.actor import Actor
 from hal0.slots.handle import SlotSnapshot
 from hal0.slots.jobs import Job
 from hal0.slots.present import Present
 from hal0.slots.record import Failure, SlotRecord
+from hal0.slots.resolved import Origins
 from hal0.slots.serving import Request
 from hal0.slots.store import Remembered
 from hal0.slots.tools import Owner, Tools
@@ -79,6 +81,30 @@ class Slot:
 
     def view(self) -> SlotView:
         return view_of(self.shown())
+
+    def asked(self, root: RootConfig, origins: Origins) -> resolved.Asked:
+        """What there is to say of a start; `root` is the configuration in force, `origins` who said what."""
+        it, missing, launch = self.shown(), None, None
+        try:
+            if it.live_model is None:
+                missing = "it has no model"
+            else:
+                launch = self._effects.planned(self._present.subject(it.live_model), it.live_model)
+                it.provider.start_cmd(launch)
+        except Hal0Error as err:
+            launch, missing = None, err.message
+        return resolved.Asked(
+            slot=self.name,
+            root=root,
+            origins=origins,
+            config=it.config,
+            provider=it.provider,
+            device=it.device,
+            model=it.live_model,
+            fallback=it.fallback.number if it.fallback else None,
+            launch=launch,
+            missing=missing,
+        )
 
     async def changed(self) -> None:
         await self._actor.face.changed()

@@ -150,6 +150,7 @@ def snapshot_of(it: Shown) -> SlotSnapshot:
         ready_at=it.book.ready_at,
         expected_load_s=expected_s(it.book.history, it.live_model),
         progress=life.facts.progress,
+        request_defaults=config.request_defaults,
     )
 
 

@@ -108,6 +108,28 @@ class MemoryView(View):
     places: list[TermView] = Field(default_factory=list)
 
 
+class LiveView(View):
+    """What the engine tells of the work under way; null: it does not. `deferred` wait inside the engine."""
+
+    tokens_per_second: float | None
+    prompt_tokens_per_second: float | None
+    deferred: int | None
+    context_used: int | None  # tokens, of all requests
+
+
+class SlotMetricsView(View):
+    """`requests` that ended since hal0 started, by status; `engine` is what the engine says of itself."""
+
+    slot: str
+    in_flight: int
+    queued: int
+    requests: dict[str, int]
+    prompt_tokens: int
+    completion_tokens: int
+    live: LiveView | None
+    engine: dict[str, float]
+
+
 class SlotView(View):
     """The whole of a slot; what `/api/slots`, the events and the dashboard show."""
 
@@ -148,6 +170,7 @@ class SlotView(View):
     idle_timeout_s: float
     expected_load_s: float | None  # from this slot's own history
     remaining_s: float | None  # of the load under way, estimated
+    live: LiveView | None = None  # only where one slot or all are asked for, and only while it answers somebody
     notes: list[str]  # what the host refused, drift between seed and live model, ...
 
 

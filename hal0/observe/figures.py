@@ -1,0 +1,125 @@
+"""What busy engines are doing now: tokens a second, context in use, requests that wait inside of them.
+
+Asked only while a slot answers somebody, and never waited for: an engine in the middle of a long prompt answers when
+that is done, and its last words stand until then.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+
+from hal0.lib import jsonio
+from hal0.observe.engines import samples
+from hal0.providers.base import Endpoint
+
+_LOOK_EVERY_S: Final = 2.0
+_DEADLINE_S: Final = 1.0
+_KEPT_S: Final = 10.0  # figures of a moment that is over tell nothing
+_MOST_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """At `at` of the event loop's clock; None: the engine does not tell. `context_used` in tokens, of all requests."""
+
+    at: float
+    tokens_per_second: float | None
+    prompt_tokens_per_second: float | None
+    deferred: int | None
+    context_used: int | None
+
+
+class LiveFigures:
+    """`endpoints` are the engines that run now, `busy` the slots that answer somebody."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        endpoints: Callable[[], Mapping[str, Endpoint]],
+        busy: Callable[[], Iterable[str]],
+    ) -> None:
+        self._session = session
+        self._endpoints = endpoints
+        self._busy = busy
+        self._known: dict[str, Figures] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+
+    def of(self, slot: str) -> Figures | None:
+        """What is known of a busy slot; None of one that is not, or does not tell."""
+        found = self._known.get(slot)
+        return found if found is not None and asyncio.get_running_loop().time() < found.at + _KEPT_S else None
+
+    async def keep_looking(self) -> None:
+        """For ever. Every engine has a question of its own under way, so that none waits for another."""
+        try:
+            while True:
+                endpoints = self._endpoints()
+                for slot in self._busy():
+                    if slot in endpoints and slot not in self._asking:
+                        self._asking[slot] = asyncio.create_task(self._ask(slot, endpoints[slot]))
+                await asyncio.sleep(_LOOK_EVERY_S)
+        finally:
+            for task in self._asking.values():
+                task.cancel()
+
+    async def _ask(self, slot: str, endpoint: Endpoint) -> None:
+        try:
+            metrics, slots = await asyncio.gather(self._read(endpoint, "/metrics"), self._read(endpoint, "/slots"))
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return
+        finally:
+            del self._asking[slot]
+        if metrics is not None or slots is not None:
+            self._known[slot] = figures(metrics or b"", slots or b"", asyncio.get_running_loop().time())
+
+    async def _read(self, endpoint: Endpoint, path: str) -> bytes | None:
+        """None from an engine that has no such path."""
+        headers = {"Authorization": f"Bearer {endpoint.secret}"}
+        url = endpoint.base_url + path
+        async with (
+            asyncio.timeout(_DEADLINE_S),
+            self._session.get(url, headers=headers, allow_redirects=False) as response,
+        ):
+            return await response.content.read(_MOST_BYTES) if response.status == 200 else None
+
+
+def figures(metrics: bytes, slots: bytes, at: float) -> Figures:
+    """From llama-server's `/metrics` and `/slots`; what they do not say is None. Pure."""
+    said = {name.removeprefix("llamacpp:"): float(value) for name, _, value in samples(_lines(metrics))}
+    deferred = said.get("requests_deferred")
+    return Figures(
+        at,
+        said.get("predicted_tokens_seconds"),
+        said.get("prompt_tokens_seconds"),
+        None if deferred is None else int(deferred),
+        _context_used(slots),
+    )
+
+
+def _lines(text: bytes) -> list[str]:
+    return text.decode(errors="replace").splitlines()
+
+
+def _context_used(slots: bytes) -> int | None:
+    """Tokens of the prompts under way and of what has been written to them."""
+    try:
+        found = [slot for slot in jsonio.loads(slots) if slot["is_processing"]]
+    except (jsonio.JSONDecodeError, KeyError, TypeError):
+        return None
+    told = [count for slot in found if (count := _tokens(slot)) is not None]
+    return sum(told) if told or not found else None
+
+
+def _tokens(slot: Mapping[str, Any]) -> int | None:
+    prompt = next(
+        (slot[key] for key in ("n_prompt_tokens", "n_prompt_tokens_processed", "n_past") if key in slot), None
+    )
+    if not isinstance(prompt, int):
+        return None
+    following = slot.get("next_token")
+    first = following[0] if isinstance(following, list) and following else following
+    written = first.get("n_decoded", 0) if isinstance(first, Mapping) else 0
+    return prompt + (written if isinstance(written, int) else 0)

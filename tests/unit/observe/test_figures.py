@@ -1,0 +1,73 @@
+"""Figures of busy engines: what they say, and that nobody waits for those who say nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from hal0.observe.figures import LiveFigures, figures
+from hal0.providers.base import Endpoint
+from tests.vloop import until
+
+METRICS = b"""# TYPE llamacpp:predicted_tokens_seconds gauge
+llamacpp:predicted_tokens_seconds 46.25
+llamacpp:prompt_tokens_seconds 310
+llamacpp:requests_processing 2
+llamacpp:requests_deferred 3
+"""
+SLOTS = b"""[{"id":0,"n_ctx":4096,"is_processing":true,"n_prompt_tokens":100,"next_token":[{"n_decoded":20}]},
+{"id":1,"n_ctx":4096,"is_processing":true,"n_past":7},
+{"id":2,"n_ctx":4096,"is_processing":false,"n_prompt_tokens":900}]"""
+
+
+def test_what_llama_server_says() -> None:
+    found = figures(METRICS, SLOTS, 1.0)
+    assert (found.tokens_per_second, found.prompt_tokens_per_second, found.deferred) == (46.25, 310.0, 3)
+    assert found.context_used == 127
+
+
+@pytest.mark.parametrize(
+    ("slots", "used"),
+    [(b"", None), (b"[]", 0), (b'{"error":1}', None), (b'[{"is_processing":true}]', None), (b"[7]", None)],
+)
+def test_what_it_does_not_say_is_not_made_up(slots: bytes, used: int | None) -> None:
+    found = figures(b"", slots, 1.0)
+    assert (found.tokens_per_second, found.deferred, found.context_used) == (None, None, used)
+
+
+@asynccontextmanager
+async def engine(*, hangs: bool = False) -> AsyncIterator[tuple[Endpoint, list[str]]]:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        assert request.headers["Authorization"] == "Bearer secret"
+        if hangs:
+            await asyncio.sleep(60)
+        return web.Response(body=METRICS if request.path == "/metrics" else SLOTS)
+
+    app = web.Application()
+    app.add_routes([web.get("/metrics", answer), web.get("/slots", answer)])
+    async with TestServer(app) as server:
+        assert server.port is not None
+        yield Endpoint("127.0.0.1", server.port, "secret"), asked
+
+
+async def test_only_the_busy_are_asked_and_one_that_hangs_delays_nobody() -> None:
+    async with engine() as (well, asked), engine(hangs=True) as (slow, waiting), engine() as (idle, unasked):
+        endpoints = {"primary": well, "slow": slow, "idle": idle}
+        async with aiohttp.ClientSession() as session:
+            live = LiveFigures(session, lambda: endpoints, lambda: ["slow", "primary", "gone"])
+            looking = asyncio.create_task(live.keep_looking())
+            await until(lambda: live.of("primary") is not None, within_s=5)
+            assert live.of("slow") is None
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
+    assert sorted(asked) == ["/metrics", "/slots"]
+    assert waiting != []
+    assert unasked == []
