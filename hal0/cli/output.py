@@ -73,11 +73,21 @@ def table(
     headers: bool = True,
     colour: bool = False,
 ) -> str:
-    """Two-space columns without box drawing; `width` None leaves everything whole."""
+    """Two-space columns without box drawing; `width` None leaves everything whole.
+
+    Where even the narrowest columns are too wide, those that say nothing of any row are left out, from the right.
+    """
     cells = [[c.cell(row) for c in columns] for row in rows]
     heads = [[c.header for c in columns]] if headers else []
     widths = [max((len(line[i]) for line in heads + cells), default=0) for i in range(len(columns))]
     if width is not None:
+        silent = [i for i in range(len(columns)) if cells and all(line[i] == "-" for line in cells)]
+        while silent and sum(min(w, MIN_COLUMN) + len(GAP) for w in widths) - len(GAP) > width:
+            at = silent.pop()
+            columns = [*columns[:at], *columns[at + 1 :]]
+            for line in heads + cells:
+                del line[at]
+            del widths[at]
         _shrink(widths, width - len(GAP) * (len(columns) - 1))
     lines = [_line(line, columns, widths, colour=False) for line in heads]
     lines += [_line(line, columns, widths, colour=colour) for line in cells]

@@ -18,7 +18,15 @@ from tests.functional.operator_app import Operator, operator
 from tests.functional.raw_client import raw
 
 # Refused as JSON only after the access rule let it through, and without any slot being bothered.
-SAMPLES: Final = {"{word}": "none", "{name}": "primary", "{id:.+}": "one", "{id}": "x", "{key}": "cpu"}
+SAMPLES: Final = {
+    "{card}": "embed",
+    "{child}": "rerank",
+    "{word}": "none",
+    "{name}": "primary",
+    "{id:.+}": "one",
+    "{id}": "x",
+    "{key}": "cpu",
+}
 CHAT, NO_JSON = "/v1/chat/completions", b"{"
 
 
