@@ -34,7 +34,7 @@ from hal0.ground import Ground
 from hal0.hardware import snapshot, survey
 from hal0.hardware.advice import Podman
 from hal0.home import Home
-from hal0.lib.aio import cancelled
+from hal0.lib.aio import cancelled, told_if_broken
 from hal0.lib.clock import Clock
 from hal0.models.registry import Registry
 from hal0.models.tags import Tag
@@ -71,7 +71,7 @@ async def create_app(
     """The application, ready to be served: slots adopted. Leaving stops hal0, not its containers."""
     paths, clock = home.paths, ground.clock
     async with AsyncExitStack() as stack:
-        images = await _images(stack, ground.engine, paths, clock)
+        images = await _images(stack, ground.engine, paths, clock, live)
         registry, tags = await asyncio.to_thread(_models, paths, live.root.models, ground, images)
         sources: list[Snapshot] = []
         bus = Bus(lambda: [event for source in sources for event in source()])
@@ -126,7 +126,9 @@ async def create_app(
 def _run(stack: AsyncExitStack, *works: Coroutine[Any, Any, None]) -> None:
     """Until the stack is left."""
     for work in works:
-        stack.push_async_callback(cancelled, asyncio.create_task(work))
+        task = asyncio.create_task(work, name=getattr(work, "__qualname__", None))
+        task.add_done_callback(told_if_broken)
+        stack.push_async_callback(cancelled, task)
 
 
 async def _jobs(paths: places.Paths, bus: Bus, clock: Clock) -> Jobs:
@@ -135,11 +137,24 @@ async def _jobs(paths: places.Paths, bus: Bus, clock: Clock) -> Jobs:
     return jobs
 
 
-async def _images(stack: AsyncExitStack, engine: PodmanEngine, paths: places.Paths, clock: Clock) -> ImageService:
+async def _images(
+    stack: AsyncExitStack, engine: PodmanEngine, paths: places.Paths, clock: Clock, live: LiveConfig
+) -> ImageService:
     root = images_root()
     manifest = await asyncio.to_thread(read_manifest, root)
     await asyncio.to_thread(build.sweep, paths.state_dir)
-    images = ImageService(engine, manifest, root=root, record_file=paths.state_dir / "images.json", clock=clock)
+
+    def instead_of(key: str) -> str | None:
+        return live.root.images.instead_of(key)  # of the configuration in force now
+
+    images = ImageService(
+        engine,
+        manifest,
+        root=root,
+        record_file=paths.state_dir / "images.json",
+        clock=clock,
+        instead_of=instead_of,
+    )
     stack.push_async_callback(images.aclose)
     return images
 

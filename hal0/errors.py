@@ -50,7 +50,11 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "auth.rate_limited": _row(429, "Too often", "Wait; Retry-After says how long.", retry=True),
         # things that are not there
         "slot.not_found": _row(404, "No such slot", "hal0ctl slot list"),
-        "model.not_found": _row(404, "No such model", "GET /v1/models lists what is there."),
+        "model.not_found": _row(
+            404,
+            "No such model",
+            "hal0ctl model list says what is here; hal0ctl pull OWNER/REPOSITORY:QUANT fetches another.",
+        ),
         "job.not_found": _row(404, "No such job", "hal0ctl job list"),
         "image.not_found": _row(404, "No such image key", "hal0ctl image list"),
         "upstream.not_found": _row(404, "No such upstream", "hal0ctl upstream list"),
@@ -66,7 +70,11 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "slot.pinned": _row(409, "The slot is pinned", "hal0ctl slot unpin NAME"),
         "slot.no_free_port": _row(409, "No slot port is free", "Unload a slot; ports 8081-8099 hold 19 at once."),
         "slot.port_taken": _row(409, "The slot's port is taken", "Free the port, or set `port = 0` for any."),
-        "slot.no_model": _row(409, "The slot has no model", "hal0ctl slot swap NAME MODEL"),
+        "slot.no_model": _row(
+            409,
+            "The slot has no model",
+            "hal0ctl slot swap NAME MODEL, with one of hal0ctl model list; hal0ctl pull fetches another.",
+        ),
         "slot.npu_exclusive": _row(409, "The NPU holds another model", "Unload the other NPU slot first."),
         "dispatch.capability_mismatch": _row(409, "The model cannot do this", "Choose a model that can."),
         "model.in_use": _row(409, "The model is in use", "Unload the slot that the message names."),

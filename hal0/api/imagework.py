@@ -1,7 +1,6 @@
 """Builds and pulls of images as jobs: they belong to hal0, not to the request that began them."""
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -9,16 +8,13 @@ from aiohttp import web
 
 from hal0.engine.base import ImageProgress
 from hal0.engine.images import ImageState
-from hal0.errors import Hal0Error
 from hal0.events.bus import Bus, Topic
 from hal0.lib.aio import cancelled
 from hal0.services import Images
 from hal0.slots.jobs import Job, Jobs
 from hal0.vocab import By
-from hal0.wire.jobs import JobKind, JobState
+from hal0.wire.jobs import JobKind
 from hal0.wire.system import ImageView
-
-_log: Final = logging.getLogger("hal0.api")
 
 
 class ImageWork:
@@ -61,19 +57,8 @@ class ImageWork:
                 self._bus.publish(Topic.IMAGE, state.entry.key, image_view(state).model_dump(mode="json"))
 
     async def _run(self, job: Job, work: Coroutine[Any, Any, None]) -> None:
-        try:
+        with self._jobs.ending(job, f"{job.view.kind} {job.view.target}", lambda: self._closing):
             await work
-        except asyncio.CancelledError:
-            self._jobs.finish(job, JobState.INTERRUPTED if self._closing else JobState.CANCELLED)
-            raise
-        except Hal0Error as err:
-            self._jobs.finish(job, JobState.FAILED, error=err)
-        except Exception:  # the outermost line of a task: a job has to end, whatever happened
-            _log.exception("job %s failed", job.view.id)
-            error = Hal0Error("system.internal", f"cannot {job.view.kind} {job.view.target}: hal0 made a mistake")
-            self._jobs.finish(job, JobState.FAILED, error=error)
-        else:
-            self._jobs.finish(job, JobState.DONE)
 
     def _tell(self, job: Job, told: ImageProgress) -> None:
         self._jobs.progress(job, told.message, told.fraction)

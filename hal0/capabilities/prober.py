@@ -1,4 +1,4 @@
-"""Looks at the machine when somebody asks: off the loop, one look at a time, and never for long."""
+"""Looks at the machine when somebody asks: off the loop, one look at a time for all who ask, and never for long."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +17,7 @@ from hal0.hardware.memory import Memory
 from hal0.hardware.pools import MemoryPool, pools
 from hal0.hardware.snapshot import Machine
 from hal0.hardware.survey import Survey
+from hal0.lib.aio import SingleFlight
 from hal0.lib.clock import Clock
 
 _READ_S: Final = 3.0  # it takes some milliseconds, unless a driver or a network filesystem hangs
@@ -67,7 +68,7 @@ class Prober:
         self._own_cgroup = own_cgroup
         self._root = root
         self._ask = ask
-        self._one_by_one = asyncio.Lock()
+        self._looks: SingleFlight[Found] = SingleFlight()
         self._reading: asyncio.Future[_Read] | None = None
         self._before: tuple[float, Moment] | None = None
         self._last = Found(
@@ -82,20 +83,22 @@ class Prober:
 
     async def look(self) -> Found:
         """The machine now; as it was last when it cannot be read now. Never raises."""
-        async with self._one_by_one:
-            if self._reading is None or self._reading.done():
-                self._reading = asyncio.ensure_future(asyncio.to_thread(self._read, dict(self._places())))
-            await asyncio.wait({self._reading}, timeout=_READ_S)
-            if not self._reading.done():
-                return replace(self._last, late=True)
-            read = self._reading.result()
-            figures = await self._told() if read.by_nvidia else {}
-            self._last = self._found(read, figures)
-            return self._last
+        return await self._looks.run("look", self._look)
 
     async def survey(self) -> Survey:
         """As `look`, without what moves."""
         return (await self.look()).survey
+
+    async def _look(self) -> Found:
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.ensure_future(asyncio.to_thread(self._read, dict(self._places())))
+        await asyncio.wait({self._reading}, timeout=_READ_S)
+        if not self._reading.done():
+            return replace(self._last, late=True)
+        read = self._reading.result()
+        figures = await self._told() if read.by_nvidia else {}
+        self._last = self._found(read, figures)
+        return self._last
 
     def _read(self, places: Mapping[str, Path]) -> "_Read":
         found = survey.read(self._root)

@@ -93,21 +93,11 @@ class Switching:
         return job
 
     async def _run(self, job: Job, steps: Steps) -> None:
-        try:
-            await steps(job)
-        except asyncio.CancelledError:
-            self._jobs.finish(job, JobState.INTERRUPTED if self._closing else JobState.CANCELLED)
-            raise
-        except _Overtaken:
-            self._jobs.finish(job, JobState.SUPERSEDED)
-        except Hal0Error as err:
-            self._jobs.finish(job, JobState.FAILED, error=err)
-        except Exception:  # the outermost line of a task: a job has to end, whatever happened
-            log.exception("job %s failed", job.view.id)
-            error = Hal0Error("system.internal", f"cannot switch {job.view.target}: hal0 made a mistake")
-            self._jobs.finish(job, JobState.FAILED, error=error)
-        else:
-            self._jobs.finish(job, JobState.DONE)
+        with self._jobs.ending(job, f"switch {job.view.target}", lambda: self._closing):
+            try:
+                await steps(job)
+            except _Overtaken:
+                self._jobs.finish(job, JobState.SUPERSEDED)
 
     # -- the steps ----------------------------------------------------------------------------------------------------
 
@@ -123,6 +113,7 @@ class Switching:
         except _Overtaken:
             raise
         except (Hal0Error, asyncio.CancelledError):
+            job.on_cancel = None  # half an undo would be neither the old nor the new
             if not self._closing:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_UNDO_S):

@@ -1,6 +1,5 @@
 """`hal0ctl hw`: what this machine has, what slots can use of it, what it does now, and what would help."""
 
-import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -10,10 +9,10 @@ from hal0.cli import output
 from hal0.cli.options import noun, subcommand
 from hal0.cli.output import GAP, Column
 from hal0.cli.session import Session
-from hal0.client import Json
+from hal0.cli.watch import watched
+from hal0.client import Client, Json
 
 _PROBE_S: Final = 30.0  # NVIDIA's program may take seconds to wake a card
-_CLEAR: Final = "\x1b[H\x1b[2J"
 # What says whose machine it is: nobody needs it to help.
 _PRIVATE: Final = ("hostname", "product")
 
@@ -44,18 +43,10 @@ def probe(session: Session) -> None:
 def watch(session: Session, *, interval: float, once: bool) -> None:
     """How busy, warm and full the machine is, again and again."""
     client = session.client(timeout_s=session.timeout or _PROBE_S)
-    while True:
-        view = client.get("/api/hardware")
-        live = {key: view[key] for key in ("cpu", "memory_available_bytes", "pools", "gpus", "npus", "seen_at")}
-        live["cpu"] = {key: view["cpu"][key] for key in ("busy", "load")}
-        if session.machine:
-            session.say(output.machine(live, "json" if once else "jsonl"))
-        else:
-            text = "\n".join(_now(session, view))
-            session.say(_CLEAR + text if session.live and not once else text)
-        if once or (session.machine and session.output == "json"):
-            return
-        time.sleep(interval)
+    if once or (session.machine and session.output != "jsonl"):  # one document, and not several
+        _look(session, client)
+    else:
+        watched(session, client, lambda: _look(session, client), topic=None, refresh_s=interval)
 
 
 @subcommand(hw, "hal0ctl hw backends", name="backends")
@@ -81,6 +72,13 @@ _BACKENDS: Final = (
     Column("NODES", lambda it: ",".join(it["nodes"]) or "-", wide=True),
     Column("WHY", lambda it: it["reason"]),
 )
+
+
+def _look(session: Session, client: Client) -> None:
+    view = client.get("/api/hardware")
+    live = {key: view[key] for key in ("cpu", "memory_available_bytes", "pools", "gpus", "npus", "seen_at")}
+    live["cpu"] = {key: view["cpu"][key] for key in ("busy", "load")}
+    session.value(live, "\n".join(_now(session, view)))
 
 
 def _redacted(view: Json) -> Json:

@@ -17,8 +17,8 @@ HOME_AND_CLEAR: Final = "\x1b[H\x1b[J"
 def watched(
     session: Session, client: Client, show: Callable[[], None], *, topic: str | None, refresh_s: float = REFRESH_S
 ) -> None:
-    """Runs `show` at once, after each change of `topic` and, in place, every `refresh_s`; until interrupted (or
-    --timeout)."""
+    """Runs `show` at once, after each change of `topic` and, in place or without a topic, every `refresh_s`; until
+    interrupted (or --timeout)."""
     in_place = sys.stdout.isatty() and not session.machine
     if not in_place and session.output == "table":
         session.output = "jsonl"
@@ -28,7 +28,7 @@ def watched(
             if in_place:
                 sys.stdout.write(HOME_AND_CLEAR)
             show()
-            _wait_for_change(feed, topic, refresh_s if in_place else None, deadline)
+            _wait_for_change(feed, topic, refresh_s if in_place or topic is None else None, deadline)
 
 
 def _wait_for_change(feed: Feed, topic: str | None, refresh_s: float | None, deadline: float | None) -> None:

@@ -1,4 +1,4 @@
-"""`[images]`: another image for a key of the manifest."""
+"""`[images]`: another image for a key of the manifest, written here with `_` for its `-`."""
 
 from pydantic import Field
 
@@ -15,4 +15,16 @@ class ImagesConfig(ConfigModel):
     flm: Text | None = Field(None, examples=["localhost/hal0-toolbox-flm"], description="FastFlowLM on the NPU.")
     moonshine: Text | None = Field(None, examples=["localhost/hal0-toolbox-moonshine"], description="Speech to text.")
     kokoro: Text | None = Field(None, examples=["localhost/hal0-toolbox-kokoro"], description="Text to speech.")
-    comfyui: Text | None = Field(None, examples=["localhost/hal0-toolbox-comfyui"], description="Images.")
+    kokoro_vulkan: Text | None = Field(
+        None, examples=["localhost/hal0-toolbox-kokoro-vulkan"], description="Text to speech on Vulkan."
+    )
+    f5_tts: Text | None = Field(None, examples=["localhost/hal0-toolbox-f5-tts"], description="Cloned voices.")
+    comfyui: Text | None = Field(None, examples=["localhost/hal0-toolbox-comfyui"], description="Images on a GPU.")
+    comfyui_cpu: Text | None = Field(
+        None, examples=["localhost/hal0-toolbox-comfyui-cpu"], description="Images on the CPU."
+    )
+
+    def instead_of(self, key: str) -> str | None:
+        """What the user wants in the place of the manifest's image; None: nothing else."""
+        reference: str | None = getattr(self, key.replace("-", "_"))
+        return reference

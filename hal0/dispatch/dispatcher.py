@@ -32,7 +32,7 @@ from hal0.dispatch.surface import BodyKind, PathRow
 from hal0.dispatch.table import Registry, Table, TableSource
 from hal0.dispatch.trace import Trace
 from hal0.errors import Hal0Error
-from hal0.lib.clock import Clock
+from hal0.lib.clock import Clock, stopwatch
 from hal0.observe.decisions import Decisions
 from hal0.slots.handle import SlotHandle, Slots, SlotSnapshot
 from hal0.upstreams.upstreams import Upstreams
@@ -60,7 +60,7 @@ class Dispatcher:
         self._registry = registry
         self._decisions = decisions
         self._clock = clock
-        self._time = asyncio.get_running_loop().time
+        self._time = stopwatch(asyncio.get_running_loop())
         self._config = config
         self._tables = TableSource(slots, registry, upstreams)
         self._upstreams = upstreams
@@ -144,6 +144,7 @@ class Dispatcher:
 
     def at_once(self, lane: Lane, data: bytes, request_id: str, host: Host) -> Express | None:
         """The same in this very turn, where a slot's answer is all there is to wait for; None: `answer` it."""
+        began = self._time()
         try:
             peek = parsed(data)
             decision = None if peek.stream else self._plain_decision(lane, peek.model)
@@ -157,10 +158,10 @@ class Dispatcher:
         admitted = None if forward is None else self._gate.straight(handle, slot)
         if forward is None or admitted is None:
             return None
-        express = Express(self._house, lane, data, admitted, host)
+        express = Express(self._house, lane, data, admitted, host, began)
         express.begin(forward.path)
         trace = self._trace(lane.asked, request_id, lane.principal)
-        trace.asked_model, trace.outcome = peek.model, decision
+        trace.started_at, trace.asked_model, trace.outcome = began, peek.model, decision
         express.note(Request(peek, trace, decision, handle))
         return express
 

@@ -71,18 +71,27 @@ class Express:
     """One request that was admitted: `begin`, `note`, then nothing more but `leave`, should its client leave."""
 
     __slots__ = (
-        *("_admitted", "_connection", "_data", "_ended_by", "_host", "_house", "_it", "_lane", "_sent_at"),
-        *("_started_at", "_transport"),
+        "_admitted",
+        "_began",
+        "_connection",
+        "_data",
+        "_ended_by",
+        "_host",
+        "_house",
+        "_it",
+        "_lane",
+        "_sent_at",
+        "_transport",
     )
     _it: Request
 
-    def __init__(self, house: House, lane: Lane, data: bytes, admitted: Admitted, host: Host) -> None:
+    def __init__(self, house: House, lane: Lane, data: bytes, admitted: Admitted, host: Host, began: float) -> None:
         self._house = house
         self._lane = lane
         self._data = data
         self._admitted = admitted
         self._host = host
-        self._started_at = self._sent_at = house.time()
+        self._began = self._sent_at = began
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
         self._ended_by: Hal0Error | None = None
@@ -103,7 +112,7 @@ class Express:
         """Remember what it is; this turn's, and the slot works already."""
         self._it = it
         trace = it.trace
-        trace.read_at = trace.admitted_at = trace.connected_at = self._started_at
+        trace.read_at = trace.admitted_at = trace.connected_at = self._began
         serving = self._admitted.serving
         serving.on_abort(self.abort)
         if self._connection is None:

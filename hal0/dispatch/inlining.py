@@ -17,7 +17,7 @@ from hal0.errors import Hal0Error
 MAX_ADDRESSES: Final = 16  # of one request
 MAX_BYTES: Final = 20 << 20  # of one picture or sound: what OpenAI takes at most
 PATIENCE_S: Final = 30.0  # for all of a request together, its turn included
-_AT_ONCE: Final = 4  # requests whose files are held in memory
+_AT_ONCE: Final = 4  # requests that fetch; what came is held until its request is written, without a turn
 _PIECE_BYTES: Final = 3 * 64 * 1024  # encoded at a time; divisible by three, so that the pieces are one text
 
 # What a file is, by its first bytes: what its server says of it is often wrong, and need not be true.

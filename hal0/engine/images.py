@@ -20,6 +20,7 @@ from hal0.lib.clock import Clock
 from hal0.lib.jsonio import JSONDecodeError, dumps_pretty, loads
 
 _RECORD_SCHEMA: Final = 1
+_DIGEST: Final = "@sha256:"
 
 
 class Source(StrEnum):
@@ -68,14 +69,25 @@ class ImageService:
     """The images of one engine. Callers that ask for the same image share the work; the last to leave ends it."""
 
     def __init__(
-        self, engine: Engine, manifest: Mapping[str, ImageEntry], *, root: Path, record_file: Path, clock: Clock
+        self,
+        engine: Engine,
+        manifest: Mapping[str, ImageEntry],
+        *,
+        root: Path,
+        record_file: Path,
+        clock: Clock,
+        instead_of: Callable[[str], str | None] = lambda _key: None,
     ) -> None:
-        """`root` is the images folder; `record_file` remembers builds, its folder holds them while they are made."""
+        """`root` is the images folder; `record_file` remembers builds, its folder holds them while they are made.
+
+        `instead_of` gives the reference that the user wants in the place of a key's image now, None for none.
+        """
         self._engine = engine
         self.manifest = manifest
         self._root = root
         self._record_file = record_file
         self._clock = clock
+        self._instead_of = instead_of
         self._flights: dict[str, _Flight] = {}
 
     async def list(self) -> list[ImageState]:
@@ -91,6 +103,8 @@ class ImageService:
         state = await self._state(entry)
         if state.choice.image is None:
             raise _missing(entry)
+        if self._instead_of(key) is not None:
+            return state  # hal0 has built none of it
         recorded = (await self._records()).get(key)
         tagged = await self._engine.image_inspect(entry.local_tag)
         if recorded and tagged and tagged.id != recorded["id"]:
@@ -109,6 +123,8 @@ class ImageService:
         entry = self.manifest.get(key)
         if entry is None:
             return (await self._own(key, on_progress)).id
+        if (own := self._instead_of(key)) is not None:
+            return (await self._own(own, on_progress)).id
         choice = (await self._state(entry)).choice
         if choice.image is not None:
             return choice.image.id
@@ -161,6 +177,10 @@ class ImageService:
         return entry
 
     async def _state(self, entry: ImageEntry) -> ImageState:
+        if (own := self._instead_of(entry.key)) is not None:
+            image = await self._engine.image_inspect(own)
+            source = Source.LOCAL if image else Source.PULL if _DIGEST in own else Source.NONE
+            return ImageState(entry, Choice(source, image), f"{own} is used instead, as [images] in hal0.toml says")
         pulled = None if entry.pull_ref is None else await self._engine.image_inspect(entry.pull_ref)
         recorded, tagged = await self._recorded(entry), await self._engine.image_inspect(entry.local_tag)
         choice = choose(entry, recorded=recorded, tagged=tagged, pulled=pulled)
@@ -176,7 +196,7 @@ class ImageService:
     async def _own(self, ref: str, on_progress: OnImageProgress) -> ImageInfo:
         if (image := await self._engine.image_inspect(ref)) is not None:
             return image
-        if "@sha256:" not in ref:
+        if _DIGEST not in ref:
             raise Hal0Error(
                 "image.missing",
                 f"cannot use image {ref}: it is not here, and only images named by digest are pulled",

@@ -1,9 +1,12 @@
 """asyncio pieces that the standard library lacks: backoff, single-flight, broadcast."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
+
+_log: Final = logging.getLogger("hal0")
 
 T = TypeVar("T")
 
@@ -120,7 +123,15 @@ async def settled(work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # an unread failure would be a warning
         raise
+
+
+def told_if_broken(task: asyncio.Task[Any]) -> None:
+    """A done-callback for what should run for ever: one that ends by a mistake says so then, not when hal0 stops."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("hal0 made a mistake: %s has ended", task.get_name(), exc_info=error)
 
 
 async def cancelled(task: asyncio.Task[Any]) -> None:

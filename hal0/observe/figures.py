@@ -5,6 +5,7 @@ that is done, and its last words stand until then.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -83,12 +84,18 @@ class LiveFigures:
             asyncio.timeout(_DEADLINE_S),
             self._session.get(url, headers=headers, allow_redirects=False) as response,
         ):
-            return await response.content.read(_MOST_BYTES) if response.status == 200 else None
+            if response.status != 200:
+                return None
+            data = b""
+            while len(data) < _MOST_BYTES and (piece := await response.content.read(_MOST_BYTES)):
+                data += piece
+            return data
 
 
 def figures(metrics: bytes, slots: bytes, at: float) -> Figures:
     """From llama-server's `/metrics` and `/slots`; what they do not say is None. Pure."""
-    said = {name.removeprefix("llamacpp:"): float(value) for name, _, value in samples(_lines(metrics))}
+    told = {name.removeprefix("llamacpp:"): float(value) for name, _, value in samples(_lines(metrics))}
+    said = {name: value for name, value in told.items() if math.isfinite(value)}
     deferred = said.get("requests_deferred")
     return Figures(
         at,

@@ -25,6 +25,7 @@ from hal0.providers.base import (
     Trial,
     Verdict,
 )
+from hal0.providers.environment import environment
 from hal0.providers.flm_failures import verdict
 from hal0.providers.flm_tags import EMBEDDER, RIDERS
 from hal0.providers.probing import PROBE_S, heard
@@ -88,8 +89,7 @@ class Flm:
         return "flm"
 
     def build_env(self, launch: Launch) -> dict[str, str]:
-        own = {"HAL0_SLOT": launch.slot, "HAL0_MODEL": launch.model}
-        return {**own, "FLM_MODEL_PATH": MODEL_PATH, "FLM_DISABLE_UPDATE_CHECK": "1", **launch.env}
+        return environment(launch, {"FLM_MODEL_PATH": MODEL_PATH, "FLM_DISABLE_UPDATE_CHECK": "1"})
 
     def start_cmd(self, launch: Launch) -> list[str]:
         alone = launch.model in RIDERS.values()

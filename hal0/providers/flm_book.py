@@ -69,8 +69,13 @@ class TagBook:
         image = await self._images.local(IMAGE_KEY)
         if image is None or image == self._image:
             return
-        self._image = image  # one that cannot tell is not asked again every minute
-        text = await printed(self._engine, image, _LIST, instance=self._instance)
+        try:
+            text = await printed(self._engine, image, _LIST, instance=self._instance)
+        except Hal0Error as error:
+            if error.code == "engine.failed":
+                self._image = image
+            raise
+        self._image = image  # one that cannot tell is not asked again every minute; a podman that stalled may be back
         try:
             tags = parse(text)
         except NotAList as error:

@@ -28,7 +28,7 @@ def parse(output: str) -> tuple[Tag, ...]:
     try:
         models = jsonio.loads(output[start:] if start >= 0 else output)["models"]
         return tuple(tag for model in models if (tag := _tag(model)) is not None)
-    except (jsonio.JSONDecodeError, KeyError, TypeError) as error:
+    except (jsonio.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise NotAList(" ".join(output.split())[:200]) from error
 
 

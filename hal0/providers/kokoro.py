@@ -8,7 +8,8 @@ from hal0.engine.base import Mount
 from hal0.errors import Hal0Error
 from hal0.providers import own_server
 from hal0.providers.base import MODEL_DIR, NOBODY, Endpoint, Exit, Forward, Health, InferRequest, Launch, Trial, Verdict
-from hal0.providers.probing import PROBE_S, Probe
+from hal0.providers.environment import environment
+from hal0.providers.probing import PROBE_S, Probe, refused
 from hal0.vocab import Capability, Device, ProviderName
 
 # Architecture of a model -> the image that runs it. F5-TTS brings a runtime ten times as large, which is built when
@@ -17,7 +18,6 @@ _IMAGES: Final = {"f5-tts": "f5-tts"}
 _ON_VULKAN: Final = "WebGpuExecutionProvider"
 _PATHS: Final = frozenset({"/audio/speech", "/audio/voices"})
 _WORD: Final = "Hello."
-_MAX_DETAIL: Final = 200
 _NO_VOICE: Final = b'"param": "ref_audio"'
 _LOADED: Final = "INFO model loaded: "
 
@@ -43,10 +43,9 @@ class Kokoro:
         return _IMAGES.get(architecture, usual)
 
     def build_env(self, launch: Launch) -> dict[str, str]:
-        env = {"HAL0_SLOT": launch.slot, "HAL0_MODEL": launch.model}
-        if launch.device is Device.VULKAN:
-            env["ONNX_PROVIDER"] = _ON_VULKAN  # named, it is used or the start fails; else the runtime falls back
-        return {**env, **launch.env}
+        # Named, it is used or the start fails; else the runtime falls back.
+        own = {"ONNX_PROVIDER": _ON_VULKAN} if launch.device is Device.VULKAN else {}
+        return environment(launch, own)
 
     def start_cmd(self, launch: Launch) -> list[str]:
         return own_server.start_cmd(launch, _target(launch))
@@ -66,8 +65,7 @@ class Kokoro:
         if response.status == 400 and _NO_VOICE in answer:
             return None  # F5-TTS without a clip: it has nothing to speak with until a request brings one
         if response.status != 200:
-            text = " ".join(answer.decode(errors="replace").split())[:_MAX_DETAIL]
-            return f"/v1/audio/speech answers {response.status}: {text}"
+            return refused("/v1/audio/speech", response.status, answer)
         return None if any(answer) else "/v1/audio/speech answers 200, and silence"
 
     def infer(self, request: InferRequest) -> Forward:

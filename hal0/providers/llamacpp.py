@@ -23,6 +23,7 @@ from hal0.providers.base import (
     Trial,
     Verdict,
 )
+from hal0.providers.environment import environment
 from hal0.providers.probing import PROBE_S, Probe
 from hal0.vocab import Capability, Device, ProviderName
 
@@ -104,11 +105,7 @@ class LlamaCpp:
                 assert_never(device)
 
     def build_env(self, launch: Launch) -> dict[str, str]:
-        env = {"HAL0_SLOT": launch.slot, "HAL0_MODEL": launch.model}
-        variable = _VISIBLE_GPU.get(launch.device)
-        if variable and launch.gpu_index is not None:
-            env[variable] = str(launch.gpu_index)
-        return {**env, **launch.env}
+        return environment(launch, visible=_VISIBLE_GPU)
 
     def start_cmd(self, launch: Launch) -> list[str]:
         argv = ["--host", "0.0.0.0", "--port", str(launch.port)]  # noqa: S104  inside the container

@@ -7,11 +7,11 @@ from aiohttp import ClientSession
 
 from hal0.lib import jsonio
 from hal0.providers.base import Endpoint, Trial
+from hal0.providers.probing import refused
 from hal0.vocab import Capability
 
 _RERANK_FLAGS: Final = frozenset({"--rerank", "--reranking"})
 _WORD: Final = "Hello"
-_MAX_DETAIL: Final = 200
 
 
 async def verify(endpoint: Endpoint, trial: Trial, session: ClientSession) -> str | None:
@@ -21,8 +21,7 @@ async def verify(endpoint: Endpoint, trial: Trial, session: ClientSession) -> st
     async with session.post(f"{endpoint.base_url}{path}", json=body, headers=headers) as response:
         answer = await response.read()
         if response.status != 200:
-            text = " ".join(answer.decode(errors="replace").split())[:_MAX_DETAIL]
-            return f"{path} answers {response.status}" + (f": {text}" if text else "")
+            return refused(path, response.status, answer)
     return None if _worked(answer) else f"{path} answers 200, and nothing that it was asked for"
 
 

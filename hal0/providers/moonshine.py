@@ -12,7 +12,8 @@ from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 from hal0.providers import own_server
 from hal0.providers.base import MODEL_DIR, NOBODY, Endpoint, Exit, Forward, Health, InferRequest, Launch, Trial, Verdict
-from hal0.providers.probing import Probe
+from hal0.providers.environment import environment
+from hal0.providers.probing import Probe, refused
 from hal0.vocab import Capability, Device, ProviderName
 
 _PATHS: Final[Mapping[str, str]] = MappingProxyType(
@@ -20,7 +21,6 @@ _PATHS: Final[Mapping[str, str]] = MappingProxyType(
 )
 _TRIED: Final = _PATHS["/audio/transcriptions"]
 _RATE: Final = 16_000
-_MAX_DETAIL: Final = 200
 
 
 class Moonshine:
@@ -47,7 +47,7 @@ class Moonshine:
         return self.name.value
 
     def build_env(self, launch: Launch) -> dict[str, str]:
-        return {"HAL0_SLOT": launch.slot, "HAL0_MODEL": launch.model, **launch.env}
+        return environment(launch)
 
     def start_cmd(self, launch: Launch) -> list[str]:
         return own_server.start_cmd(launch, _folder(launch))
@@ -66,8 +66,7 @@ class Moonshine:
         async with session.post(f"{endpoint.base_url}{_TRIED}", data=form, headers=headers) as response:
             answer = await response.read()
             if response.status != 200:
-                text = " ".join(answer.decode(errors="replace").split())[:_MAX_DETAIL]
-                return f"{_TRIED} answers {response.status}" + (f": {text}" if text else "")
+                return refused(_TRIED, response.status, answer)
         return None if _worked(answer) else f"{_TRIED} answers 200, and nothing that it was asked for"
 
     def infer(self, request: InferRequest) -> Forward:

@@ -1,4 +1,4 @@
-"""The cheap probe of an engine that speaks like llama-server: `/health`, then `/v1/models` with the secret."""
+"""What an engine says when it is probed: `/health`, then `/v1/models` with the secret, as llama-server answers them."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -11,6 +11,7 @@ from hal0.lib import jsonio
 from hal0.providers.base import Endpoint, Health, HealthState
 
 PROBE_S: Final = 2.0
+_MAX_DETAIL: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,12 @@ async def heard(asking: Awaitable[Health], endpoint: Endpoint, probe_s: float) -
         refused = isinstance(error, ClientConnectorError | OSError)
         state = HealthState.NOT_LISTENING if refused else HealthState.SILENT
         return Health(state, f"nothing answers at {endpoint.host}:{endpoint.port} ({type(error).__name__})")
+
+
+def refused(path: str, status: int, answer: bytes) -> str:
+    """How an engine answered a piece of work that it did not do, in one line for people. Pure."""
+    text = " ".join(answer.decode(errors="replace").split())[:_MAX_DETAIL]
+    return f"{path} answers {status}" + (f": {text}" if text else "")
 
 
 def _listed(body: bytes, launch_model: str) -> Health:

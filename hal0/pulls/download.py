@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,14 +23,18 @@ _SPARE_BYTES: Final = 256 << 20  # of the store's disk, for everything else that
 
 
 class Download:
-    """`done_bytes` counts from the first byte ever, over all files."""
+    """`done_bytes` counts from the first byte ever, over all files.
 
-    def __init__(self, plan: Plan, registry: Registry, *, allow_pickle: bool) -> None:
+    `placing` is held by one download at a time: two that bring a file of the same name would replace each other's.
+    """
+
+    def __init__(self, plan: Plan, registry: Registry, placing: asyncio.Lock, *, allow_pickle: bool) -> None:
         self.plan = plan
         self.place = Place(registry.store, plan.id)
         self.done_bytes = 0
         self.message = "waiting for other downloads"
         self._registry = registry
+        self._placing = placing
         self._allow_pickle = allow_pickle
         self._meter = Meter()
         self._parts = [Part(self.place.part(number)) for number in range(len(plan.files))]
@@ -71,18 +76,20 @@ class Download:
 
         `promised_bytes` are what other downloads are still going to write to the same disk.
         """
-        if not await asyncio.to_thread(self._in_place):
-            await asyncio.to_thread(check_room, self._registry.store, self.left_bytes, promised_bytes)
-            for file, part in zip(self.plan.files, self._parts, strict=True):
-                try:
-                    await self._fetch(transfer, file, part)
-                except OSError as e:
-                    raise disk_error(file.name, e) from e
-            self.message = "putting it in place"
-            await settled(asyncio.to_thread(self._finish))
+        try:
+            if not await asyncio.to_thread(self._in_place):
+                room = partial(check_room, self._registry.store, promised_bytes=promised_bytes)
+                await asyncio.to_thread(room, self.left_bytes)
+                for file, part in zip(self.plan.files, self._parts, strict=True):
+                    await self._fetch(transfer, file, part, room)
+                self.message = "putting it in place"
+                async with self._placing:
+                    await settled(asyncio.to_thread(self._finish))
+        except OSError as e:
+            raise disk_error(self.plan.model, e) from e
         await asyncio.to_thread(self.place.remove)
 
-    async def _fetch(self, transfer: Transfer, file: PlannedFile, part: Part) -> None:
+    async def _fetch(self, transfer: Transfer, file: PlannedFile, part: Part, room: Callable[[int], None]) -> None:
         whole = self.place.whole(self.plan, file)
         if await asyncio.to_thread(whole.exists):
             return
@@ -91,7 +98,7 @@ class Download:
             await self._copy(Path(file.url), part)
         else:
             repo = self.plan.source.get("repo")
-            await transfer.run(Wanted(name=file.name, url=file.url, size_bytes=file.size_bytes, repo=repo), part)
+            await transfer.run(Wanted(name=file.name, url=file.url, size_bytes=file.size_bytes, repo=repo), part, room)
         self.message = f"checking {file.name}"
         try:
             await placing.check_digest(part.path, file)

@@ -46,7 +46,8 @@ async def check_digest(path: Path, file: PlannedFile) -> None:
 
 def stage(part: Path, target: Path, *, allow_pickle: bool) -> None:
     """A file that is whole goes to the others, when it may be used at all. Raises model.*, OSError."""
-    named = part.with_name(target.name)  # the name is a part of what a file is
+    named = part.with_suffix(".named") / target.name  # the name is a part of what a file is, and the server's choice
+    named.parent.mkdir(exist_ok=True)
     part.rename(named)
     try:
         accept(named, allow_pickle=allow_pickle)

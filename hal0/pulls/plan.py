@@ -2,6 +2,7 @@
 
     STORE/.pulls/ID/plan.json            this
     STORE/.pulls/ID/N.part, N.part.json  file N on its way
+    STORE/.pulls/ID/N.named/NAME         file N while it is looked at
     STORE/.pulls/ID/files/MODEL/NAME     files that are whole, and what they were published as
 
 Nothing of it is a model until everything is there: then it is moved. Blocking.

@@ -9,7 +9,7 @@ from typing import Final
 
 from hal0.config.models import ModelsConfig
 from hal0.errors import Hal0Error
-from hal0.lib.aio import cancelled
+from hal0.lib.aio import cancelled, settled
 from hal0.lib.clock import Clock
 from hal0.models.registry import Registry
 from hal0.outbound.client import Outside
@@ -65,6 +65,7 @@ class Pulls:
         self._patience_s = patience_s
         self._pulls: dict[str, _Pull] = {}
         self._throttle = Throttle(lambda: settings().rate_limit)
+        self._placing = asyncio.Lock()
         self._turns = asyncio.Semaphore(settings().pull_parallel)
 
     async def boot(self) -> None:
@@ -156,7 +157,7 @@ class Pulls:
         return pull
 
     def _download(self, plan: Plan) -> Download:
-        return Download(plan, self._registry, allow_pickle=self._settings().allow_pickle)
+        return Download(plan, self._registry, self._placing, allow_pickle=self._settings().allow_pickle)
 
     async def _kept(self, plan: Plan) -> _Pull:
         job = self._jobs.resume(plan.id, JobKind.MODEL_PULL, plan.model, By.OPERATOR, plan.started_at)
@@ -192,7 +193,7 @@ class Pulls:
         try:
             await self._worked(pull)
         except asyncio.CancelledError:
-            await self._ended(pull)
+            await settled(self._ended(pull))  # cancelled once more, it still comes to its end
         except Hal0Error as err:
             await self._failed(pull, err)
         except Exception:  # the outermost line of a task: a job has to end, whatever happened
@@ -234,7 +235,9 @@ class Pulls:
         if pull.closing:
             return
         if pull.ending is PullState.PAUSED:
-            await self._note(pull, PullState.PAUSED)
+            with suppress(Hal0Error):  # paused all the same; the next process goes on with it
+                await self._note(pull, PullState.PAUSED)
+        if pull.ending is PullState.PAUSED:  # still: it may have been given up meanwhile
             self._jobs.finish(pull.job, JobState.INTERRUPTED, note=_PAUSED.format(plan.id))
             return
         self._pulls.pop(plan.id, None)
@@ -251,7 +254,7 @@ class Pulls:
         """What the next process needs to know. Raises state.write_failed."""
         plan = pull.download.plan = pull.download.plan.model_copy(update={"state": state})
         try:
-            await asyncio.to_thread(pull.download.place.save, plan)
+            await settled(asyncio.to_thread(pull.download.place.save, plan))
         except OSError as e:
             where = pull.download.place.folder
             raise Hal0Error("state.write_failed", f"cannot write into {where}: {e.strerror or e}") from e

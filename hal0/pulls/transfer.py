@@ -8,6 +8,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -79,12 +80,15 @@ class Transfer:
         self._patience_s = patience_s
         self._pause_s = pause_s
 
-    async def run(self, wanted: Wanted, part: Part) -> None:
-        """Return when `part` is whole. Raises Hal0Error; what has come stays for the next time."""
+    async def run(self, wanted: Wanted, part: Part, room: Callable[[int], None]) -> None:
+        """Return when `part` is whole. Raises Hal0Error; what has come stays for the next time.
+
+        `room` is told the size, in a thread, where nobody published it; it raises when the disk is too small.
+        """
         patience = Patience(self._patience_s)
         for _ in range(_BEGINNINGS):
             try:
-                ranged = await self._begin(wanted, part, patience)
+                ranged = await self._begin(wanted, part, patience, room)
                 await self._fill(wanted, part, patience, ranged=ranged)
             except Changed:
                 self._arrived(-part.done_bytes)
@@ -95,7 +99,7 @@ class Transfer:
                 return
         raise Hal0Error("model.checksum", f"cannot fetch {wanted.name}: it changes on the server again and again")
 
-    async def _begin(self, wanted: Wanted, part: Part, patience: Patience) -> bool:
+    async def _begin(self, wanted: Wanted, part: Part, patience: Patience, room: Callable[[int], None]) -> bool:
         """Whether the server sends ranges, as far as it is known; the part has its size after this."""
         if part.begun:
             return True
@@ -108,6 +112,8 @@ class Transfer:
             except Again as again:
                 await patience.pause(again, pause_s)
             else:
+                if wanted.size_bytes is None:
+                    await asyncio.to_thread(room, size)
                 await asyncio.to_thread(part.begin, size, etag)
                 if not ranged:
                     part.spans = [Span(0, 0, size)]
@@ -129,11 +135,16 @@ class Transfer:
                 if span.left
             ]
             try:
-                await _all(lanes)
-            finally:
-                for task in (*lanes, noting):
-                    await cancelled(task)
-                await settled(asyncio.to_thread(part.note, fd))
+                try:
+                    await _all(lanes, noting)
+                finally:
+                    for task in (*lanes, noting):
+                        await cancelled(task)
+            except BaseException:
+                with suppress(OSError):  # what ended it counts; bytes without a note come again
+                    await settled(asyncio.to_thread(part.note, fd))
+                raise
+            await settled(asyncio.to_thread(part.note, fd))
         finally:
             os.close(fd)
 
@@ -185,7 +196,7 @@ class Transfer:
 
 
 async def _noting(part: Part, fd: int) -> None:
-    """For ever, so that a kill costs two seconds of bytes at most."""
+    """For ever, so that a kill costs two seconds of bytes at most. Raises OSError."""
     noted = part.done_bytes
     while True:
         await asyncio.sleep(_NOTE_S)
@@ -202,12 +213,14 @@ async def _written(fd: int, span: Span, batch: bytearray) -> None:
         batch.clear()
 
 
-async def _all(lanes: list[asyncio.Task[None]]) -> None:
-    """Raises what the first one raises that fails."""
-    if lanes:
-        done, _ = await asyncio.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
-        for lane in done:
-            lane.result()
+async def _all(lanes: list[asyncio.Task[None]], noting: asyncio.Task[None]) -> None:
+    """Return when all lanes have ended. Raises what the first one raises that fails, `noting` among them."""
+    left = set(lanes)
+    while left:
+        done, _ = await asyncio.wait({*left, noting}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        left -= done
 
 
 def _size(wanted: Wanted, response: ClientResponse) -> tuple[int, bool]:

@@ -65,6 +65,6 @@ def _closed(what: str, code: str, status: int, *, repo: str | None, token: bool)
 def _wait_s(headers: Mapping[str, str]) -> float | None:
     try:
         wait = float(headers.get("Retry-After", ""))
-    except ValueError:  # a date, or nothing: hal0's own pause will do
+    except ValueError:  # a date, or nothing: hal0's own pause will do, as for none at all
         return None
-    return min(wait, _LONGEST_WAIT_S) if math.isfinite(wait) and wait >= 0 else None
+    return min(wait, _LONGEST_WAIT_S) if math.isfinite(wait) and wait > 0 else None

@@ -1,9 +1,10 @@
 """Jobs: the long work an operator asked for, with an id to follow it by. The last 200 survive a restart."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -129,6 +130,24 @@ class Jobs:
             }
         )
         self._announce(job)
+
+    @contextlib.contextmanager
+    def ending(self, job: Job, doing: str, closing: Callable[[], bool]) -> Iterator[None]:
+        """Around the work of a task of its own: however it ends, the job ends so. `doing` is for "cannot ..."; while
+        `closing`, who is cancelled was interrupted. Only cancellation is raised."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.finish(job, JobState.INTERRUPTED if closing() else JobState.CANCELLED)
+            raise
+        except Hal0Error as err:
+            self.finish(job, JobState.FAILED, error=err)
+        except Exception:  # the outermost line of a task: a job has to end, whatever happened
+            log.exception("job %s failed", job.view.id)
+            error = Hal0Error("system.internal", f"cannot {doing}: hal0 made a mistake")
+            self.finish(job, JobState.FAILED, error=error)
+        else:
+            self.finish(job, JobState.DONE)
 
     def get(self, job_id: str) -> Job:
         """Raises job.not_found."""

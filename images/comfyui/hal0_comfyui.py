@@ -50,14 +50,21 @@ def main() -> None:
 
 
 def sweep(root: Path, now: float) -> None:
-    """Remove what is too old below `root`, and, beyond MOST_BYTES, the oldest; `now` in seconds since the epoch."""
+    """Remove what is too old below `root`, and, beyond MOST_BYTES, the oldest; `now` in seconds since the epoch.
+
+    What cannot be removed keeps nothing else.
+    """
     files = sorted(_files(root))
     held = sum(size for _, size, _ in files)
     for at, size, file in files:
         age_s = now - at
         if age_s > LIFETIME_S or (held > MOST_BYTES and age_s > YOUNG_S):
-            file.unlink(missing_ok=True)
-            held -= size
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                _say(error)
+            else:
+                held -= size
 
 
 def _files(root: Path) -> Iterator[tuple[float, int, Path]]:
@@ -77,7 +84,11 @@ def _sweep_for_ever() -> None:
         try:
             sweep(SCRATCH, time.time())
         except OSError as error:
-            print(f"cannot remove old pictures: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            _say(error)
+
+
+def _say(error: OSError) -> None:
+    print(f"cannot remove old pictures: {error}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

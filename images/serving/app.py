@@ -124,7 +124,7 @@ class Server:
             return Refusal(500, "the engine failed; its log says why").response()
 
     def _check(self, request: web.Request) -> None:
-        shown = request.headers.get("Authorization", "").encode()
+        shown = request.headers.get("Authorization", "").encode(errors="surrogateescape")
         if self._settings.secret and not hmac.compare_digest(shown, self._bearer):
             raise Refusal(401, "the slot's secret is missing or wrong", code="invalid_api_key")
         if not self.loaded:

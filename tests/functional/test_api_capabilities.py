@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from hal0.capabilities.cards import RERANKER
+from hal0.config.table import Kept
 from hal0.engine.manifest import images_root, read_manifest
 from hal0.paths import Paths
 from hal0.vocab import Want
@@ -177,6 +178,25 @@ async def test_one_thing_at_a_time_and_the_same_thing_is_joined(hal0: Operator) 
     assert (status, body["error"]["code"]) == (409, "slot.illegal_transition")
     status, ended = await hal0.call("DELETE", f"/api/jobs/{job['id']}")
     assert (status, ended["state"]) == (200, "cancelled")
+    assert (await hal0.call("GET", "/api/slots/embed-rerank"))[0] == 404
+
+
+async def test_an_undo_is_not_given_up_half_way(hal0: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on, put_back = asyncio.Event(), asyncio.Event(), hal0.services.custom.put_back
+
+    async def slowly(name: str, kept: Kept) -> None:
+        begun.set()
+        await go_on.wait()
+        await put_back(name, kept)
+
+    monkeypatch.setattr(hal0.services.custom, "put_back", slowly)
+    hal0.engine.program = DIES
+    _, job = await hal0.call("POST", "/api/capabilities/embed/rerank")
+    await asyncio.wait_for(begun.wait(), 10)
+    status, refused = await hal0.call("DELETE", f"/api/jobs/{job['id']}")
+    assert (status, refused["error"]["code"]) == (409, "slot.illegal_transition")
+    go_on.set()
+    assert (await hal0.services.jobs.get(job["id"]).wait()).state == "failed"
     assert (await hal0.call("GET", "/api/slots/embed-rerank"))[0] == 404
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import shutil
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,11 @@ from aiohttp import web
 
 from hal0.errors import Hal0Error
 from hal0.models import demo
+from hal0.models.records import ModelRecord
+from hal0.pulls import placing, plan
+from hal0.pulls.pulls import Pulls
+from hal0.pulls.verdicts import Again, judge
+from hal0.slots.jobs import Job
 from hal0.wire.jobs import JobState
 from hal0.wire.pulls import PullRequest
 from tests.fakes.hub import Cut, Hub, status
@@ -147,6 +154,19 @@ async def test_a_disk_that_is_too_small_is_seen_first(place: Place, monkeypatch:
     assert place.hub.asked == []
 
 
+async def test_a_size_that_only_the_server_knows_is_held_against_the_disk_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(place.folder)._replace(free=(256 << 20) + 1000)
+    monkeypatch.setattr("hal0.pulls.download.shutil.disk_usage", lambda _path: usage)
+
+    async with place.hal0() as pulls:
+        error = await refused(pulls, f"http://localhost:{place.hub.port}/plain/{FILE}")
+
+    assert error["code"] == "pull.disk_full"
+    assert error["details"]["needed_bytes"] == len(GGUF)
+
+
 async def test_a_disk_that_fills_up_keeps_what_came(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_args: object) -> None:
         raise OSError(28, "No space left on device")
@@ -212,3 +232,133 @@ def test_the_token_is_for_the_hub_over_https_alone() -> None:
     assert not shown("https://cdn.hub.example/a")
     assert not shown("https://hub.example.evil/a")
     assert "secret" not in repr(known)
+
+
+# ---- a disk that is full at the worst moment ----
+
+
+def full(*_args: object, **_named: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+async def begun(place: Place, pulls: Pulls) -> Job:
+    place.hub.pace = 0.05
+    job = await pulls.start(PullRequest(model="acme/tiny"))
+    for _ in range(500):
+        if pulls.views()[0].pace.done_bytes:
+            break
+        await asyncio.sleep(0.01)
+    return job
+
+
+async def test_a_note_that_cannot_be_written_ends_the_pull_instead_of_only_the_noting(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hal0.pulls.transfer._NOTE_S", 0.01)
+    monkeypatch.setattr("hal0.pulls.transfer._BATCH_S", 0.01)
+    place.hub.pace = 0.05
+    async with place.hal0() as pulls:
+        with monkeypatch.context() as patched:
+            patched.setattr("hal0.pulls.part.write_atomic", full)
+            error = await refused(pulls)
+
+        assert error["code"] == "pull.disk_full"
+        assert len(place.hub.files[FILE]) > pulls.views()[0].pace.done_bytes > 0
+
+
+async def test_a_pull_is_given_up_also_when_the_disk_is_full(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with place.hal0() as pulls:
+        job = await begun(place, pulls)
+        with monkeypatch.context() as patched:
+            patched.setattr("hal0.pulls.part.write_atomic", full)
+            await pulls.cancel(job.view.id)
+
+        assert (job.view.state, pulls.views()) == (JobState.CANCELLED, [])
+    assert await asyncio.to_thread(lambda: list(place.store.glob(".pulls/*"))) == []
+
+
+async def test_a_disk_that_is_full_at_the_last_step_is_told_as_that(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hal0.pulls.placing.move", full)
+    async with place.hal0() as pulls:
+        assert (await refused(pulls))["code"] == "pull.disk_full"
+
+
+# ---- at the same time ----
+
+
+async def test_given_up_twice_at_once_a_pull_still_ends(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove = plan.Place.remove
+
+    def slow(it: plan.Place) -> None:
+        time.sleep(0.1)
+        remove(it)
+
+    monkeypatch.setattr(plan.Place, "remove", slow)
+    async with place.hal0() as pulls:
+        job = await begun(place, pulls)
+        for _ in range(2):
+            assert job.on_cancel is not None
+            job.on_cancel()
+            await asyncio.sleep(0.03)
+
+        async with asyncio.timeout(5):
+            await job.wait()
+        assert job.view.state is JobState.CANCELLED
+
+
+async def test_given_up_while_it_pauses_nothing_of_it_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = plan.Place.save
+
+    def slow(it: plan.Place, saved: plan.Plan) -> None:
+        time.sleep(0.1)
+        save(it, saved)
+
+    async with place.hal0() as pulls:
+        job = await begun(place, pulls)
+        monkeypatch.setattr(plan.Place, "save", slow)
+        pausing = asyncio.create_task(pulls.pause(job.view.id))
+        await asyncio.sleep(0.03)
+        await pulls.cancel(job.view.id)
+        await pausing
+
+        assert (job.view.state, pulls.views()) == (JobState.CANCELLED, [])
+    assert await asyncio.to_thread(lambda: list(place.store.glob(".pulls/*"))) == []
+
+
+async def test_two_models_of_one_file_name_do_not_replace_each_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_of = placing.record_of
+
+    def slow(*args: Any) -> ModelRecord:
+        found = record_of(*args)
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr("hal0.pulls.placing.record_of", slow)
+    async with place.hal0() as pulls:
+        jobs = [await pulls.start(PullRequest(model="acme/tiny", id=name)) for name in ("one", "two")]
+        for job in jobs:
+            await job.wait()
+
+    assert await place.in_place() in ([FILE, f"one/{FILE}"], [FILE, f"two/{FILE}"])
+
+
+def test_a_file_that_is_called_like_the_plan_does_not_replace_it(tmp_path: Path) -> None:
+    kept, part = tmp_path / "plan.json", tmp_path / "0.part"
+    kept.write_text("the plan")
+    part.write_text("{}")
+
+    placing.stage(part, tmp_path / "files" / "m" / "plan.json", allow_pickle=False)
+
+    assert kept.read_text() == "the plan"
+    assert (tmp_path / "files" / "m" / "plan.json").read_text() == "{}"
+
+
+def test_a_server_that_says_now_is_not_asked_without_a_pause() -> None:
+    with pytest.raises(Again) as caught:
+        judge("it", 429, {"Retry-After": "0"}, repo=None, token=False)
+
+    assert caught.value.wait_s is None

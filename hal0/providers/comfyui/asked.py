@@ -6,7 +6,6 @@ contract: `negative_prompt`, `seed`, `steps`, `cfg`, `strength`.
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -152,7 +151,7 @@ class _Reader:
             raise _invalid(name, "it is neither a file of the form nor a data:image/...;base64, URL")
         try:
             return base64.b64decode(value[head.end() :], validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii's own is one; what is not ASCII is only that
             raise _invalid(name, "it is not base64") from None
 
 

@@ -24,6 +24,7 @@ from hal0.providers.base import (
 )
 from hal0.providers.comfyui import failures
 from hal0.providers.comfyui.weights import BASE_DIR, FOLDERS, listed, mounts_of
+from hal0.providers.environment import environment
 from hal0.providers.probing import PROBE_S, heard
 from hal0.vocab import Capability, Device, ProviderName
 
@@ -65,11 +66,7 @@ class ComfyUI:
                 assert_never(device)
 
     def build_env(self, launch: Launch) -> dict[str, str]:
-        env = {"HAL0_SLOT": launch.slot, "HAL0_MODEL": launch.model}
-        variable = _VISIBLE_GPU.get(launch.device)
-        if variable and launch.gpu_index is not None:
-            env[variable] = str(launch.gpu_index)
-        return {**env, **launch.env}
+        return environment(launch, visible=_VISIBLE_GPU)
 
     def start_cmd(self, launch: Launch) -> list[str]:
         argv = ["--listen", "0.0.0.0", "--port", str(launch.port), "--base-directory", BASE_DIR]  # noqa: S104  inside

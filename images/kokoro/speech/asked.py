@@ -1,7 +1,6 @@
 """A speech request, read and checked: what is wrong with it is said in OpenAI's words, with what is allowed."""
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -96,5 +95,5 @@ def _reference(body: Mapping[str, Any]) -> Reference | None:
         raise Refusal(413, said, param="ref_audio")
     try:
         return Reference(base64.b64decode(encoded, validate=True), text.strip())
-    except binascii.Error as fault:
+    except ValueError as fault:  # binascii's own is one; what is not ASCII is only that
         raise Refusal(400, "ref_audio must be base64 or a data: URL", param="ref_audio") from fault

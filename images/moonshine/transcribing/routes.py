@@ -140,6 +140,11 @@ class Transcriptions:
             await _send(response, {"type": "transcript.text.done", "text": Transcript(segments, "").text})
         except Refusal as refusal:
             await _send(response, refusal.body())
+        except OSError:
+            raise  # the client has left
+        except Exception:  # the answer has begun: only an event can tell it now
+            log.exception("the engine failed in the middle of an answer")
+            await _send(response, Refusal(500, "the engine failed; its log says why").body())
         return response
 
 

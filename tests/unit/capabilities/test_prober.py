@@ -1,5 +1,6 @@
 """The prober: never raises, never waits for long, and says what has changed of a machine and what only moves."""
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -77,6 +78,8 @@ async def test_a_driver_that_hangs_costs_one_thread_and_the_last_look_is_shown(
     for _ in range(3):
         late = await one.look()
         assert (late.late, late.survey) == (True, first.survey)
+    together = await asyncio.gather(*(one.look() for _ in range(20)))
+    assert all(look is together[0] for look in together)  # nobody waits behind another
     assert len(reads) == 1
     answers.set()
     monkeypatch.undo()

@@ -51,6 +51,17 @@ def test_a_look_in_motion(hal0ctl: Run) -> None:
     assert live["gpus"][0]["busy"] == 0.37
 
 
+@pytest.mark.usefixtures("view")
+def test_a_pipe_gets_a_document_a_line_until_the_timeout(hal0ctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)  # the terminal is not where the data goes
+    ran = hal0ctl("hw", "watch", "--interval", "0.5", "--timeout", "0.9")
+    lines = ran.out.splitlines()
+    assert ran.code == 0
+    assert len(lines) == 2
+    assert {json.loads(line)["gpus"][0]["busy"] for line in lines} == {0.37}
+    assert hal0ctl("hw", "watch", "-o", "yaml").out.startswith("cpu:")
+
+
 def test_a_report_can_go_without_names(hal0ctl: Run, view: HardwareView) -> None:
     whole = json.loads(hal0ctl("hw", "report", "-o", "json").out)
     assert whole["host"]["hostname"] == view.host.hostname == "box"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from hal0.config.images import ImagesConfig
 from hal0.engine.base import ImageInfo, ImageProgress
 from hal0.engine.build import sweep
 from hal0.engine.images import Choice, ImageService, Source, choose
-from hal0.engine.manifest import ImageEntry, stage_settings
+from hal0.engine.manifest import ImageEntry, images_root, read_manifest, stage_settings
 from hal0.errors import Hal0Error
 from hal0.lib.clock import SystemClock
 from hal0.lib.jsonio import loads
@@ -226,3 +227,34 @@ def test_files_of_a_build_that_was_killed_are_swept_and_nothing_else(tmp_path: P
     kept[1].write_text("{}")
     sweep(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+
+async def test_the_users_own_image_takes_the_place_of_a_key(bench: Bench) -> None:
+    own = f"r.example/mine@{DIGEST}"
+    wanted: dict[str, str] = {"cpu": own}
+    service = ImageService(
+        bench.engine,
+        {"cpu": CPU},
+        root=bench.root,
+        record_file=bench.record_file,
+        clock=SystemClock(),
+        instead_of=wanted.get,
+    )
+    (state,) = await service.list()
+    assert (state.choice, state.note) == (Choice(Source.PULL), f"{own} is used instead, as [images] in hal0.toml says")
+    bench.engine.registry[own] = replace(A, digests=(own,))
+    assert await service.ensure("cpu", bench.tell) == A.id
+    assert await service.local("cpu") == A.id
+    assert (await service.verify("cpu")).choice.source is Source.LOCAL
+    wanted["cpu"] = "localhost/mistyped"
+    with pytest.raises(Hal0Error, match="cannot use image localhost/mistyped"):
+        await service.ensure("cpu", bench.tell)
+    assert (await service.list())[0].choice == Choice(Source.NONE)
+
+
+def test_every_image_of_the_manifest_can_be_replaced() -> None:
+    manifest = read_manifest(images_root())
+    names = {key.replace("-", "_") for key in manifest}
+    assert names == set(ImagesConfig.model_fields)
+    assert ImagesConfig(comfyui_cpu="localhost/mine").instead_of("comfyui-cpu") == "localhost/mine"
+    assert all(ImagesConfig().instead_of(key) is None for key in manifest)

@@ -40,6 +40,21 @@ def test_beyond_the_room_there_is_the_oldest_go_first_but_never_the_youngest(
     assert left(tmp_path) == {"output/5.png", "output/10.png"}
 
 
+def test_what_cannot_be_removed_keeps_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, age_s in (("stuck", 9000), ("old", 8000)):
+        write(tmp_path, f"output/{name}.png", age_s)
+    unlink = Path.unlink
+
+    def refusing(file: Path, missing_ok: bool = False) -> None:
+        if file.stem == "stuck":
+            raise PermissionError(1, "no", str(file))
+        unlink(file, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refusing)
+    start.sweep(tmp_path, NOW)
+    assert left(tmp_path) == {"output/stuck.png"}
+
+
 def test_an_empty_place_is_no_failure(tmp_path: Path) -> None:
     start.sweep(tmp_path, NOW)
     assert left(tmp_path) == set()

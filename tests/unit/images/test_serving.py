@@ -85,6 +85,15 @@ async def test_only_health_is_told_without_the_secret(shown: dict[str, str]) -> 
             assert (answer.status, (await answer.json())["error"]["code"]) == (401, "invalid_api_key")
 
 
+async def test_a_secret_that_is_no_text_is_a_wrong_one() -> None:
+    async with loaded(Echo()) as client:
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(b"GET /v1/models HTTP/1.1\r\nHost: m\r\nAuthorization: Bearer \xff\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
+        writer.close()
+
+
 async def test_a_refusal_names_the_member_and_what_is_allowed() -> None:
     async with loaded(Echo()) as client:
         answer = await client.get("/v1/refuse", headers=SHOWN)

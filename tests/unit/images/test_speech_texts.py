@@ -123,6 +123,7 @@ def test_a_voice_may_be_an_object_and_a_clip_a_data_url() -> None:
         ({"stream_format": "ws"}, "stream_format", "audio, sse"),
         ({"ref_audio": "AAAA"}, "ref_audio", "belong together"),
         ({"ref_audio": "??", "ref_text": "x"}, "ref_audio", "base64"),
+        ({"ref_audio": "é", "ref_text": "x"}, "ref_audio", "base64"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_is_allowed(members: dict[str, Any], param: str, words: str) -> None:

@@ -30,6 +30,7 @@ class Hearing:
 
     def __init__(self) -> None:
         self.may_go_on: threading.Event | None = None
+        self.fails_at = 0
         self.heard_of = 0
         self.began = threading.Event()
         self.left = threading.Event()
@@ -39,6 +40,8 @@ class Hearing:
 
     def heard(self, piece: Piece, gone: threading.Event) -> Segment:
         self.heard_of += 1
+        if self.heard_of == self.fails_at:
+            raise RuntimeError("the runtime's own words")
         self.began.set()
         while self.may_go_on is not None and not self.may_go_on.wait(0.005):
             if gone.is_set():
@@ -138,6 +141,15 @@ async def test_a_stream_that_breaks_says_so(client: Client) -> None:
     *told, last = await events(await client.post(PATH, data=form("35 broken", stream="true")))
     assert told[0]["type"] == "transcript.text.delta"
     assert (last["error"]["code"], last["error"]["param"]) == ("audio.unsupported_format", "file")
+
+
+async def test_a_stream_whose_engine_fails_says_so() -> None:
+    hearing = Hearing()
+    hearing.fails_at = 2
+    async with serving_it(hearing) as client:
+        *told, last = await events(await client.post(PATH, data=form("70", stream="true")))
+    assert [event["type"] for event in told] == ["transcript.text.delta"]
+    assert last["error"]["message"] == "the engine failed; its log says why"
 
 
 @pytest.mark.parametrize("content", ["text", "1 broken", "35 broken"])

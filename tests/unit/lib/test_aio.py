@@ -1,11 +1,12 @@
 """Backoff, single-flight and the broadcast signal."""
 
 import asyncio
+import gc
 import itertools
 
 import pytest
 
-from hal0.lib.aio import Signal, SingleFlight, backoff_s, cancelled
+from hal0.lib.aio import Signal, SingleFlight, backoff_s, cancelled, settled, told_if_broken
 from tests.vloop import let_callbacks_run, virtual_time
 
 
@@ -137,3 +138,35 @@ async def test_a_caller_that_is_cancelled_while_it_waits_is_cancelled() -> None:
     await asyncio.wait([caller])
     assert caller.cancelled()
     await cancelled(task)
+
+
+async def test_what_ends_by_a_mistake_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken() -> None:
+        raise ValueError("nobody thought of this")
+
+    async def endless() -> None:
+        await asyncio.sleep(60)
+
+    tasks = [asyncio.create_task(work(), name=work.__name__) for work in (broken, endless)]
+    for task in tasks:
+        task.add_done_callback(told_if_broken)
+    await asyncio.sleep(0.01)
+    await cancelled(tasks[1])
+    assert [record.getMessage() for record in caplog.records] == ["hal0 made a mistake: broken has ended"]
+
+
+async def test_work_that_fails_while_its_caller_is_cancelled_is_no_unread_failure() -> None:
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+
+    async def work() -> None:
+        await asyncio.sleep(0.02)
+        raise OSError(28, "No space left on device")
+
+    caller = asyncio.create_task(settled(work()))
+    await asyncio.sleep(0.01)
+    await cancelled(caller)
+    del caller
+    gc.collect()
+
+    assert told == []

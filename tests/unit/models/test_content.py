@@ -202,6 +202,31 @@ def test_any_archive_gives_a_format_or_a_typed_refusal(
     judged(path, b"PK\x03\x04" + data)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_that_numpy_did_not_pack_is_refused_by_a_typed_error(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "voices.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.npy", b"\x93NUMPY" + bytes(200))
+    whole = bytearray(path.read_bytes())
+    whole[44:69] = b"\xff" * 25  # its data
+
+    assert judged(path, bytes(whole)) is None
+
+
+def test_an_archive_whose_array_is_beyond_all_files_is_refused_by_a_typed_error(tmp_path: Path) -> None:
+    path = tmp_path / "voices.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", b"\x93NUMPY" + bytes(200))
+    raw = path.read_bytes()
+    at, end = raw.rfind(b"PK\x01\x02"), bytearray(raw[raw.rfind(b"PK\x05\x06") :])
+    entry = bytearray(raw[at : -len(end)]) + struct.pack("<HHQ", 1, 8, (1 << 63) + 5)
+    struct.pack_into("<H", entry, 30, 12)
+    struct.pack_into("<L", entry, 42, 0xFFFFFFFF)
+    struct.pack_into("<L", end, 12, len(entry))
+
+    assert judged(path, raw[:at] + entry + end) is None
+
+
 def test_a_header_that_is_all_hostile_takes_bounded_memory(tmp_path: Path) -> None:
     """The largest header that is read, made of the values that take the most as objects."""
     length = (8 << 20) - 16

@@ -39,16 +39,30 @@ def test_what_it_does_not_say_is_not_made_up(slots: bytes, used: int | None) -> 
     assert (found.tokens_per_second, found.deferred, found.context_used) == (None, None, used)
 
 
+def test_what_is_no_number_is_not_told() -> None:
+    found = figures(b"llamacpp:requests_deferred NaN\nllamacpp:predicted_tokens_seconds +Inf\n", b"", 1.0)
+    assert (found.tokens_per_second, found.deferred) == (None, None)
+
+
+async def in_pieces(request: web.Request, body: bytes) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for at in range(0, len(body), 100):
+        await response.write(body[at : at + 100])
+        await asyncio.sleep(0.01)
+    return response
+
+
 @asynccontextmanager
 async def engine(*, hangs: bool = False) -> AsyncIterator[tuple[Endpoint, list[str]]]:
     asked: list[str] = []
 
-    async def answer(request: web.Request) -> web.Response:
+    async def answer(request: web.Request) -> web.StreamResponse:
         asked.append(request.path)
         assert request.headers["Authorization"] == "Bearer secret"
         if hangs:
             await asyncio.sleep(60)
-        return web.Response(body=METRICS if request.path == "/metrics" else SLOTS)
+        return await in_pieces(request, METRICS if request.path == "/metrics" else SLOTS)
 
     app = web.Application()
     app.add_routes([web.get("/metrics", answer), web.get("/slots", answer)])
@@ -65,6 +79,8 @@ async def test_only_the_busy_are_asked_and_one_that_hangs_delays_nobody() -> Non
             looking = asyncio.create_task(live.keep_looking())
             await until(lambda: live.of("primary") is not None, within_s=5)
             assert live.of("slow") is None
+            assert (found := live.of("primary")) is not None
+            assert found == figures(METRICS, SLOTS, found.at)
             looking.cancel()
             with suppress(asyncio.CancelledError):
                 await looking

@@ -91,6 +91,12 @@ def test_whatever_is_wished_is_a_wish_or_names_its_field(path: str, members: dic
         assert (wish.upload is None) is (path == "generations")
 
 
+@pytest.mark.parametrize("text", ["?", "\u00e9"])
+def test_a_picture_that_is_no_base64_is_refused(text: str) -> None:
+    with pytest.raises(Hal0Error, match="`image`: it is not base64"):
+        wish_of("/images/edits", {"prompt": "x", "image": f"data:image/png;base64,{text}"})
+
+
 def test_a_forms_fields_are_a_bodys_members() -> None:
     parts = [Part("prompt", None, b"\xc3\xa9"), Part("image[]", "a.png", PNG), Part("n", None, b"2")]
     wish = wish_of("/images/edits", members_of(parts))

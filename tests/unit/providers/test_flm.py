@@ -127,7 +127,7 @@ def test_an_entry_that_cannot_be_used_is_left_out(wrong: dict[str, Any]) -> None
     assert [tag.name for tag in parse(listing({**QWEN, **wrong}, WHISPER))] == [LISTENER]
 
 
-@pytest.mark.parametrize("printed", ["", "no list here", '{"models": 1}', "{"])
+@pytest.mark.parametrize("printed", ["", "no list here", '{"models": 1}', '{"models": ["qwen3:4b"]}', "{"])
 def test_what_is_no_list_is_not_taken_for_an_empty_one(printed: str) -> None:
     with pytest.raises(NotAList):
         parse(printed)

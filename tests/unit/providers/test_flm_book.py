@@ -10,7 +10,7 @@ from hal0.models.registry import Registry
 from hal0.models.tags import Tag
 from hal0.providers.flm_book import TagBook
 from hal0.providers.flm_tags import parse
-from tests.fakes.engine import FakeEngine
+from tests.fakes.engine import FlakyEngine
 from tests.fakes.flm import listing
 from tests.fakes.memory_engine import FAKE_IMAGE
 from tests.fakes.program import Program
@@ -30,7 +30,7 @@ class Desk:
     """A book, and what it told."""
 
     def __init__(self, folder: Path) -> None:
-        self.engine, self.images, self.told = FakeEngine(), Images(), list[tuple[Tag, ...]]()
+        self.engine, self.images, self.told = FlakyEngine(), Images(), list[tuple[Tag, ...]]()
         self.file = folder / "flm.json"
         self.book = self.opened()
 
@@ -74,9 +74,21 @@ async def test_without_an_image_nobody_is_asked_and_another_one_is_asked_anew(tm
     assert (desk.asked, desk.told) == (1, [])
 
 
+@virtual_time
+async def test_an_image_is_asked_again_when_podman_could_not_ask_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.engine.fail("create", Hal0Error("engine.unreachable", "cannot reach podman"))
+    with pytest.raises(Hal0Error, match="cannot reach podman"):
+        await desk.book.look()
+    desk.says(LIST)
+    await desk.book.look()
+    assert [[tag.name for tag in tags] for tags in desk.told] == [["qwen3:4b"]]
+
+
 def test_a_damaged_record_is_nothing(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    for text in ("", "{", "[]", '{"schema": 1, "image": "x", "printed": "?"}', '{"schema": 9}'):
+    odd = '{"schema": 1, "image": "x", "printed": "{\\"models\\": [1]}"}'
+    for text in ("", "{", "[]", '{"schema": 1, "image": "x", "printed": "?"}', odd, '{"schema": 9}'):
         desk.file.write_text(text)
         desk.book.recall()
     assert desk.told == []

@@ -122,6 +122,21 @@ async def test_who_names_the_engines_device_by_hand_is_believed(
     assert raised == code
 
 
+async def test_a_driver_that_hangs_keeps_no_start_waiting_and_costs_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hal0.slots.fitting._LOOK_S", 0.02)
+    looks: list[asyncio.Future[Survey]] = []
+
+    def look() -> asyncio.Future[Survey]:
+        looks.append(asyncio.get_running_loop().create_future())
+        return looks[-1]
+
+    fitting = Fitting({}, look)
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            await fitting.check(SlotConfig(device=Device.ROCM), "rocm", Device.ROCM)
+    assert len(looks) == 1
+
+
 async def test_a_start_that_does_not_fit_rests_in_error_and_makes_no_container(
     tmp_path: Path, port_block: range
 ) -> None:
