@@ -5,6 +5,7 @@ import contextlib
 import gc
 import ipaddress
 import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -71,8 +72,12 @@ class _Loopback:
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
         if not self.on or event not in ("socket.connect", "socket.sendto"):
             return
-        address = args[1]
-        if isinstance(address, tuple) and not _is_local(str(address[0])):
+        family, address = args[0].family, args[1]
+        if (
+            family in (socket.AF_INET, socket.AF_INET6)
+            and isinstance(address, tuple)
+            and not _is_local(str(address[0]))
+        ):
             raise PermissionError(f"this test may talk to this machine only, not to {address[0]}")
 
 
@@ -99,6 +104,7 @@ def _is_local(host: str) -> bool:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return False
+    address = getattr(address, "ipv4_mapped", None) or address
     return address.is_loopback or address.is_unspecified or str(address) in own_addresses()
 
 

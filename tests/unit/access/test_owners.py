@@ -2,14 +2,17 @@
 
 import asyncio
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 
 import pytest
 
 from hal0.access.guard import OWNERLESS
 from hal0.access.owners import Address, Owners, owner_of
+from hal0.access.sockdiag import End, Held, holder
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 REST = "01 00000000:00000000 00:00000000 00000000 {uid:>5}        0 {inode} 1 0000000000000000 20 4 30 10 -1\n"
@@ -63,9 +66,57 @@ def ends(writer: asyncio.StreamWriter) -> tuple[Address, Address]:
     return writer.get_extra_info("peername"), writer.get_extra_info("sockname")
 
 
-async def test_a_real_connection_belongs_to_this_process() -> None:
+def unknown(_peer: End, _own: End) -> None:
+    """A kernel without `tcp_diag`."""
+
+
+def unread() -> str:
+    raise AssertionError("the tables were read")
+
+
+async def test_a_real_connection_belongs_to_this_process_by_the_tables_and_without_them() -> None:
     async with connection() as (ours, _):
-        assert await Owners().of_peer(ours.transport, *ends(ours)) == os.geteuid()
+        assert await Owners(ask=unknown).of_peer(ours.transport, *ends(ours)) == os.geteuid()
+        assert await Owners(unread).of_peer(ours.transport, *ends(ours)) == os.geteuid()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_the_kernel_tells_of_each_connection_whose_it_is(host: str) -> None:
+    """A dead end has no holder, a listener is no other end, and an IPv4 client may have come through an IPv6 socket."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as server, socket.socket(family) as client:
+        port = server.getsockname()[1]
+        client.connect((host, port))
+        ours, _ = server.accept()
+        there = (ip_address(host), client.getsockname()[1])
+        with ours:
+            assert holder(there, (ip_address(host), port)) == Held(os.geteuid(), os.fstat(client.fileno()).st_ino)
+            assert holder((ip_address(host), port), (ip_address(host), 1)) is None
+            client.close()
+            left = holder(there, (ip_address(host), port))
+            assert left is not None
+            assert left.inode == 0
+
+
+async def test_a_mapped_client_is_found_by_its_ipv4_address() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_INET6) as client:
+        client.connect(("::ffff:127.0.0.1", server.getsockname()[1]))
+        ours, peer = server.accept()
+        with ours:
+            held = holder((ip_address("127.0.0.1"), peer[1]), (ip_address("127.0.0.1"), server.getsockname()[1]))
+    assert held is not None
+    assert held.uid == os.geteuid()
+
+
+async def test_without_netlink_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "AF_NETLINK", 0xFFFF)
+    loopback = ip_address("127.0.0.1")
+    assert holder((loopback, 1), (loopback, 2)) is None
+
+
+async def test_a_held_connection_without_a_process_is_ownerless() -> None:
+    async with connection() as (ours, _):
+        assert await Owners(unread, lambda *_: Held(0, 0)).of_peer(ours.transport, *ends(ours)) == OWNERLESS
 
 
 async def test_a_connection_is_looked_up_once() -> None:
@@ -75,7 +126,7 @@ async def test_a_connection_is_looked_up_once() -> None:
         reads.append(1)
         return HEAD + V4
 
-    owners = Owners(read)
+    owners = Owners(read, unknown)
     async with connection() as (ours, _):
         for _ in range(3):
             assert await owners.of_peer(ours.transport, CLIENT, SERVER) == 33
@@ -92,7 +143,7 @@ async def test_many_new_connections_share_reads_that_began_after_they_came() -> 
         assert go.wait(5)
         return HEAD + V4
 
-    owners = Owners(read)
+    owners = Owners(read, unknown)
     async with connection() as (one, two):
         first = asyncio.create_task(owners.of_peer(one.transport, CLIENT, SERVER))
         await asyncio.to_thread(entered.wait, 5)
@@ -106,7 +157,7 @@ async def test_many_new_connections_share_reads_that_began_after_they_came() -> 
 
 async def test_a_machine_without_tables_does_not_tell() -> None:
     async with connection() as (ours, _):
-        assert await Owners(lambda: None).of_peer(ours.transport, CLIENT, SERVER) is None
+        assert await Owners(lambda: None, unknown).of_peer(ours.transport, CLIENT, SERVER) is None
 
 
 async def test_a_table_that_never_comes_counts_as_nobody() -> None:
@@ -117,5 +168,5 @@ async def test_a_table_that_never_comes_counts_as_nobody() -> None:
         return HEAD + V4
 
     async with connection() as (ours, _):
-        assert await Owners(read, deadline_s=0.02).of_peer(ours.transport, CLIENT, SERVER) == OWNERLESS
+        assert await Owners(read, unknown, deadline_s=0.02).of_peer(ours.transport, CLIENT, SERVER) == OWNERLESS
         go.set()
