@@ -21,6 +21,9 @@ _KEPT: Final = 2048
 _EVERY_S: Final = 0.25
 # Sooner when there are so many: what is done for a batch must not be felt by a request in between.
 _BATCH: Final = 256
+# Of one write to the log. The text of a whole batch is more than malloc keeps at hand: getting the memory from the
+# system, page by page, takes as long as writing the lines.
+_LINES: Final = 64
 # Longer than any model's name or path; what a client writes there instead is not worth keeping whole.
 _LONGEST: Final = 256
 
@@ -141,7 +144,8 @@ class _Said:
 def write_lines(records: Sequence[DecisionRecord]) -> None:
     """One structured line each. Blocking: it renders them and writes the log."""
     if _log.isEnabledFor(logging.INFO):
-        _log.info(_RequestLines(records))
+        for at in range(0, len(records), _LINES):
+            _log.info(_RequestLines(records[at : at + _LINES]))
 
 
 class _RequestLines(Lines):
