@@ -6,6 +6,7 @@ drift from the first. Where these two differ, the card says so.
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,8 +30,9 @@ from hal0.slots.supervisor import Supervisor
 from hal0.vocab import ProviderName, SlotName
 from hal0.wire.capabilities import CardsView, CardView, HiddenView, SelectRequest, TrialView
 
-# Images and devices come and go by themselves; a dashboard hears of it this much later at most.
+# Images and devices come and go by themselves, slots change; a listener hears of it this much later at most.
 _LOOK_EVERY_S: Final = 60.0
+_TELL_EVERY_S: Final = 1.0
 _FIRST_LOOK_S: Final = 5.0  # after the start, which it must not slow down
 
 
@@ -96,11 +98,6 @@ class Orchestrator:
         """As `select`, for a row that need not be a card's. Raises as it."""
         return self._switching.on(await self._plan(child, asked), asked)
 
-    def serves(self, child: Child, model: str) -> bool:
-        """Whether the row's slot has the model and is loaded with it."""
-        slot = self._world.supervisor.get(child.slot)
-        return slot is not None and slot.snapshot().routable and slot.snapshot().model == model
-
     async def _plan(self, child: Child, asked: SelectRequest) -> Plan:
         shelf = await self.look()
         _shown(child, shelf)
@@ -142,11 +139,16 @@ class Orchestrator:
     async def keep_telling(self) -> None:
         """Announce cards that have changed while somebody listens; runs for ever."""
         await asyncio.sleep(_FIRST_LOOK_S)
+        clock, looked_at = asyncio.get_running_loop().time, -math.inf
         while True:
-            if self._shelf is None or self._world.bus.wanted(Topic.CAPABILITY):
+            wanted, due = self._world.bus.wanted(Topic.CAPABILITY), clock() - looked_at >= _LOOK_EVERY_S
+            if due and (wanted or self._shelf is None):
+                looked_at = clock()
                 with contextlib.suppress(Hal0Error):  # podman is silent, which is said elsewhere
                     self._tell(await self.look())
-            await asyncio.sleep(_LOOK_EVERY_S)
+            elif wanted and self._shelf is not None:
+                self._tell(self._shelf)
+            await asyncio.sleep(_TELL_EVERY_S)
 
     def configured(self, _root: RootConfig) -> None:
         """The configuration has changed: what that changes of the cards is told."""

@@ -65,6 +65,8 @@ def plan(
             param="model",
         )
     wanted = {"provider": provider, "device": device, "model": entry.id, "load_on_request": True}
+    if asked.context_size is not None:
+        wanted["context_size"] = asked.context_size
     fields = _changes(child, now.config, wanted)
     return Plan(
         child=child,

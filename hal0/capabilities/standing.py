@@ -33,6 +33,7 @@ def standing(
         device=slot.device if slot else None,
         model=_model(child, slot),
         memory_bytes=slot.memory_bytes if slot else None,
+        in_flight=slot.in_flight if slot else 0,
         port=slot.port if slot else None,
         choices=[_choice(choice) for choice in offered],
         models=[CandidateView(model=it.id, size_bytes=it.size_bytes, installed=True) for it in models],

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -112,7 +112,7 @@ class Switching:
             await self._followed(job, await self._load(plan))
         except _Overtaken:
             raise
-        except (Hal0Error, asyncio.CancelledError):
+        except BaseException:  # a mistake of hal0's own leaves as little behind as a refusal does
             job.on_cancel = None  # half an undo would be neither the old nor the new
             if not self._closing:
                 with contextlib.suppress(TimeoutError):
@@ -158,17 +158,25 @@ class Switching:
         """As it was: first what is wanted of the slot, so that nothing is loaded by the configuration's return."""
         slot = self._supervisor.get(name)
         if slot is not None and before is not None and before.want is Want.UNLOADED:
-            await slot.wish(functools.partial(verbs.restored, before))
+            with _told(name):
+                await slot.wish(functools.partial(verbs.restored, before))
         if kept is not None:
-            try:
+            with _told(name):
                 await self._custom.put_back(name, kept)
-            except Hal0Error as err:
-                log.warning("the change of slot %s is not undone: %s", name, err.message)
+
+
+@contextlib.contextmanager
+def _told(name: SlotName) -> Iterator[None]:
+    """Around one step of an undo: the next one is tried all the same."""
+    try:
+        yield
+    except Hal0Error as err:
+        log.warning("the change of slot %s is not undone: %s", name, err.message)
 
 
 async def _written(put: asyncio.Future[Kept] | None) -> Kept | None:
     """What was changed; None when nothing was."""
-    try:
-        return None if put is None else await put
-    except Hal0Error:
+    if put is None:
         return None
+    await asyncio.wait([put])
+    return None if put.cancelled() or put.exception() is not None else put.result()

@@ -24,18 +24,23 @@ def _note(child: Row) -> str:
     return str(child["message"])
 
 
-_COLUMNS: Final = (
-    Column("CARD", lambda it: it["card"]),
-    Column("CHILD", lambda it: it["name"]),
-    Column("ON", lambda it: "yes" if it["enabled"] else "no"),
-    Column("STATE", lambda it: it["state"], state=True),
-    Column("MODEL", lambda it: it["model"] or "-"),
-    Column("DEVICE", lambda it: it["device"] or "-"),
-    Column("SLOT", lambda it: it["slot"]),
-    Column("PROVIDER", lambda it: it["provider"] or "-", wide=True),
-    Column("PATH", lambda it: it["path"], wide=True),
-    Column("NOTE", _note),
-)
+def _columns(session: Session) -> tuple[Column, ...]:
+    return (
+        Column("CARD", lambda it: it["card"]),
+        Column("CHILD", lambda it: it["name"]),
+        Column("ON", lambda it: "yes" if it["enabled"] else "no"),
+        Column("STATE", lambda it: it["state"], state=True),
+        Column("MODEL", lambda it: it["model"] or "-"),
+        Column("DEVICE", lambda it: it["device"] or "-"),
+        Column("SLOT", lambda it: it["slot"]),
+        Column(
+            "MEM", lambda it: session.size(it["memory_bytes"]) if it["memory_bytes"] else "-", right=True, wide=True
+        ),
+        Column("ACTIVE", lambda it: str(it["in_flight"]), right=True, wide=True),
+        Column("PROVIDER", lambda it: it["provider"] or "-", wide=True),
+        Column("PATH", lambda it: it["path"], wide=True),
+        Column("NOTE", _note),
+    )
 
 
 @noun(short_help="Capability cards: list, show, plan, enable, disable, test.")
@@ -48,7 +53,7 @@ def list_(session: Session) -> None:
     """Every card of this machine, row by row."""
     view = _client(session).get("/api/capabilities")
     rows = [_row(card["name"], child) for card in view["items"] for child in card["children"]]
-    session.rows(rows, _COLUMNS, name="id")
+    session.rows(rows, _columns(session), name="id")
     if not session.machine:
         for hidden in view["hidden"]:
             session.note(f"{hidden['name']} is not shown: {hidden['reason']}")
@@ -65,6 +70,7 @@ def show(session: Session, *, card: str) -> None:
 _CHILD: Final = click.argument("child", required=False)
 _MODEL: Final = click.option("--model", type=ModelName(), help="The model to load.")
 _PROVIDER: Final = click.option("--provider", type=click.Choice([p.value for p in ProviderName]), help="The engine.")
+_CONTEXT: Final = click.option("--ctx", "context_size", type=int, metavar="TOKENS", help="How long its context is.")
 _DEVICE: Final = click.option("--device", type=click.Choice([d.value for d in Device]), help="Where it runs.")
 
 
@@ -74,7 +80,8 @@ _DEVICE: Final = click.option("--device", type=click.Choice([d.value for d in De
 @_MODEL
 @_PROVIDER
 @_DEVICE
-def plan(session: Session, *, card: str, child: str | None, **asked: str | None) -> None:
+@_CONTEXT
+def plan(session: Session, *, card: str, child: str | None, **asked: str | int | None) -> None:
     """Say what enabling would do, and do nothing."""
     client = _client(session)
     body = _given(asked)
@@ -88,8 +95,9 @@ def plan(session: Session, *, card: str, child: str | None, **asked: str | None)
 @_MODEL
 @_PROVIDER
 @_DEVICE
+@_CONTEXT
 @follow.no_wait()
-def enable(session: Session, *, card: str, child: str | None, no_wait: bool, **asked: str | None) -> Exit:
+def enable(session: Session, *, card: str, child: str | None, no_wait: bool, **asked: str | int | None) -> Exit:
     """Turn a card on, or one row of it; what fails is undone."""
     return _switch(session, card, child, {"enabled": True, **_given(asked)}, wait=not no_wait)
 
@@ -100,12 +108,13 @@ def enable(session: Session, *, card: str, child: str | None, no_wait: bool, **a
 @_MODEL
 @_PROVIDER
 @_DEVICE
+@_CONTEXT
 @follow.no_wait()
-def set_(session: Session, *, card: str, child: str, no_wait: bool, **asked: str | None) -> Exit:
+def set_(session: Session, *, card: str, child: str, no_wait: bool, **asked: str | int | None) -> Exit:
     """Give a row another model, engine or device, and turn it on with it."""
     given = _given(asked)
     if not given:
-        raise click.UsageError("say what to change: --model, --provider or --device")
+        raise click.UsageError("say what to change: --model, --provider, --device or --ctx")
     return _switch(session, card, child, {"enabled": True, **given}, wait=not no_wait)
 
 
@@ -137,7 +146,7 @@ def _client(session: Session) -> Client:
     return session.client(timeout_s=session.timeout or _LOOK_S)
 
 
-def _given(asked: dict[str, str | None]) -> Json:
+def _given(asked: dict[str, str | int | None]) -> Json:
     return {key: value for key, value in asked.items() if value is not None}
 
 

@@ -51,6 +51,7 @@ class ChildView(View):
     device: Device | None
     model: str | None
     memory_bytes: int | None
+    in_flight: int
     port: int | None
     choices: list[ChoiceView]
     models: list[CandidateView]
@@ -77,12 +78,13 @@ class CardsView(View):
 
 
 class SelectRequest(View):
-    """Turn a row on (or off); what is left out stays as it is, or is chosen."""
+    """Turn a row on (or off); what is left out stays as it is, or is chosen. `context_size` in tokens."""
 
     enabled: bool = True
     model: str | None = None
     provider: ProviderName | None = None
     device: Device | None = None
+    context_size: int | None = None
 
 
 class PlanView(View):

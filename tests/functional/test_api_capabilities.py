@@ -2,16 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from hal0.capabilities import orchestrator
 from hal0.capabilities.cards import RERANKER
 from hal0.config.table import Kept
 from hal0.engine.manifest import images_root, read_manifest
+from hal0.lib.aio import cancelled
 from hal0.paths import Paths
 from hal0.vocab import Want
 from tests.fakes.engine import FakeEngine
@@ -108,6 +110,23 @@ async def test_a_load_that_fails_leaves_nothing_behind(hal0: Operator, paths: Pa
     assert hal0.engine.running == []
     hal0.engine.program = Program()
     assert (await turn(hal0, "embed/rerank"))["state"] == "done"  # as if it were the first time
+
+
+async def test_a_mistake_of_hal0s_own_leaves_nothing_behind_either(
+    hal0: Operator, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = paths.config_file.read_text()
+    monkeypatch.setattr(hal0.running.supervisor, "load", _mistaken)
+    for row in ("embed/rerank", "embed/embed"):
+        job = await turn(hal0, row, **({"model": "tiny-embed"} if row == "embed/embed" else {}))
+        assert (job["state"], job["error"]["code"]) == ("failed", "system.internal")
+    assert list(paths.slots_config_dir.iterdir()) == []
+    assert paths.config_file.read_text() == before
+    assert (await hal0.call("GET", "/api/slots/embed-rerank"))[0] == 404
+
+
+async def _mistaken(*_: Any) -> None:
+    raise RuntimeError("a mistake")
 
 
 async def test_a_swap_that_fails_keeps_the_model_that_served(hal0: Operator, paths: Paths) -> None:
@@ -216,6 +235,33 @@ async def test_listeners_hear_of_cards(hal0: Operator) -> None:
             "embed",
             "tiny-embed",
         )
+
+
+async def test_listeners_hear_of_slots_that_change_under_a_card(
+    hal0: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orchestrator, "_FIRST_LOOK_S", 0)
+    monkeypatch.setattr(orchestrator, "_TELL_EVERY_S", 0.01)
+    await turn(hal0, "embed/embed", model="tiny-embed")
+    telling = asyncio.create_task(hal0.services.capabilities.keep_telling())
+    async with hal0.api.get("/api/events?topics=capability") as events:
+        told = await _until(events.content, lambda embed: embed["state"] == "ready")
+        await hal0.call("POST", "/api/slots/embed/swap?wait=true", {"model": RERANKER})
+        told = await _until(events.content, lambda embed: embed["drift"])
+        assert told["drift"] == [{"key": "model", "card": "tiny-embed", "slot": RERANKER}]
+        await hal0.call("POST", "/api/slots/embed/unload?wait=true")
+        await _until(events.content, lambda embed: embed["state"] == "offline")
+    await cancelled(telling)
+
+
+async def _until(stream: aiohttp.StreamReader, told: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """The row embed/embed once it is so."""
+    while True:
+        event = await _event(stream)
+        if event["topic"] == "capability" and event["id"] == "embed":
+            row: dict[str, Any] = event["value"]["children"][0]
+            if told(row):
+                return row
 
 
 async def _event(stream: aiohttp.StreamReader) -> Any:

@@ -28,7 +28,8 @@ def child(name: str, **changes: Any) -> ChildView:
     values: dict[str, Any] = {
         "name": name, "capability": Capability.EMBED, "path": "/v1/embeddings", "slot": name, "switch": True,
         "enabled": True, "state": "ready", "message": "serving nomic", "provider": LLAMA, "device": Device.CPU,
-        "model": "nomic", "memory_bytes": None, "port": 8082, "drift": [],
+        "model": "nomic", "memory_bytes": 300_000_000, "in_flight": 2, "port": 8082,
+        "drift": [],
         "choices": [
             ChoiceView(provider=LLAMA, device=Device.VULKAN, image="vulkan", ready=False, code="device.missing",
                        reason="cannot run on vulkan: no GPU was found"),
@@ -78,6 +79,8 @@ def test_the_list_is_one_line_per_row(hal0ctl: Run) -> None:
     assert embed.split()[:4] == ["embed", "embed", "yes", "ready"]
     assert "model: nomic is configured, mini is there" in embed
     assert rerank.split()[:4] == ["embed", "rerank", "no", "absent"]
+    _, wide, _ = hal0ctl("cap", "list", "-o", "wide").out.splitlines()
+    assert "300.0 MB       2  llama.cpp" in wide
     assert "npu is not shown: cannot run on npu" in ran.err
     assert hal0ctl("cap", "list", "-o", "name").out == "embed/embed\nembed/rerank\n"
 
