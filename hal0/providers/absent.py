@@ -28,6 +28,9 @@ class Absent:
     stops_while_streaming: bool = True
     at_once: int | None = None
 
+    def loads(self, form: str, architecture: str) -> bool:
+        return False
+
     def image_key(self, device: Device, architecture: str = "") -> str:
         return str(self.name)
 

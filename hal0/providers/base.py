@@ -243,6 +243,10 @@ class Provider(Protocol):
     stops_while_streaming: bool  # False: its streams must be closed before SIGTERM
     at_once: int | None  # requests that it can work on at the same time; None: its own affair
 
+    def loads(self, form: str, architecture: str) -> bool:
+        """Whether its engine loads models of this format and architecture, as registry entries have them. Pure."""
+        ...
+
     def image_key(self, device: Device, architecture: str = "") -> str:
         """Key in images/manifest.json for this device and model architecture. Called before every start."""
         ...

@@ -81,6 +81,9 @@ class Flm:
         """FLM's list, as the image has it now."""
         self.tags = frozenset(tags)
 
+    def loads(self, form: str, architecture: str) -> bool:
+        return form == "q4nx"
+
     def image_key(self, device: Device, architecture: str = "") -> str:
         if device is not Device.NPU:
             raise Hal0Error(

@@ -15,6 +15,7 @@ from hal0.vocab import Capability, Device, ProviderName
 # Architecture of a model -> the image that runs it. F5-TTS brings a runtime ten times as large, which is built when
 # somebody swaps such a model in.
 _IMAGES: Final = {"f5-tts": "f5-tts"}
+_ARCHITECTURES: Final = frozenset({"kokoro", *_IMAGES})
 _ON_VULKAN: Final = "WebGpuExecutionProvider"
 _PATHS: Final = frozenset({"/audio/speech", "/audio/voices"})
 _WORD: Final = "Hello."
@@ -35,6 +36,9 @@ class Kokoro:
 
     def __init__(self, *, probe_s: float = PROBE_S) -> None:
         self._probe = Probe("speech server", probe_s)
+
+    def loads(self, form: str, architecture: str) -> bool:
+        return architecture in _ARCHITECTURES
 
     def image_key(self, device: Device, architecture: str = "") -> str:
         if device is Device.NPU:

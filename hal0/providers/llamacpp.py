@@ -65,6 +65,9 @@ _VISIBLE_GPU: Final[Mapping[Device, str]] = MappingProxyType(
     }
 )
 
+# Models that draw come as GGUF, too: for other programs.
+_PICTURES: Final = frozenset({"flux", "sd1", "sd3", "sdxl"})
+
 # What the log tells of a load. Between the first two the weights are read, nearly all of the time; it says no more.
 _MILESTONES: Final = (
     (re.compile(r"load_model: loading model '"), 0.0),
@@ -88,6 +91,9 @@ class LlamaCpp:
 
     def __init__(self, *, probe_s: float = PROBE_S) -> None:
         self._probe = Probe("llama-server", probe_s)
+
+    def loads(self, form: str, architecture: str) -> bool:
+        return form == "gguf" and architecture not in _PICTURES
 
     def image_key(self, device: Device, architecture: str = "") -> str:
         match device:

@@ -37,6 +37,9 @@ class Moonshine:
     def __init__(self, probe: Probe | None = None) -> None:
         self._probe = probe or Probe("Moonshine server")
 
+    def loads(self, form: str, architecture: str) -> bool:
+        return architecture == "moonshine"
+
     def image_key(self, device: Device, architecture: str = "") -> str:
         if device not in {Device.CPU, Device.AUTO}:
             raise Hal0Error(

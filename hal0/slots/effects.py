@@ -20,6 +20,7 @@ from hal0.providers.base import Exit, Launch, Provider
 from hal0.slots import failure as failures
 from hal0.slots.adopt import LABEL_SPEC
 from hal0.slots.fitting import Fits
+from hal0.slots.matching import require_match
 from hal0.slots.plan import Model, Place, launch_of, resolve_device, spec_of
 from hal0.slots.record import Container, Failure
 from hal0.slots.store import SlotStore
@@ -94,6 +95,7 @@ class Effects:
         missing = await asyncio.to_thread(lambda: [f for f in model.files if not f.is_file()])
         if missing:
             raise Hal0Error("model.not_downloaded", f"cannot load {model_id}: {missing[0]} is missing")
+        require_match(model, subject.provider)
         device = resolve_device(subject.config, self._place)
         await self._fits.check(subject.config, self._image_key(subject, model), device)
         await self._image(subject, model, on_progress)

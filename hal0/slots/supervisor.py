@@ -27,6 +27,7 @@ from hal0.slots.household import Household
 from hal0.slots.jobs import Job
 from hal0.slots.lookout import TICK_S, Lookout
 from hal0.slots.lookup import Lookup
+from hal0.slots.matching import require_match
 from hal0.slots.slot import Slot
 from hal0.slots.store import Remembered
 from hal0.slots.tools import Tools
@@ -117,7 +118,7 @@ class Supervisor:
 
     async def load(self, name: str, model: str | None = None, by: By = By.OPERATOR) -> Job:
         slot = self._engined(name)
-        known = await self._known(model or slot.life.desired.model, model)
+        known = await self._known(slot, model or slot.life.desired.model, model)
         await self._hope(slot, known)
         return await slot.ask(Asked(JobKind.LOAD, known, by))
 
@@ -130,7 +131,7 @@ class Supervisor:
 
     async def swap(self, name: str, model: str) -> Job:
         slot = self._engined(name)
-        known = await self._known(model, model)
+        known = await self._known(slot, model, model)
         await self._hope(slot, known)
         return await slot.ask(Asked(JobKind.SWAP, known))
 
@@ -156,14 +157,18 @@ class Supervisor:
             )
         return slot
 
-    async def _known(self, wanted: str | None, asked: str | None) -> str | None:
+    async def _known(self, slot: Slot, wanted: str | None, asked: str | None) -> str | None:
         """The id of the model that was asked for, after a look at the disk when it is not known yet.
 
-        Raises what the registry refuses: a typo changes nothing.
+        Raises what the registry refuses, and what the slot's engine does not load: a slip changes nothing.
         """
         if wanted is not None and self.model_facts(self._registry.fold(wanted)).missing is not None:
             await asyncio.to_thread(self._registry.scan)
-        return None if asked is None else self._registry.require(asked).id
+        if asked is None:
+            return None
+        entry = self._registry.require(asked)
+        require_match(entry, self._providers[slot.config.provider])
+        return entry.id
 
     def views(self) -> list[SlotView]:
         return [slot.view() for slot in self._slots.values()]

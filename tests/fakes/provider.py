@@ -52,6 +52,9 @@ class FakeHealth:
         self.probes = 0
         self.trials = 0
 
+    def loads(self, form: str, architecture: str) -> bool:
+        return form == "gguf"
+
     def image_key(self, device: Device, architecture: str = "") -> str:
         return "cpu" if device is Device.AUTO else device.value
 

@@ -44,6 +44,7 @@ class FakeModel:
     files: tuple[Path, ...]
     size_bytes: int = 1_000_000
     context_length: int | None = 4096
+    format: str = "gguf"
     architecture: str = "llama"
     directory: Path | None = None
     capabilities: frozenset[Capability] = frozenset({Capability.CHAT, Capability.COMPLETION})

@@ -23,7 +23,7 @@ from hal0.providers.base import (
     Verdict,
 )
 from hal0.providers.comfyui import failures
-from hal0.providers.comfyui.weights import BASE_DIR, FOLDERS, listed, mounts_of
+from hal0.providers.comfyui.weights import BASE_DIR, FOLDERS, GRAPHS, listed, mounts_of
 from hal0.providers.environment import environment
 from hal0.providers.probing import PROBE_S, heard
 from hal0.vocab import Capability, Device, ProviderName
@@ -52,6 +52,9 @@ class ComfyUI:
     user: int | None = NOBODY
     stops_while_streaming = True
     at_once: int | None = 1  # it renders one after the other; whoever waits does so where hal0 sees it
+
+    def loads(self, form: str, architecture: str) -> bool:
+        return form != "gguf" and architecture in GRAPHS
 
     def image_key(self, device: Device, architecture: str = "") -> str:
         match device:

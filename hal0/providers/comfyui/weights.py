@@ -44,6 +44,7 @@ _NAMES: Final = (
     (re.compile(r"sd-?1|sd-?v?1[-.]5|v1-5|1\.5|stable-diffusion-v1"), "sd15"),
 )
 _KINDS: Final[Mapping[str, Kind]] = {"sd15": Kind.SD15, "sdxl": Kind.SDXL, "flux": Kind.FLUX_SCHNELL}
+GRAPHS: Final = frozenset(_KINDS)  # architectures that hal0 has graphs for
 # Of the files beside a Flux unet: what each is, by its name.
 _BESIDE: Final = (
     (re.compile(r"t5", re.IGNORECASE), "text_encoders", "t5xxl"),

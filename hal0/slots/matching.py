@@ -1,0 +1,39 @@
+"""Whether a slot's engine loads models of this kind at all: said before anything is stopped or made. Pure."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hal0.errors import Hal0Error
+from hal0.providers.base import Provider
+
+
+class Kind(Protocol):
+    """What is looked at of a model."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def architecture(self) -> str: ...
+
+
+def require_match(model: Kind, provider: Provider) -> None:
+    """Raises dispatch.capability_mismatch, which names the providers that load the model."""
+    if provider.loads(model.format, model.architecture):
+        return
+    from hal0.providers.catalog import PROVIDERS  # only a refusal has to know them all
+
+    able = [name for name, other in PROVIDERS.items() if other.loads(model.format, model.architecture)]
+    what = f"{model.architecture} ({model.format})" if model.architecture else model.format
+    raise Hal0Error(
+        "dispatch.capability_mismatch",
+        f"cannot load {model.id} with {provider.name}: it is {what}, which {_served_by(able)}",
+        details={"model": model.id, "format": model.format, "provider": provider.name, "served_by": able},
+        hint=f"Use a slot whose provider is {able[0]}." if able else None,
+        param="model",
+    )
+
+
+def _served_by(able: Sequence[str]) -> str:
+    return f"{' or '.join(able)} serves" if able else "no provider of this hal0 serves"
