@@ -16,6 +16,7 @@ from hal0.errors import Hal0Error
 from hal0.models.arrays import Pickled, check_arrays
 from hal0.models.graphs import ORT_MARK, check_onnx, check_ort
 from hal0.models.header import GgufError, read_header
+from hal0.models.pieces import PIECES_MARK, check_pieces
 from hal0.models.tensors import ContentError, read_tensors
 
 
@@ -27,6 +28,8 @@ class Format(StrEnum):
     Q4NX = "q4nx"
     NPZ = "npz"
     TEXT = "text"
+    SOUND = "sound"  # a voice to be cloned
+    PIECES = "pieces"  # a tokenizer's, one after the other
     PICKLE = "pickle"  # only where `models.allow_pickle` says so
 
 
@@ -35,6 +38,7 @@ _PIECE_BYTES: Final = 1 << 20
 _MAX_TEXT_BYTES: Final = 128 << 20  # the largest tokenizers have 35 MB
 # Text is harmless as data; as a program it is not, so its name counts.
 TEXTS: Final = frozenset({".json", ".txt", ".jinja", ".md"})
+SOUNDS: Final = frozenset({".wav", ".flac", ".ogg", ".mp3", ".m4a"})
 _PICKLES: Final = frozenset({".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".bin"})
 
 
@@ -78,6 +82,13 @@ def _is_tensors(head: bytes) -> bool:
     return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32
 
 
+def _is_sound(head: bytes) -> bool:
+    """WAV, FLAC, Ogg, MP3 or M4A: decoded where the engine runs, and never more than sound."""
+    wav = head.startswith(b"RIFF") and head[8:12] == b"WAVE"
+    frame = head[:1] == b"\xff" and head[1:2] in (b"\xfa", b"\xfb", b"\xf2", b"\xf3")
+    return wav or frame or head.startswith((b"fLaC", b"OggS", b"ID3")) or head[4:8] == b"ftyp"
+
+
 def _check_text(path: Path) -> None:
     if path.stat().st_size > _MAX_TEXT_BYTES:
         raise ContentError(f"cannot read {path}: a text of more than {_MAX_TEXT_BYTES >> 20} MiB")
@@ -99,6 +110,8 @@ _BY_CONTENT: Final[tuple[_Kind, ...]] = (
     (lambda head, _: head.startswith(b"GGUF"), read_header, Format.GGUF),
     (lambda head, _: head.startswith(b"PK\x03\x04"), check_arrays, Format.NPZ),
     (lambda head, _: head[4:8] == ORT_MARK, check_ort, Format.ORT),
+    (lambda head, _: head.startswith(PIECES_MARK), check_pieces, Format.PIECES),
+    (lambda head, ending: _is_sound(head) and ending in SOUNDS, lambda _: None, Format.SOUND),
     (lambda head, ending: _is_tensors(head) and ending == ".q4nx", read_tensors, Format.Q4NX),
     (lambda head, _: _is_tensors(head), read_tensors, Format.SAFETENSORS),
 )

@@ -42,7 +42,7 @@ _RECIPES: Final = (
     _Recipe("f5-tts", "safetensors", Capability.TTS, ("model_*.safetensors", "vocab.txt")),
 )
 # What may lie in a kit's folder without being read: it is not the model's.
-IGNORED: Final = frozenset({"readme.md", "license", "license.txt", "license.md", "notice"})
+IGNORED: Final = frozenset({"readme.md", "license", "license.txt", "license.md", "notice", "config.yaml"})
 
 
 def recognise(names: Iterable[str]) -> Kit | None:

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from serving.app import UnusableError
 from transcribing.cutting import RATE, Piece, Samples
+from transcribing.pieces import Pieces
 from transcribing.speech import GoneError
 from transcribing.transcript import Segment
 
@@ -29,7 +30,7 @@ class Moonshine:
         self._folder = folder
         self._model: Any = None
         self._decoder: _Interruptible | None = None
-        self._tokenizer: Tokenizer | None = None
+        self._tokenizer: Tokenizer | Pieces | None = None
 
     def load(self) -> None:
         """Raises UnusableError."""
@@ -44,8 +45,7 @@ class Moonshine:
         layers, heads, width = _shape(self._model.decoder)
         self._model.num_layers, self._model.num_key_value_heads, self._model.head_dim = layers, heads, width
         self._model.decoder = self._decoder = _Interruptible(self._model.decoder)
-        own = self._folder / "tokenizer.json"
-        self._tokenizer = Tokenizer.from_file(str(own)) if own.is_file() else load_tokenizer()
+        self._tokenizer = self._own_tokenizer() or load_tokenizer()
 
     def heard(self, piece: Piece, gone: threading.Event) -> Segment:
         """Raises GoneError."""
@@ -59,6 +59,13 @@ class Moonshine:
         text = self._tokenizer.decode(tokens).strip()
         spoken = tuple(token for token in tokens if token not in _BEGIN_END)
         return Segment(start_s, end_s, text, spoken, self._decoder.confidence)
+
+    def _own_tokenizer(self) -> Tokenizer | Pieces | None:
+        """The model's, where it brings one: other languages have other pieces."""
+        file, pieces = self._folder / "tokenizer.json", self._folder / "tokenizer.bin"
+        if file.is_file():
+            return Tokenizer.from_file(str(file))
+        return Pieces(pieces) if pieces.is_file() else None
 
     def _form(self) -> str:
         for form in _FORMATS:

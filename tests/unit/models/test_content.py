@@ -57,6 +57,7 @@ def torch_archive(path: Path) -> bytes:
 
 
 ORT = b"\x10\x00\x00\x00ORTM" + bytes(64)
+PIECES = b"\x05<unk>\x03<s>\x04</s>\x00\x82\x01" + b"x" * 130
 PICKLE = pickle.dumps({"weights": [1.0]}, protocol=2)
 
 
@@ -73,6 +74,9 @@ PICKLE = pickle.dumps({"weights": [1.0]}, protocol=2)
         ("voices-v1.0.bin", lambda path: voices(path, af=np.zeros((4, 1, 8), "f4")), Format.NPZ),
         ("tokenizer.json", lambda _: b'{"model": "\xc3\xa9"}', Format.TEXT),
         ("vocab.txt", lambda _: b"a\nb\n", Format.TEXT),
+        ("tokenizer.bin", lambda _: PIECES, Format.PIECES),
+        ("anna.wav", lambda _: b"RIFF\x24\0\0\0WAVEfmt ", Format.SOUND),
+        ("anna.m4a", lambda _: b"\0\0\0\x20ftypM4A ", Format.SOUND),
     ],
 )
 def test_what_is_only_numbers_or_text_is_accepted(
@@ -95,6 +99,8 @@ def test_what_is_only_numbers_or_text_is_accepted(
         ("model.safetensors", torch_archive),
         ("voices.npz", lambda path: voices(path, a=np.array([{"x": 1}], dtype=object))),
         ("modeling_custom.py", lambda _: b"import os\n"),
+        ("anna.py", lambda _: b"RIFF\x24\0\0\0WAVEfmt "),
+        ("anna.wav", lambda _: b"RIFF\x24\0\0\0AVI LIST"),
         ("a.h5", lambda _: b"\x89HDF\r\n\x1a\n" + bytes(100)),
     ],
 )
@@ -236,3 +242,14 @@ def test_a_header_that_is_all_hostile_takes_bounded_memory(tmp_path: Path) -> No
     assert judged(tmp_path / "a.safetensors", struct.pack("<Q", len(raw)) + raw) is None
 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 350 * 1024  # KiB
+
+
+@pytest.mark.parametrize("cut", range(6, len(PIECES)))
+def test_a_list_of_pieces_that_is_cut_short_says_so(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "tokenizer.bin"
+    path.write_bytes(PIECES[:cut])
+    if cut in (6, 10, 15, 16):  # between two pieces
+        assert accept(path) is Format.PIECES
+        return
+    with pytest.raises(Hal0Error, match="truncated"):
+        accept(path)

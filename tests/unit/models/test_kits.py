@@ -15,7 +15,7 @@ from hal0.models.records import ModelRecord
 from hal0.models.registry import Registry
 from hal0.vocab import Capability, ModelId
 from tests.tiny import gguf_models
-from tests.unit.models.test_content import PICKLE, onnx, tensors, voices
+from tests.unit.models.test_content import ORT, PICKLE, PIECES, onnx, tensors, voices
 
 
 def registry(tmp_path: Path, *roots: Path, allow_pickle: bool = False) -> Registry:
@@ -67,6 +67,40 @@ def test_a_folder_for_speech_is_one_model(tmp_path: Path) -> None:
     assert entry.files[0].name == "kokoro-v1.0.onnx"
     assert entry.architecture == "kokoro"
     assert entry.capabilities == {Capability.TTS}
+
+
+def test_a_folder_of_moonshines_newer_library_is_one_model(tmp_path: Path) -> None:
+    folder = tmp_path / "store" / "tiny-ja"
+    folder.mkdir(parents=True)
+    for name in ("encoder_model.ort", "decoder_model_merged.ort"):
+        (folder / name).write_bytes(ORT)
+    (folder / "tokenizer.bin").write_bytes(PIECES)
+
+    entry = only(registry(tmp_path))
+
+    assert (entry.id, entry.format, entry.architecture) == ("tiny-ja", "ort", "moonshine")
+    assert [path.name for path in entry.files] == ["encoder_model.ort", "decoder_model_merged.ort", "tokenizer.bin"]
+
+
+def test_a_folder_for_cloned_voices_is_one_model_with_its_clips(tmp_path: Path) -> None:
+    folder = tmp_path / "store" / "f5"
+    for name, content in {
+        "model_1250000.safetensors": tensors({"x": (2, 3)}),
+        "vocab.txt": b" \na\n",
+        "vocos/model.safetensors": tensors({"x": (2, 3)}),
+        "vocos/config.yaml": b"head:\n  class_path: os.system\n",  # which nobody reads
+        "voices/anna.wav": b"RIFF\x24\0\0\0WAVEfmt ",
+        "voices/anna.txt": b"Here I am.",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+    entry = only(registry(tmp_path))
+
+    assert (entry.id, entry.architecture) == ("f5", "f5-tts")
+    assert entry.files[0].name == "model_1250000.safetensors"
+    assert folder / "voices" / "anna.wav" in entry.files
+    assert folder / "vocos" / "config.yaml" not in entry.files
 
 
 def test_what_has_no_recipe_is_no_kit() -> None:
