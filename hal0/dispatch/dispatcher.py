@@ -160,9 +160,7 @@ class Dispatcher:
             return None
         express = Express(self._house, lane, data, admitted, host, began)
         express.begin(forward.path)
-        trace = self._trace(lane.asked, request_id, lane.principal)
-        trace.started_at, trace.asked_model, trace.outcome = began, peek.model, decision
-        express.note(Request(peek, trace, decision, handle))
+        express.note(Request(request_id, self._clock.now(), peek, decision, handle))
         return express
 
     def cut(self, transport: asyncio.Transport, error: Hal0Error) -> bool:

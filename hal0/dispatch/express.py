@@ -27,7 +27,7 @@ from hal0.dispatch.upstream_http import Connection, Head
 from hal0.dispatch.usage import usage_in
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock
-from hal0.observe.decisions import Decisions
+from hal0.observe.decisions import DecisionRecord, Decisions
 from hal0.slots.handle import SlotHandle
 
 # Beyond, an answer is passed on in pieces rather than waited for.
@@ -59,10 +59,11 @@ class House(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A whole request, and who answers it."""
+    """A whole request that came `at` (the clock's), and who answers it."""
 
+    request_id: str
+    at: float
     peek: Peek
-    trace: Trace
     decision: Decision
     handle: SlotHandle
 
@@ -111,13 +112,9 @@ class Express:
     def note(self, it: Request) -> None:
         """Remember what it is; this turn's, and the slot works already."""
         self._it = it
-        trace = it.trace
-        trace.read_at = trace.admitted_at = trace.connected_at = self._began
-        serving = self._admitted.serving
-        serving.on_abort(self.abort)
+        self._admitted.serving.on_abort(self.abort)
         if self._connection is None:
             return
-        trace.sent_at = self._sent_at
         self._connection.on_news = self._news
         self._transport = self._lane.asked.transport
         if self._transport is not None:
@@ -127,8 +124,9 @@ class Express:
         """The client left: the slot is told by the end of its connection."""
         assert self._connection is not None
         self._connection.on_news = None
-        self._it.trace.client_gone()
-        self._end()
+        trace = self._trace()
+        trace.client_gone()
+        self._end(trace.record(self._house.time()))
 
     def abort(self, error: Hal0Error) -> None:
         """hal0 ends it; the client is told."""
@@ -151,30 +149,41 @@ class Express:
 
     def _answer(self, connection: Connection, head: Head) -> None:
         connection.on_news = None
-        it, lane, house = self._it, self._lane, self._house
-        trace, transport = it.trace, lane.asked.transport
+        it, lane, house, began, sent_at = self._it, self._lane, self._house, self._began, self._sent_at
+        transport = lane.asked.transport
         if transport is None or transport.is_closing():
             self.leave()
             return
-        body = connection.arrived()
-        trace.head_at = house.time()
+        body, head_at = connection.arrived(), house.time()
+        overhead_ms = (sent_at - began) * 1000
         own = b"%bX-Hal0-Overhead-Ms: %.2f\r\nDate: %b\r\n" % (
-            lane.says(it.decision, trace.request_id),
-            trace.overhead_ms(trace.head_at) or 0.0,
+            lane.says(it.decision, it.request_id),
+            overhead_ms,
             date(int(house.clock.now())).encode(),
         )
         transport.write(answer_head(head.status, head.reason, head.headers, own, len(body)) + body)
-        trace.status = head.status
-        trace.bytes_out = len(body)
+        record = lane.record(it.decision, it.peek.model)
+        record.request_id, record.at, record.status, record.bytes_out = it.request_id, it.at, head.status, len(body)
+        record.first_byte_ms, record.overhead_ms = (head_at - sent_at) * 1000, overhead_ms
+        record.total_ms = (house.time() - began) * 1000
         if head.status == 200:
-            trace.usage = usage_in(body)
-        self._end()
+            record.prompt_tokens, record.completion_tokens, record.tokens_per_second = usage_in(body)
+        self._end(record)
         self._host.done()
 
-    def _end(self) -> None:
+    def _end(self, record: DecisionRecord) -> None:
         self._forget()
         self._release()
-        self._house.decisions.add(self._it.trace.record(self._house.time()))
+        self._house.decisions.add(record)
+
+    def _trace(self) -> Trace:
+        """What was noted so far, for an end that is not the usual one."""
+        it, asked = self._it, self._lane.asked
+        trace = Trace(it.request_id, it.at, self._began, asked.method, asked.path, self._lane.principal.key_id)
+        trace.asked_model, trace.outcome = it.peek.model, it.decision
+        trace.read_at = trace.admitted_at = trace.connected_at = self._began
+        trace.sent_at = None if self._connection is None else self._sent_at
+        return trace
 
     def _release(self) -> None:
         """Count it out; the connection goes back to the pool, or is closed when its answer has not ended."""
@@ -193,7 +202,7 @@ class Express:
 
     async def _ordinarily(self) -> web.StreamResponse:
         house, it, lane = self._house, self._it, self._lane
-        trace = it.trace
+        trace = self._trace()
         with Noted(trace, house.decisions, house.time):
             if self._ended_by is not None:
                 self._release()

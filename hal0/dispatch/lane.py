@@ -10,6 +10,8 @@ from hal0.dispatch.peek import Peek
 from hal0.dispatch.resolve import Decision
 from hal0.dispatch.sending import inference
 from hal0.dispatch.surface import PathRow, id_headers
+from hal0.dispatch.trace import Trace
+from hal0.observe.decisions import DecisionRecord
 from hal0.providers.base import AnswerMode, Endpoint, Forward, Serve
 from hal0.slots.handle import SlotSnapshot
 from hal0.vocab import OnClientGone
@@ -31,6 +33,7 @@ class Lane:
     _start: bytes = field(default=b"", init=False)
     _said_of: Decision | None = field(default=None, init=False)
     _said: bytes = field(default=b"", init=False)
+    _like: tuple[Decision, str | None, DecisionRecord] | None = field(default=None, init=False)
 
     def forward(self, slot: SlotSnapshot, decision: Decision, peek: Peek) -> Forward | None:
         """How the slot's provider wants the request, if bytes pass as they are; it is asked once for the same."""
@@ -46,6 +49,16 @@ class Lane:
             self._to = (path, endpoint)
             self._start = request_start("POST", path.encode(), self.asked.raw_headers, endpoint, identity=False)
         return self._start
+
+    def record(self, decision: Decision, asked_model: str | None) -> DecisionRecord:
+        """Of a request that did not have to wait: all but its own id, times, status and sizes."""
+        like = self._like
+        if like is None or like[0] is not decision or like[1] != asked_model:
+            trace = Trace("", 0.0, 0.0, self.asked.method, self.asked.path, self.principal.key_id)
+            trace.asked_model, trace.outcome = asked_model, decision
+            trace.read_at = trace.admitted_at = trace.connected_at = 0.0
+            like = self._like = decision, asked_model, trace.record(0.0)
+        return like[2].again()
 
     def says(self, decision: Decision, request_id: str) -> bytes:
         """hal0's own headers in an answer: the request's id, who answers, and by which rule."""

@@ -1,8 +1,9 @@
 """What is counted of requests and of slots' lives, for Prometheus: sums and histograms, bounded whatever is asked."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any, Final
 
 from hal0.observe.activity import Activity
 from hal0.observe.decisions import DecisionRecord
@@ -32,6 +33,9 @@ _HISTOGRAMS: Final = (
 )
 
 
+_SERIES: Final[Callable[[DecisionRecord], tuple[str | None, str, int]]] = attrgetter("target", "path", "status")
+
+
 class _Target:
     """Of one slot or upstream."""
 
@@ -43,6 +47,33 @@ class _Target:
         self.prompt_tokens = 0
         self.completion_tokens = 0
 
+    def add(self, group: Sequence[DecisionRecord]) -> None:
+        duration, hold, turn, connect, first_byte, stream, overhead = self.histograms
+        duration.observe_all(_known(group, "total_ms"))
+        connect.observe_all(_known(group, "connect_ms"))
+        overhead.observe_all(_known(group, "overhead_ms"))
+        first_byte.observe_all(_known(group, "first_byte_ms"))
+        waited = [record for record in group if record.queue_position is not None]
+        hold.observe_all(record.held_ms for record in waited)
+        turn.observe_all(record.turn_ms for record in waited)
+        stream.observe_all(_streamed(group))
+        self.bytes_out += sum(_known(group, "bytes_out"))
+        self.prompt_tokens += sum(_known(group, "prompt_tokens"))
+        self.completion_tokens += sum(_known(group, "completion_tokens"))
+
+
+def _known(group: Iterable[DecisionRecord], member: str) -> list[Any]:
+    """The member's values, where it has one; in a loop of the interpreter's own, as it is done for every request."""
+    return [value for value in map(attrgetter(member), group) if value is not None]
+
+
+def _streamed(group: Iterable[DecisionRecord]) -> Iterator[float]:
+    """From the first token to the end, in milliseconds, of those that came as a stream."""
+    for record in group:
+        if record.stream and record.first_byte_ms is not None:
+            before = record.held_ms + (record.connect_ms or 0.0) + record.first_byte_ms
+            yield max(record.total_ms - before, 0.0)
+
 
 class RequestMeasures:
     """A sink of the decision log. `paths` are those that get a series of their own."""
@@ -53,28 +84,14 @@ class RequestMeasures:
         self._targets: dict[str, _Target] = {}
 
     def __call__(self, records: Sequence[DecisionRecord]) -> None:
+        self._count(records)
+        by_target: dict[str, list[DecisionRecord]] = {}
         for record in records:
-            self._count(record)
-            target = self._targets.get(record.target or "")
-            if target is None:
-                target = self._targets.setdefault(record.target or "", _Target())
-            duration, hold, turn, connect, first_byte, stream, overhead = target.histograms
-            duration.observe(record.total_ms)
-            if record.queue_position is not None:
-                hold.observe(record.held_ms)
-                turn.observe(record.turn_ms)
-            if record.connect_ms is not None:
-                connect.observe(record.connect_ms)
-            if record.overhead_ms is not None:
-                overhead.observe(record.overhead_ms)
-            if record.first_byte_ms is not None:
-                first_byte.observe(record.first_byte_ms)
-                if record.stream:
-                    before = record.held_ms + (record.connect_ms or 0.0) + record.first_byte_ms
-                    stream.observe(max(record.total_ms - before, 0.0))
-            target.bytes_out += record.bytes_out
-            target.prompt_tokens += record.prompt_tokens or 0
-            target.completion_tokens += record.completion_tokens or 0
+            by_target.setdefault(record.target or "", []).append(record)
+        for name, group in by_target.items():
+            if (target := self._targets.get(name)) is None:
+                target = self._targets.setdefault(name, _Target())
+            target.add(group)
 
     def of(self, target: str) -> tuple[dict[str, int], int, int]:
         """Of one slot or upstream: requests by status, tokens of prompts, tokens of answers."""
@@ -85,11 +102,12 @@ class RequestMeasures:
         found = self._targets.get(target)
         return dict(statuses), *((found.prompt_tokens, found.completion_tokens) if found else (0, 0))
 
-    def _count(self, record: DecisionRecord) -> None:
-        key = (record.target or "", record.path if record.path in self._paths else _OTHER, str(record.status))
-        if key not in self._counts and len(self._counts) >= _MOST_SERIES:
-            key = (_OTHER, _OTHER, f"{record.status // 100}xx")
-        self._counts[key] += 1
+    def _count(self, records: Sequence[DecisionRecord]) -> None:
+        for (target, path, status), count in Counter(map(_SERIES, records)).items():
+            key = (target or "", path if path in self._paths else _OTHER, str(status))
+            if key not in self._counts and len(self._counts) >= _MOST_SERIES:
+                key = (_OTHER, _OTHER, f"{status // 100}xx")
+            self._counts[key] += count
 
     def families(self) -> Iterator[Family]:
         requests = Family("hal0_requests_total", "counter", "Requests that ended, by their true outcome (499: left).")

@@ -1,6 +1,7 @@
 """What Prometheus is told, as its own parser reads it: requests, slots' lives, and engines in their own words."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -207,3 +208,15 @@ async def test_an_engine_without_metrics_is_no_failure(status: int, up: float | 
     async with engine() as (it, metrics):
         it.status = status
         assert read(await metrics.families()).get(("hal0_engine_metrics_up", "primary")) == up
+
+
+@pytest.mark.parametrize(
+    "values", [[], [0.0], [1, 1.0, 1.5, 2, 3, 10.0, 10.1, -1], [random.Random(7).expovariate(0.2) for _ in range(500)]]
+)
+def test_many_at_once_count_like_one_after_the_other(values: list[float]) -> None:
+    alone, together = Histogram((1, 2, 5, 10)), Histogram((1, 2, 5, 10))
+    for value in values:
+        alone.observe(value)
+    together.observe_all(reversed(values))
+    assert together.counts == alone.counts
+    assert together.total == pytest.approx(alone.total)
