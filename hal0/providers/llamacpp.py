@@ -3,16 +3,17 @@
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 from aiohttp import ClientSession
 
 from hal0.engine.base import Mount
 from hal0.errors import Hal0Error
-from hal0.providers import llamacpp_failures, llamacpp_trial
+from hal0.providers import llamacpp_failures, llamacpp_rerank, llamacpp_trial
 from hal0.providers.base import (
     MODEL_DIR,
     SECRET_FILE,
+    AnswerMode,
     Endpoint,
     Exit,
     Forward,
@@ -152,27 +153,16 @@ class LlamaCpp:
                 f"cannot answer {request.path} with {request.model}: llama.cpp has no such path",
                 details={"path": request.path, "provider": self.name.value},
             )
-        revise = _plain_documents if request.capability is Capability.RERANK else None
-        return Forward(path, revise=revise, substitute=_DEMO if request.demo else None)
+        if request.capability is Capability.RERANK:
+            revise, convert = llamacpp_rerank.plain_documents, llamacpp_rerank.with_documents
+            return Forward(path, revise=revise, answer=AnswerMode.INSPECT, convert=convert)
+        return Forward(path, substitute=_DEMO if request.demo else None)
 
     def classify(self, ended: Exit) -> Verdict:
         return llamacpp_failures.verdict(ended)
 
     def progress(self, line: str) -> float | None:
         return next((fraction for pattern, fraction in _MILESTONES if pattern.search(line)), None)
-
-
-def _plain_documents(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Cohere's and Jina's clients may send a document as {"text": ...}; the server takes strings alone."""
-    documents = request.get("documents")
-    if not isinstance(documents, list) or not any(isinstance(document, dict) for document in documents):
-        return {}
-    return {"documents": [_text(document) for document in documents]}
-
-
-def _text(document: Any) -> Any:
-    """What is neither is for the server to refuse."""
-    return document.get("text", document) if isinstance(document, dict) else document
 
 
 def _mode_flags(launch: Launch) -> list[str]:

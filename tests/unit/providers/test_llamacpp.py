@@ -223,23 +223,6 @@ def test_paths_become_the_servers_own(asked: str, sent: str) -> None:
     assert (forward.path, forward.edits, forward.answer) == (sent, None, AnswerMode.RAW)
 
 
-@pytest.mark.parametrize(
-    ("documents", "edits"),
-    [
-        (["a", "b"], {}),
-        ([{"text": "a"}, "b", {"text": "c", "id": 1}], {"documents": ["a", "b", "c"]}),
-        ([{"image": "x"}, 7], {"documents": [{"image": "x"}, 7]}),  # for the server to refuse
-        ("a", {}),
-        (None, {}),
-    ],
-)
-def test_documents_to_rank_become_plain_texts(documents: Any, edits: dict[str, Any]) -> None:
-    asks = InferRequest("/rerank", Capability.RERANK, "tiny-rerank", stream=False)
-    revise = PROVIDER.infer(asks).revise
-    assert revise is not None
-    assert revise({"query": "q", "documents": documents}) == edits
-
-
 @pytest.mark.parametrize("path", ["/images/generations", "/audio/speech", "/../props", "/models"])
 def test_other_paths_are_a_mismatch(path: str) -> None:
     with pytest.raises(Hal0Error) as caught:
