@@ -105,6 +105,7 @@ def details(slot: Json) -> str:
         ("address", slot["url"]),
         ("context", units.context(slot["context_size"])),
         ("memory", _memory(slot.get("memory"))),
+        ("loaded in", _loaded_in(slot.get("last_load"))),
         ("pinned", "yes, never unloaded by itself" if slot["pinned"] else None),
         ("requests", f"{slot['in_flight']} in flight, {slot['queued']} queued"),
         ("desired", f"{desired['want']} by {desired['by']}, {units.ago(desired['at'], time.time())}"),
@@ -144,6 +145,15 @@ def _memory(memory: Json | None) -> str | None:
         return None
     terms = ", ".join(f"{term['name']} {_gb(term['bytes'])}" for term in memory["terms"])
     return f"{_gb(memory['need_bytes'])} of {memory['pool']} promised ({terms}); {_actual(memory)}"
+
+
+def _loaded_in(load: Json | None) -> str | None:
+    """How long the last load took, and for what."""
+    if load is None:
+        return None
+    known = [(part, load[f"{part}_s"]) for part in ("create", "start", "load", "ready")]
+    parts = ", ".join(f"{part} {units.duration(seconds)}" for part, seconds in known if seconds is not None)
+    return units.duration(load["total_s"]) + (f" ({parts})" if parts else "")
 
 
 def _actual(memory: Json) -> str:

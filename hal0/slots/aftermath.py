@@ -27,6 +27,10 @@ class Aftermath:
                 self._berths.clashed(before.facts.current)
             case h.Beside(h.Clashed()):
                 self._berths.clashed(before.facts.next)
+            case h.Created() | h.Beside(h.Created()):
+                it.book = it.book.created(it.now)
+            case h.Answered() | h.Beside(h.Answered()):
+                it.book = it.book.answered(it.now)
             case h.Turned():
                 it.book = it.book.turned(it.now, before.desired.model)
             case h.Strayed() | h.EngineBack():

@@ -141,7 +141,7 @@ class Effects:
         return "the configuration has changed since it was started"
 
     async def launch(
-        self, subject: Subject, container: Container, beside: Container | None = None
+        self, subject: Subject, container: Container, beside: Container | None, on_created: Callable[[], None]
     ) -> tuple[Container, str]:
         """Create and start `container`, `beside` one that serves meanwhile; returns it with its secret.
 
@@ -154,6 +154,7 @@ class Effects:
         await self._store.write_env(subject.slot, dict(spec.env))
         try:
             created = await self._engine.create(spec)
+            on_created()
             await self._engine.start(created)
         except NameTaken as err:
             raise Clash(err.message) from err

@@ -69,6 +69,11 @@ class Reserved:
 
 
 @dataclass(frozen=True, slots=True)
+class Created:
+    """Podman has made the container; it does not run yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Launched:
     """The container was started; `secret` is what its engine must be shown."""
 
@@ -89,6 +94,11 @@ class Advanced:
 
     progress: Progress
     extend_to: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The engine says that it is ready; whether that is so may be still to be proved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +224,11 @@ Happening: TypeAlias = (
     | Admitted
     | RoomMade
     | Reserved
+    | Created
     | Launched
     | Clashed
     | Advanced
+    | Answered
     | BecameReady
     | Failed
     | Died

@@ -58,6 +58,8 @@ def _learn(facts: Facts, happening: h.Happening, now: float) -> Facts:  # noqa: 
             return replace(facts, progress=progress, deadline=facts.deadline if extend_to is None else extend_to)
         case h.BecameReady():
             return replace(facts, ready=True)
+        case h.Created() | h.Answered():
+            return facts  # for the book alone
         case h.Drained():
             return replace(facts, drained=True, busy=None)
         case h.Retired(stuck, log_tail):

@@ -18,7 +18,9 @@ class Logbook:
     history: tuple[Load, ...] = ()
     last_used: float | None = None
     load_started: float | None = None
+    created_at: float | None = None
     warm_started: float | None = None
+    answered_at: float | None = None
     ready_at: float | None = None
     warmed: bool = False
     memory: tuple[Used, ...] = ()
@@ -28,9 +30,9 @@ class Logbook:
         book = replace(self, since=now)
         match phase:
             case Phase.STARTING:
-                return replace(book, load_started=now, ready_at=None, warmed=False)
+                return replace(book, load_started=now, created_at=None, ready_at=None, warmed=False)
             case Phase.WARMING:
-                return replace(book, warm_started=now)
+                return replace(book, warm_started=now, answered_at=None)
             case Phase.READY:
                 return replace(self._loaded(now, model), since=now, ready_at=now, last_used=now, warmed=True)
             case _:
@@ -40,11 +42,19 @@ class Logbook:
         """The book when the next container begins to start or to warm, beside the one that serves."""
         match step:
             case SwapStep.STARTING:
-                return replace(self, load_started=now)
+                return replace(self, load_started=now, created_at=None)
             case SwapStep.WARMING:
-                return replace(self, warm_started=now)
+                return replace(self, warm_started=now, answered_at=None)
             case _:
                 return replace(self, load_started=None)
+
+    def created(self, now: float) -> "Logbook":
+        """The book when the container that is being started is there."""
+        return replace(self, created_at=now)
+
+    def answered(self, now: float) -> "Logbook":
+        """The book when the engine that is loading has said that it is ready."""
+        return replace(self, answered_at=now)
 
     def turned(self, now: float, model: str | None) -> "Logbook":
         """The book when the next container has become the slot's own; that counts as use."""
@@ -53,7 +63,10 @@ class Logbook:
     def _loaded(self, now: float, model: str | None) -> "Logbook":
         if model is None or self.load_started is None or self.warm_started is None:
             return self
-        load = Load(model, now, self.warm_started - self.load_started, now - self.warm_started)
+        began, warmed = self.load_started, self.warm_started
+        create_s = None if self.created_at is None else self.created_at - began
+        load_s = None if self.answered_at is None else self.answered_at - warmed
+        load = Load(model, now, warmed - began, now - warmed, create_s, load_s)
         return replace(self, history=(*self.history, load)[-HISTORY:], load_started=None)
 
     def took(self, used: Used | None) -> "Logbook":

@@ -113,7 +113,7 @@ async def _work(
         case Effect.ADMIT:
             return await _admit(steward, order, clock, report)
         case Effect.LAUNCH:
-            return await _launch(effects, order)
+            return await _launch(effects, order, report)
         case Effect.DRAIN:
             return await _drain(order, report)
         case Effect.RETIRE:
@@ -142,10 +142,10 @@ async def _admit(steward: Steward, order: Order, clock: Clock, report: Callable[
     return h.Admitted(need or NOTHING, clock.now() + START_S)
 
 
-async def _launch(effects: Effects, order: Order) -> h.Happening:
+async def _launch(effects: Effects, order: Order, report: Callable[[h.Happening], None]) -> h.Happening:
     container = order.the_container()
     try:
-        started, secret = await effects.launch(order.subject, container, order.beside)
+        started, secret = await effects.launch(order.subject, container, order.beside, lambda: report(h.Created()))
     except Clash as err:
         log.warning("slot %s: %s; taking the next port and generation", order.subject.slot, err)
         return h.Clashed(replace(container, role=Role.LEAVING, port=None) if err.stuck else None)

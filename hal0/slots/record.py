@@ -126,12 +126,18 @@ class Attempts:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One finished load: how long each part took, in seconds."""
+    """One finished load: how long each part took, in seconds.
+
+    `create_s` is what podman's create took of `start_s`, with the room that was made for it; `load_s` is what the
+    engine took of `warm_s` to say that it is ready. None where nobody told them apart.
+    """
 
     model: str
     at: float
     start_s: float
     warm_s: float
+    create_s: float | None = None
+    load_s: float | None = None
 
     @property
     def total_s(self) -> float:

@@ -13,7 +13,7 @@ from hal0.slots.handle import Serves, SlotFailure, SlotSnapshot
 from hal0.slots.happenings import Life
 from hal0.slots.logbook import Logbook
 from hal0.slots.need import NO_WEIGHTS, Weights
-from hal0.slots.record import Container, Failure, Fallback, SwapStep
+from hal0.slots.record import Container, Failure, Fallback, Load, SwapStep
 from hal0.slots.state import NEVER, shown
 from hal0.slots.warmup import expected_s
 from hal0.vocab import BUILTIN_SLOTS, By, Capability, Device, Phase, SlotName, SlotState, Want
@@ -22,6 +22,7 @@ from hal0.wire.slots import (
     DesiredView,
     FailureView,
     FallbackView,
+    LoadView,
     MemoryView,
     ProgressView,
     ServesView,
@@ -202,6 +203,7 @@ def view_of(it: Shown) -> SlotView:
         idle_timeout_s=config.idle_timeout_s,
         expected_load_s=expected,
         remaining_s=max(expected - elapsed, 0.0) if expected is not None and elapsed is not None else None,
+        last_load=_load(it.book.history[-1]) if it.book.history else None,
         notes=notes(it),
     )
 
@@ -279,6 +281,19 @@ def _memory(it: Shown) -> MemoryView | None:
         predicted_bytes=need.predicted_bytes,
         actual_bytes=taken.actual_bytes if taken else None,
         places=[TermView(name=place.name, bytes=place.bytes) for place in taken.places] if taken else [],
+    )
+
+
+def _load(load: Load) -> LoadView:
+    create_s, load_s = load.create_s, load.load_s
+    return LoadView(
+        model=load.model,
+        at=load.at,
+        create_s=create_s,
+        start_s=None if create_s is None else load.start_s - create_s,
+        load_s=load_s,
+        ready_s=None if load_s is None else load.warm_s - load_s,
+        total_s=load.total_s,
     )
 
 

@@ -17,7 +17,7 @@ from hal0.lib.clock import Clock
 from hal0.providers.base import Endpoint, Health, HealthState, Provider, Trial
 from hal0.slots import failure as failures
 from hal0.slots.gauge import Gauge
-from hal0.slots.happenings import Advanced, BecameReady, Died, Failed, Happening, Measured
+from hal0.slots.happenings import Advanced, Answered, BecameReady, Died, Failed, Happening, Measured
 from hal0.slots.load_watch import LoadWatch
 from hal0.slots.loading import Expected
 from hal0.slots.pulse import Pulse
@@ -71,6 +71,7 @@ class Watchers:
         if health.state is HealthState.BROKEN:
             post(Failed(failures.broken(health.evidence, self._clock.now()), jitter=jitter()))
         else:
+            post(Answered())
             await self._prove(watched, post)
 
     async def _until_settled(self, watched: Watched, load: LoadWatch, hurry: asyncio.Event) -> Health:

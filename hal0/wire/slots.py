@@ -117,6 +117,20 @@ class LiveView(View):
     context_used: int | None  # tokens, of all requests
 
 
+class LoadView(View):
+    """One finished load, in seconds: until the container was there (and room for it), until it ran, until the engine
+    said that it was ready, until hal0 had made sure. null where nobody told the parts of it apart.
+    """
+
+    model: str
+    at: float
+    create_s: float | None
+    start_s: float | None
+    load_s: float | None
+    ready_s: float | None
+    total_s: float
+
+
 class SlotMetricsView(View):
     """`requests` that ended since hal0 started, by status; `engine` is what the engine says of itself."""
 
@@ -170,6 +184,7 @@ class SlotView(View):
     idle_timeout_s: float
     expected_load_s: float | None  # from this slot's own history
     remaining_s: float | None  # of the load under way, estimated
+    last_load: LoadView | None = None
     live: LiveView | None = None  # only where one slot or all are asked for, and only while it answers somebody
     notes: list[str]  # what the host refused, drift between seed and live model, ...
 

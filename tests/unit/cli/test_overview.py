@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from hal0.vocab import SlotState
-from hal0.wire.slots import MemoryView, TermView
+from hal0.wire.slots import LoadView, MemoryView, TermView
 from hal0.wire.system import GpuView
 from tests.fakes.api_server import ApiServer
 from tests.fakes.api_views import slot_view
@@ -23,6 +23,16 @@ def test_status_says_who_has_a_gpu(api: ApiServer, hal0ctl: Run) -> None:
     assert f"gpu       {until}" in told()
     assert "images: img (pinned) has it; primary" in told(pinned=True, until=None)
     assert "\ngpu " not in told(mode="llm")
+
+
+def test_show_says_how_long_the_last_load_took_and_for_what(api: ApiServer, hal0ctl: Run) -> None:
+    load = LoadView(model="m", at=1.0, create_s=0.21, start_s=0.3, load_s=12.6, ready_s=0.0, total_s=13.11)
+    api.slots = {"primary": slot_view("primary", SlotState.READY, last_load=load)}
+    out = hal0ctl("slot", "show", "primary").out
+    assert "loaded in  13 s (create 0.2 s, start 0.3 s, load 12 s, ready 0.0 s)\n" in out
+    older = load.model_copy(update={"create_s": None, "start_s": None, "load_s": None, "ready_s": None})
+    api.slots = {"primary": slot_view("primary", SlotState.READY, last_load=older)}
+    assert "loaded in  13 s\n" in hal0ctl("slot", "show", "primary").out
 
 
 def test_ps_shows_what_is_taken_and_in_wide_what_was_predicted(api: ApiServer, hal0ctl: Run) -> None:

@@ -65,7 +65,13 @@ async def test_there_is_no_gap_and_the_old_container_leaves_when_its_requests_ha
         assert engine.running[0].host_port == hal0.primary.view().port
         assert hal0.tools.ports.holders().keys() == {hal0.primary.view().port}
         assert hal0.primary.view().containers[0].role is Role.CURRENT
-        assert [load.model for load in on_disk(world).load_history] == ["one", "two"]
+        history = on_disk(world).load_history
+        assert [load.model for load in history] == ["one", "two"]
+        for load in history:
+            assert load.create_s is not None
+            assert load.load_s is not None
+            assert 0 < load.create_s < load.start_s
+            assert 0 < load.load_s <= load.warm_s
 
 
 @virtual_time

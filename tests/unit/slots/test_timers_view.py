@@ -178,6 +178,20 @@ def test_another_live_model_than_the_seed_is_said() -> None:
     assert notes(shown(ready())) == []
 
 
+def test_a_load_is_told_in_parts_as_far_as_somebody_told_them_apart() -> None:
+    book = Logbook(NOW).entered(Phase.STARTING, NOW, "one").created(NOW + 1)
+    book = book.entered(Phase.WARMING, NOW + 3, "one").answered(NOW + 7)
+    told = view_of(shown(ready(), book=book.entered(Phase.READY, NOW + 15, "one"))).last_load
+    assert told is not None
+    assert (told.create_s, told.start_s, told.load_s, told.ready_s, told.total_s) == (1.0, 2.0, 4.0, 8.0, 15.0)
+    # What was adopted half-way has no beginning, and a mark of the load before is not this one's.
+    book = book.entered(Phase.STARTING, NOW + 20, "one").entered(Phase.WARMING, NOW + 23, "one")
+    again = view_of(shown(ready(), book=book.entered(Phase.READY, NOW + 30, "one"))).last_load
+    assert again is not None
+    assert (again.create_s, again.start_s, again.load_s, again.ready_s, again.total_s) == (None, None, None, None, 10.0)
+    assert view_of(shown(ready())).last_load is None
+
+
 def test_the_logbook_learns_how_long_loads_take() -> None:
     book = Logbook(NOW)
     for phase, at in ((Phase.STARTING, NOW), (Phase.WARMING, NOW + 1), (Phase.READY, NOW + 4)):
