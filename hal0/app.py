@@ -39,7 +39,8 @@ from hal0.lib.clock import Clock
 from hal0.models.registry import Registry
 from hal0.models.tags import Tag
 from hal0.observe.past import Past, Seen, open_past
-from hal0.providers.catalog import FLM, PROVIDERS
+from hal0.providers.catalog import PROVIDERS
+from hal0.providers.flm import FLM
 from hal0.providers.flm_book import TagBook
 from hal0.pulls.later import PullsLater
 from hal0.services import About, Services

@@ -77,12 +77,19 @@ class ProgressSource(StrEnum):
 
 
 class ProviderName(StrEnum):
+    """The engines that a slot may have. One more is a line here, and the module of that name in `hal0/providers`."""
+
     LLAMACPP = "llama.cpp"
     FLM = "flm"
     MOONSHINE = "moonshine"
     KOKORO = "kokoro"
     COMFYUI = "comfyui"
     UPSTREAM = "upstream"
+
+    @property
+    def module(self) -> str:
+        """Where its `PROVIDER` is."""
+        return self.name.lower()
 
 
 class Device(StrEnum):

@@ -80,9 +80,7 @@ def plain_spelling(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class SlotConfig(ConfigModel):
-    provider: ProviderName = Field(
-        ProviderName.LLAMACPP, description="llama.cpp flm moonshine kokoro comfyui upstream."
-    )
+    provider: ProviderName = Field(ProviderName.LLAMACPP, description=f"{' '.join(ProviderName)}.")
     upstream: Text | None = Field(
         None, examples=["openrouter"], description="For the provider upstream: which [upstreams.<name>]."
     )

@@ -1,7 +1,8 @@
 """The provider contract: what hal0 must know about an inference server to run it in a slot.
 
 A provider is stateless: a class with the four methods of the seeds (`build_env`, `start_cmd`, `health`, `infer`)
-and two pure companions (`mounts`, `classify`). The slot lifecycle never asks which provider it is talking to.
+and two pure companions (`mounts`, `classify`). The slot lifecycle never asks which provider it is talking to. A new one
+is a module of this package with its `PROVIDER`, and a line in `vocab.ProviderName`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -236,6 +237,7 @@ class Provider(Protocol):
     name: ProviderName
     container_port: int  # where the engine listens inside its container
     capabilities: frozenset[Capability]  # what this provider can serve at all, whatever the model
+    devices: tuple[Device, ...]  # best first: what `auto` means is the first of these that is here, else the last
     tags: frozenset[
         str
     ]  # models that only it knows, by names of its own (FLM's list): requests for them are its slot's

@@ -21,6 +21,7 @@ from hal0.providers.base import (
     HealthState,
     InferRequest,
     Launch,
+    Provider,
     Substitute,
     Trial,
     Verdict,
@@ -68,6 +69,7 @@ class Flm:
     capabilities = frozenset(
         {Capability.CHAT, Capability.COMPLETION, Capability.VISION, Capability.EMBED, Capability.STT}
     )
+    devices: tuple[Device, ...] = (Device.NPU,)
     user: int | None = None
     stops_while_streaming = True
     # The NPU does one thing at a time. FLM's own line is ten long, knows nobody's turn, and leaves completions out.
@@ -182,3 +184,7 @@ def _loaded(body: bytes, launch_model: str) -> Health:
     if launch_model in names:
         return Health(HealthState.READY, f"/api/ps names {launch_model}")
     return Health(HealthState.BROKEN, f"/api/ps names {', '.join(names) or 'no model'}, not {launch_model}")
+
+
+FLM: Final = Flm()
+PROVIDER: Final[Provider] = FLM

@@ -7,7 +7,19 @@ from aiohttp import ClientSession
 from hal0.engine.base import Mount
 from hal0.errors import Hal0Error
 from hal0.providers import own_server
-from hal0.providers.base import MODEL_DIR, NOBODY, Endpoint, Exit, Forward, Health, InferRequest, Launch, Trial, Verdict
+from hal0.providers.base import (
+    MODEL_DIR,
+    NOBODY,
+    Endpoint,
+    Exit,
+    Forward,
+    Health,
+    InferRequest,
+    Launch,
+    Provider,
+    Trial,
+    Verdict,
+)
 from hal0.providers.environment import environment
 from hal0.providers.probing import PROBE_S, Probe, refused
 from hal0.vocab import Capability, Device, ProviderName
@@ -29,6 +41,7 @@ class Kokoro:
     name = ProviderName.KOKORO
     container_port = 8080
     capabilities = frozenset({Capability.TTS})
+    devices: tuple[Device, ...] = (Device.CPU,)
     tags: frozenset[str] = frozenset()
     user: int | None = NOBODY
     at_once: int | None = None  # requests take turns, sentence by sentence
@@ -91,3 +104,6 @@ class Kokoro:
 def _target(launch: Launch) -> str:
     directory = launch.directory or launch.files[0].parent
     return f"{MODEL_DIR}/{directory.name}"
+
+
+PROVIDER: Final[Provider] = Kokoro()

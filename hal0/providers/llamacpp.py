@@ -20,6 +20,7 @@ from hal0.providers.base import (
     Health,
     InferRequest,
     Launch,
+    Provider,
     Substitute,
     Trial,
     Verdict,
@@ -85,6 +86,7 @@ class LlamaCpp:
     capabilities = frozenset(
         {Capability.CHAT, Capability.COMPLETION, Capability.EMBED, Capability.RERANK, Capability.VISION}
     )
+    devices: tuple[Device, ...] = (Device.VULKAN, Device.CPU)
     tags: frozenset[str] = frozenset()
     user: int | None = None
     stops_while_streaming = False  # on SIGTERM it waits for its open streams, for ever
@@ -182,3 +184,6 @@ def _mmproj_target(launch: Launch) -> str:
     """In a directory of its own: a projector may be called like its model."""
     assert launch.mmproj is not None
     return f"{MODEL_DIR}/mmproj/{launch.mmproj.name}"
+
+
+PROVIDER: Final[Provider] = LlamaCpp()

@@ -11,7 +11,19 @@ from hal0.engine.base import Mount
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 from hal0.providers import own_server
-from hal0.providers.base import MODEL_DIR, NOBODY, Endpoint, Exit, Forward, Health, InferRequest, Launch, Trial, Verdict
+from hal0.providers.base import (
+    MODEL_DIR,
+    NOBODY,
+    Endpoint,
+    Exit,
+    Forward,
+    Health,
+    InferRequest,
+    Launch,
+    Provider,
+    Trial,
+    Verdict,
+)
 from hal0.providers.environment import environment
 from hal0.providers.probing import Probe, refused
 from hal0.vocab import Capability, Device, ProviderName
@@ -29,6 +41,7 @@ class Moonshine:
     name = ProviderName.MOONSHINE
     container_port = 8080
     capabilities = frozenset({Capability.STT})
+    devices: tuple[Device, ...] = (Device.CPU,)
     tags: frozenset[str] = frozenset()
     user: int | None = NOBODY
     stops_while_streaming = True
@@ -114,3 +127,6 @@ def _worked(answer: bytes) -> bool:
     except jsonio.JSONDecodeError:
         return False
     return isinstance(body, dict) and isinstance(body.get("text"), str)
+
+
+PROVIDER: Final[Provider] = Moonshine()

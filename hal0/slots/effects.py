@@ -96,7 +96,7 @@ class Effects:
         if missing:
             raise Hal0Error("model.not_downloaded", f"cannot load {model_id}: {missing[0]} is missing")
         require_match(model, subject.provider)
-        device = resolve_device(subject.config, self._place)
+        device = resolve_device(subject.config, subject.provider, self._place)
         await self._fits.check(subject.config, self._image_key(subject, model), device)
         await self._image(subject, model, on_progress)
 
@@ -104,7 +104,7 @@ class Effects:
         return await self._images.ensure(self._image_key(subject, model), lambda p: on_progress(p.message, p.fraction))
 
     def _image_key(self, subject: Subject, model: Model) -> str:
-        device = resolve_device(subject.config, self._place)
+        device = resolve_device(subject.config, subject.provider, self._place)
         return subject.config.image or subject.provider.image_key(device, model.architecture)
 
     def _spec(self, subject: Subject, container: Container, image_id: str) -> ContainerSpec:
@@ -121,7 +121,7 @@ class Effects:
 
     def planned(self, subject: Subject, model_id: str) -> Launch:
         """How `model_id` would be started now. Raises what the model registry refuses."""
-        device = resolve_device(subject.config, self._place)
+        device = resolve_device(subject.config, subject.provider, self._place)
         return launch_of(subject.slot, subject.config, self._models.require(model_id), subject.provider, device)
 
     async def stale(self, subject: Subject, container: Container) -> str | None:

@@ -14,19 +14,8 @@ from hal0.lib import jsonio
 from hal0.providers.base import SECRET_FILE, Launch, Provider
 from hal0.slots.adopt import LABEL_GENERATION, LABEL_INSTANCE, LABEL_MODEL, LABEL_ROLE, LABEL_SLOT, LABEL_SPEC
 from hal0.slots.record import Container
-from hal0.vocab import Capability, Device, ProviderName, SlotName
+from hal0.vocab import Capability, Device, SlotName
 
-# What `auto` means: the first of these that is here, else the last.
-_AUTO: Final[Mapping[ProviderName, tuple[Device, ...]]] = MappingProxyType(
-    {
-        ProviderName.LLAMACPP: (Device.VULKAN, Device.CPU),
-        ProviderName.FLM: (Device.NPU,),
-        ProviderName.MOONSHINE: (Device.CPU,),
-        ProviderName.KOKORO: (Device.CPU,),
-        ProviderName.COMFYUI: (Device.ROCM, Device.CUDA, Device.CPU),
-        ProviderName.UPSTREAM: (Device.CPU,),
-    }
-)
 _NO_NODES: Final = Nodes()
 
 # Without a wish of the operator a context stays within what a home machine's memory takes.
@@ -72,12 +61,11 @@ class Place:
         return self.devices.get(device, _NO_NODES)
 
 
-def resolve_device(config: SlotConfig, place: Place) -> Device:
+def resolve_device(config: SlotConfig, provider: Provider, place: Place) -> Device:
     """The operator's word; for `auto` the best that the provider can use here."""
     if config.device is not Device.AUTO:
         return config.device
-    choices = _AUTO[config.provider]
-    return next((device for device in choices if device in place.devices), choices[-1])
+    return next((device for device in provider.devices if device in place.devices), provider.devices[-1])
 
 
 def context_of(config: SlotConfig, trained: int | None) -> int:

@@ -103,9 +103,12 @@ class Present:
         if known is None or known.life is not self.life:
             model = model_of(self.life)
             endpoint, config = endpoint_of(self.life, self.provider, self.secrets), self._config_of(model)
-            known = _Derived(self.life, model, endpoint, config, resolve_device(config, self._place))
+            known = _Derived(self.life, model, endpoint, config, self._device(config))
             self._known = known
         return known
+
+    def _device(self, config: SlotConfig) -> Device:
+        return resolve_device(config, self.provider, self._place)
 
     def subject(self, model: str | None) -> Subject:
         """The slot as it starts `model`."""
@@ -133,7 +136,7 @@ class Present:
             address_of(container, self.provider, self.secrets),
             Expected(model.size_bytes, usual_s, began),
             trial if config.verify_on_load else None,
-            on_gpu=resolve_device(config, self._place) not in (Device.CPU, Device.NPU),
+            on_gpu=self._device(config) not in (Device.CPU, Device.NPU),
         )
 
     def shown(self, *, in_flight: int, queued: int, unsaved: bool) -> Shown:

@@ -42,6 +42,7 @@ class FakeHealth:
     name = ProviderName.LLAMACPP
     container_port = 8080
     capabilities = frozenset({Capability.CHAT, Capability.COMPLETION, Capability.EMBED})
+    devices: tuple[Device, ...] = (Device.VULKAN, Device.CPU)
     tags: frozenset[str] = frozenset()
     user: int | None = None
     at_once: int | None = None

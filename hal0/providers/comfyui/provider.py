@@ -18,6 +18,7 @@ from hal0.providers.base import (
     HealthState,
     InferRequest,
     Launch,
+    Provider,
     Serve,
     Trial,
     Verdict,
@@ -48,6 +49,7 @@ class ComfyUI:
     name = ProviderName.COMFYUI
     container_port = 8080
     capabilities = frozenset({Capability.IMAGE})
+    devices: tuple[Device, ...] = (Device.ROCM, Device.CUDA, Device.CPU)
     tags: frozenset[str] = frozenset()
     user: int | None = NOBODY
     stops_while_streaming = True
@@ -132,3 +134,6 @@ def _names(body: bytes) -> list[str]:
     except jsonio.JSONDecodeError:
         return []
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+PROVIDER: Final[Provider] = ComfyUI()

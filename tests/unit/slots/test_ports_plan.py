@@ -161,14 +161,15 @@ def test_the_context(wished: int | None, trained: int | None, tokens: int) -> No
 
 def test_auto_is_the_gpu_where_there_is_one() -> None:
     with_gpu = Place("0badcafe", devices={Device.VULKAN: Nodes(("/dev/dri/renderD128",), (44,))})
-    assert resolve_device(SlotConfig(), with_gpu) is Device.VULKAN
-    assert resolve_device(SlotConfig(), Place("0badcafe")) is Device.CPU
-    assert resolve_device(SlotConfig(device=Device.CPU), with_gpu) is Device.CPU
+    provider = FakeHealth(FakeEngine())
+    assert resolve_device(SlotConfig(), provider, with_gpu) is Device.VULKAN
+    assert resolve_device(SlotConfig(), provider, Place("0badcafe")) is Device.CPU
+    assert resolve_device(SlotConfig(device=Device.CPU), provider, with_gpu) is Device.CPU
 
 
 def spec_for(place: Place, config: SlotConfig, **more: Any) -> ContainerSpec:
     provider, model = FakeHealth(FakeEngine()), FakeModel("one", (Path("/store/one.gguf"),))
-    launch = launch_of(PRIMARY, config, model, provider, resolve_device(config, place))
+    launch = launch_of(PRIMARY, config, model, provider, resolve_device(config, provider, place))
     box = container(3, port=20003)
     return spec_of(box, launch, provider, config, place, image_id="img", secret_file=Path("/s/secret"), **more)
 

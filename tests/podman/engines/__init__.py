@@ -1,0 +1,1 @@
+"""What every engine must give every client, on the real thing."""
