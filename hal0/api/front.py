@@ -17,12 +17,13 @@ from aiohttp import web
 
 from hal0.api.arrival import Arrival
 from hal0.api.errors import refusal
-from hal0.api.heads import END, LENGTH, read
+from hal0.api.heads import read
 from hal0.api.ids import new_request_id
 from hal0.api.middleware import Check
 from hal0.dispatch.dispatcher import Dispatcher
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.express import Express
+from hal0.dispatch.headers import END, LENGTH
 from hal0.dispatch.lane import Lane
 from hal0.dispatch.surface import PathRow
 from hal0.errors import Hal0Error

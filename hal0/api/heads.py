@@ -12,10 +12,6 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
-END: Final = b"\r\n\r\n"
-# Where the length of the body stands; a head that fits `_HEAD` has exactly one such header, or is not ordinary.
-LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,9})(?=\r\n)")
-
 # Token characters (RFC 9110 5.6.2), one space, and a value of visible characters that neither begins nor ends blank.
 _NAME: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _VALUE: Final = rb"[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?"

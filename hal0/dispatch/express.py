@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from aiohttp import web
 
+from hal0.dispatch.answers import Head
 from hal0.dispatch.body import Body
 from hal0.dispatch.cutting import Cuttable
 from hal0.dispatch.downstream import Downstream, date
@@ -23,7 +24,7 @@ from hal0.dispatch.pool import Pool
 from hal0.dispatch.resolve import Decision
 from hal0.dispatch.sending import Sender, Sending
 from hal0.dispatch.trace import Trace
-from hal0.dispatch.upstream_http import Connection, Head
+from hal0.dispatch.upstream_http import Connection
 from hal0.dispatch.usage import usage_in
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock

@@ -1,5 +1,6 @@
 """Which headers pass, in both directions, and which never reach a slot."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
@@ -7,6 +8,10 @@ from typing import Final
 from hal0.providers.base import Endpoint
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
+
+END: Final = b"\r\n\r\n"  # of a head
+# Where the length of the body stands, as nearly everybody writes it.
+LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,9})(?=\r\n)")
 
 # Meant for one connection only (RFC 9110 7.6.1), plus what each side states anew about its own connection.
 HOP_BY_HOP: Final = frozenset(

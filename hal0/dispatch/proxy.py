@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
+from hal0.dispatch.answers import Head
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.edits import cuts_of, form_values
@@ -15,7 +16,7 @@ from hal0.dispatch.mark import Mark
 from hal0.dispatch.pool import Pool
 from hal0.dispatch.rewrite import Splice, growth
 from hal0.dispatch.trace import Trace
-from hal0.dispatch.upstream_http import Connection, Head, Stale
+from hal0.dispatch.upstream_http import Connection, Stale
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 from hal0.providers.base import Answer, AnswerMode, Endpoint, Forward

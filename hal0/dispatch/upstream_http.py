@@ -6,12 +6,11 @@ this one leaves out everything else: no redirects, cookies, TLS, decompression.
 
 import asyncio
 from collections.abc import AsyncIterable, Callable
-from functools import lru_cache
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 import httptools
 
-from hal0.dispatch.headers import get
+from hal0.dispatch.answers import Familiar, Head, Whole
 from hal0.errors import Hal0Error
 from hal0.lib.aio import Room
 
@@ -21,29 +20,6 @@ _LOW_WATER_BYTES: Final = 16 * 1024
 _MAX_HEAD_BYTES: Final = 64 * 1024
 _LENGTH: Final = b"content-length"
 _LENGTH_LETTERS: Final = len(_LENGTH)
-_REMEMBERED: Final = 64  # headers of answers; an engine has a handful
-
-
-class Head(NamedTuple):
-    """An answer's status line and headers, as the slot spelled them, but for the length of its body (bytes)."""
-
-    status: int
-    reason: str
-    headers: tuple[tuple[bytes, bytes], ...]
-    length: int | None
-
-    def get(self, name: bytes) -> bytes | None:
-        return get(self.headers, name)
-
-    @property
-    def is_events(self) -> bool:
-        return is_events(self.headers)
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def is_events(headers: tuple[tuple[bytes, bytes], ...]) -> bool:
-    """Whether a stream of events follows."""
-    return (get(headers, b"content-type") or b"").startswith(b"text/event-stream")
 
 
 Take = Callable[[bytes], bool]
@@ -68,6 +44,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
+        self._familiar = Familiar()
         self._waiter: asyncio.Future[None] | None = None
         self._take: Take | None = None
         self._room = Room()  # none while the slot does not read
@@ -210,8 +187,12 @@ class Connection(asyncio.Protocol):
         if not self._busy or self._complete:
             self.close()  # an engine that speaks out of turn cannot be trusted with the next request
             return
-        self._answered = True
         self._heard_at = self._loop.time()
+        if not self._answered:
+            self._answered = True
+            if (whole := self._familiar.look(data)) is not None:
+                self._has(whole)
+                return
         if self._head is None:
             self._head_bytes += len(data)
         try:
@@ -255,6 +236,8 @@ class Connection(asyncio.Protocol):
         if self._head is not None:  # trailers are for one connection only
             return
         if len(name) == _LENGTH_LETTERS and name.lower() == _LENGTH:
+            if self._length is not None:
+                self._familiar.doubt()
             self._length = int(value)  # the parser has refused what is no number
         else:
             self._headers.append((name, value))
@@ -264,6 +247,7 @@ class Connection(asyncio.Protocol):
         if status >= 200:
             self._head = Head(status, self._reason.decode("latin-1"), tuple(self._headers), self._length)
         else:  # 1xx announces the real one
+            self._familiar.doubt()
             self._reason = b""
             self._headers.clear()
             self._length = None
@@ -276,8 +260,18 @@ class Connection(asyncio.Protocol):
         if self._head is not None:
             self._complete = True
             self._keep = self._parser.should_keep_alive()
+            self._familiar.learn(self._head, keep=self._keep)
 
     # What they share.
+
+    def _has(self, whole: Whole) -> None:
+        """The answer came in one piece that needs no parser."""
+        self._head, body, self._keep = whole
+        self._complete = True
+        if body:
+            self._chunks.append(body)
+            self._buffered = len(body)
+        self._wake()
 
     def _begin(self, first_byte_s: float) -> None:
         self._reset()
