@@ -1,6 +1,7 @@
 """Calls to addresses that somebody else chose: a model's link, a picture in a request.
 
-`rules` says which addresses may be called; `client` calls no other, whatever names resolve to or servers redirect to.
+`rules` says which addresses may be called; `client` calls no other, whatever names resolve to or servers redirect to;
+`names` resolves them.
 """
 
 

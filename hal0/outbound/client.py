@@ -19,12 +19,12 @@ from aiohttp import (
     ClientTimeout,
     DummyCookieJar,
     TCPConnector,
-    ThreadedResolver,
 )
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from hal0.outbound import AddressRefused, Unreachable
+from hal0.outbound.names import Names
 from hal0.outbound.rules import refusal
 
 Rule: TypeAlias = Callable[[str], str | None]
@@ -54,7 +54,7 @@ class Outside:
         self._session = ClientSession(
             connector=TCPConnector(
                 limit=0,
-                resolver=_Looking(self._rule, resolver or ThreadedResolver()),
+                resolver=_Looking(self._rule, resolver or Names()),
                 use_dns_cache=False,
                 force_close=True,
             ),

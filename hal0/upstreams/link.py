@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Final
 
@@ -26,10 +27,12 @@ from aiohttp import (
     TCPConnector,
     TraceConfig,
 )
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from hal0.config.upstreams import UpstreamConfig, UpstreamKind
 from hal0.errors import Hal0Error
+from hal0.outbound.names import Names
 from hal0.upstreams.keys import key_header
 
 # Every hal0 that sends a request on writes its instance here; one that finds its own has gone round in a circle.
@@ -46,13 +49,23 @@ MakeBody = Callable[[], bytes | AsyncIterator[bytes]]
 """The same body at each call."""
 
 
+class _Abrupt(ResponseHandler):
+    """aiohttp closes politely: what waits to be sent is sent first, to one that may never read it."""
+
+    def close(self) -> None:
+        self.abort()
+
+
 def new_session() -> ClientSession:
     """For all upstreams: bytes as they come, no cookies, no proxies from the environment, nothing said on its own."""
     noted = TraceConfig()
     noted.on_connection_reuseconn.append(_note_reuse)
     noted.on_connection_create_end.append(_note_connected)
+    connector = TCPConnector(limit=0, keepalive_timeout=_IDLE_S, resolver=Names())
+    made = partial(_Abrupt, loop=asyncio.get_running_loop())
+    connector._factory = made  # type: ignore[assignment]  # noqa: SLF001  nothing public takes it
     return ClientSession(
-        connector=TCPConnector(limit=0, keepalive_timeout=_IDLE_S),
+        connector=connector,
         cookie_jar=DummyCookieJar(),
         auto_decompress=False,
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
