@@ -9,6 +9,7 @@ from hal0.lib import jsonio
 
 _KEPT_BYTES: Final = 4096  # of one chunk: usage and timings together take about 1 KiB
 _KEPT_CHUNKS: Final = 8  # the last events of a stream: usage, finish reason, [DONE]
+_MOST: Final = 1 << 40  # no answer has as many tokens, in all or in a second
 
 # An object of numbers, at most one object deep inside it (prompt_tokens_details). The same words inside generated
 # text are escaped (\"usage\") and do not match.
@@ -81,9 +82,10 @@ def _read(usage: dict[str, Any]) -> int | None:
 
 
 def _number(values: dict[str, Any], *names: str) -> int | None:
-    return next((values[name] for name in names if isinstance(values.get(name), int)), None)
+    """The first that is a count of tokens; whoever answers may write anything there."""
+    return next((values[name] for name in names if type(values.get(name)) is int and 0 <= values[name] < _MOST), None)
 
 
 def _rate(timings: dict[str, Any]) -> float | None:
     value = timings.get("predicted_per_second")
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and 0 <= value < _MOST else None

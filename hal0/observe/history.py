@@ -35,7 +35,10 @@ _TRIM_EVERY_S: Final = 60.0
 _DAY_S: Final = 86400.0
 _CLOSE_S: Final = 5.0  # a disk that hangs must not hold up the end of hal0
 # What says that a record, not the disk, is at fault.
-_UNFIT: Final = (TypeError, ValueError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError)
+_UNFIT: Final = (
+    *(TypeError, ValueError, OverflowError),
+    *(sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +272,9 @@ class History:
             self._fail(f"cannot read {self.file}: {error}")
         except (sqlite3.Error, OSError) as error:
             self._trouble(error)
+        except Exception:  # the thread's outermost line: it remembers for everybody, and must not end by one mistake
+            _log.exception("the history cannot be written by a mistake of hal0's")
+            self._fail("cannot write the history: hal0 made a mistake")
         else:
             return True
         return False

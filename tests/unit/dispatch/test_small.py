@@ -81,6 +81,11 @@ def test_a_boundary_is_between_two_events(tail: bytes, is_one: bool) -> None:
         ([b'{"content":"\\"usage\\":{\\"prompt_tokens\\":3}"}'], Usage()),
         ([b'{"usage":{"prompt_tokens":8},"data":[' + b"0," * 9000 + b"0]}"], Usage(8)),
         ([b'{"usage":{oops}}'], Usage()),
+        ([b'{"usage":{"prompt_tokens":18446744073709551615,"completion_tokens":-3}}'], Usage()),
+        (
+            [b'{"usage":{"prompt_tokens":true,"completion_tokens":4},"timings":{"predicted_per_second":1e300}}'],
+            Usage(None, 4),
+        ),
         ([], Usage()),
     ],
 )

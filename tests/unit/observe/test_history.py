@@ -166,9 +166,24 @@ async def test_a_file_that_was_deleted_is_made_again(file: Path) -> None:
 async def test_a_record_that_cannot_be_written_takes_no_other_along(file: Path) -> None:
     async with history(Database(file)) as it:
         it.put([record("a"), record("b", path="/\udcff"), record("c")])
+        it.put([record("d", prompt_tokens=1 << 63), record("e")])
         assert await it.settled(SOON_S)
-        assert (it.health().written, it.health().dropped) == (2, 1)
-    assert await asyncio.to_thread(rows, file) == ["a", "c"]
+        assert (it.health().written, it.health().dropped) == (3, 2)
+    assert await asyncio.to_thread(rows, file) == ["a", "c", "e"]
+
+
+async def test_a_mistake_of_hal0s_is_said_and_ends_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(file)
+    async with history(database) as it:
+        with monkeypatch.context() as broken:
+            broken.setattr(database, "write", lambda *_: 1 // 0)
+            it.put([record("a")])
+            assert not await it.settled(SOON_S)
+            assert "mistake" in (it.health().problem or "")
+        it._retry_at = 0.0
+        it.put([record("b")])
+        assert await it.settled(SOON_S)
+    assert await asyncio.to_thread(rows, file) == ["a", "b"]
 
 
 async def test_a_newer_file_is_refused_by_name_and_left_alone(file: Path) -> None:
