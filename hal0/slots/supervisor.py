@@ -262,8 +262,10 @@ class Supervisor:
     async def _drop(self, name: SlotName) -> None:
         """A slot that is configured no more: unload it, however long that takes, then forget it."""
         slot = self._slots[name]
+        shut = slot.config.model_copy(update={"load_on_request": False})  # those who wait would load it again
         while slot.life.phase is not Phase.OFFLINE:
             try:
+                await slot.reconfigure(shut, self._providers[shut.provider])
                 job = await slot.ask(Asked(JobKind.UNLOAD, None, By.CONFIG))
             except Hal0Error as err:
                 log.info("slot %s cannot be unloaded yet: %s", name, err.message)

@@ -129,6 +129,41 @@ async def test_a_load_that_found_no_room_gets_its_turn_when_somebody_asks_for_it
         await life.gate.close()
 
 
+@virtual_time
+async def test_a_slot_that_is_configured_no_more_leaves_under_traffic_and_whoever_waits_is_told(
+    tmp_path: Path, port_block: range
+) -> None:
+    world = World(tmp_path, port_block, FakeEngine())
+    async with world.hal0(spare={"model": "two", "max_inflight": 1, "drain_s": 20}) as hal0:
+        life, told = Life(hal0, 0), list[str]()
+        await hal0.load("spare")
+        handle = hal0.supervisor.slot("spare")
+
+        async def ask() -> None:
+            trace = Trace("r", 0.0, 0.0, "POST", "/v1/completions")
+            try:
+                admitted = await life.gate.enter(handle, trace, hold_s=600.0, patience_s=None)
+            except Hal0Error as error:
+                told.append(error.code)
+            else:
+                await asyncio.sleep(3.0)
+                admitted.serving.end()
+
+        asking = [asyncio.create_task(ask()) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        await hal0.supervisor.apply(world.config())
+        for _ in range(100):
+            if hal0.supervisor.get("spare") is None:
+                break
+            asking.append(asyncio.create_task(ask()))
+            await asyncio.sleep(0.5)
+        assert hal0.supervisor.get("spare") is None
+        assert world.engine.running == []
+        await asyncio.wait_for(asyncio.gather(*asking), 1.0)
+        assert set(told) == {"slot.offline"}
+        await life.gate.close()
+
+
 async def life(folder: Path, ports: range, seed: int) -> None:
     world = crowded(folder, ports)
     async with world.hal0(embed={"model": "two"}) as hal0:
