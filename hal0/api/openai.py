@@ -23,6 +23,10 @@ _MEDIA: Final = {
     BodyKind.NONE: (),
 }
 
+# What a slot's engine answers is read by programs. A browser that is led there by its operator's session must not
+# take it for a page of hal0's own, which may do all that the operator may.
+_NO_PAGE: Final = {"Content-Security-Policy": "sandbox; frame-ancestors 'none'", "X-Content-Type-Options": "nosniff"}
+
 DISPATCHER: Final = web.AppKey("dispatcher", Dispatcher)
 MODEL_LIST: Final = web.AppKey("model_list", ModelList)
 
@@ -43,13 +47,15 @@ def _route(row: PathRow, spelling: str) -> Route:
 
 
 def _dispatched(row: PathRow) -> Handler:
+    guarding = _NO_PAGE if row.body is BodyKind.RAW else {}
+
     async def handler(request: web.Request) -> web.StreamResponse:
         return await request.app[DISPATCHER].handle(
             request,
             row,
             request_id=request[REQUEST_ID_KEY],
             principal=request[PRINCIPAL_KEY],
-            headers=request.app[CORS].headers(request),
+            headers={**request.app[CORS].headers(request), **guarding},
         )
 
     return handler

@@ -14,9 +14,10 @@ from aiohttp import ClientResponse, web
 
 from hal0.dispatch.asked import Asked
 from hal0.dispatch.body import Body
-from hal0.dispatch.border import inbound, outbound
+from hal0.dispatch.border import outbound
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.edits import cuts_for
+from hal0.dispatch.headers import is_encoded
 from hal0.dispatch.resolve import Passage, Tried
 from hal0.dispatch.rewrite import Splice, apply, growth
 from hal0.dispatch.trace import Trace
@@ -107,7 +108,7 @@ class Abroad:
         try:
             response = await upstream.link.send(
                 it.path + it.query.decode("ascii"),  # aiohttp's parser has refused anything else
-                outbound(it.asked.raw_headers),
+                outbound(it.asked.raw_headers, identity=it.down.may_speak),
                 lambda: _content(it.body, cuts),
                 it.body.size + growth(cuts),
                 via=", ".join(it.asked.headers.getall(VIA, ())) or None,
@@ -142,7 +143,7 @@ class Abroad:
         if not down.started:
             down.headers["X-Hal0-Upstream"] = upstream.name
             down.headers["X-Hal0-Overhead-Ms"] = f"{trace.overhead_ms(self._clock()) or 0.0:.2f}"
-            down.start(response.status, response.reason or "", inbound(response.raw_headers), response.content_length)
+            down.start(response.status, response.reason or "", response.raw_headers, response.content_length)
         try:
             await self._pour(it, upstream, response)
         except Hal0Error as error:
@@ -191,7 +192,9 @@ def _content(body: Body, cuts: tuple[Splice, ...]) -> bytes | AsyncIterator[byte
 
 
 def _is_events(response: ClientResponse) -> bool:
-    return response.headers.get("Content-Type", "").startswith("text/event-stream")
+    """Whether events follow that can go on behind comments of hal0's own."""
+    is_events = response.headers.get("Content-Type", "").startswith("text/event-stream")
+    return is_events and not is_encoded(response.raw_headers)
 
 
 def _json_or_none(data: bytes) -> Any:

@@ -12,6 +12,8 @@ from hal0.vocab import FailureClass, Phase, SlotState, Want
 _LOADING: Final = (Phase.PULLING, Phase.STARTING, Phase.WARMING)
 # Said to clients when nobody knows better: short enough to be worth a retry, long enough not to hammer.
 _UNKNOWN_RETRY_S: Final = 10.0
+# How many may be held for a load or a turn of a slot that has no limit of its own: each has its body with it.
+_MOST_HELD: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,11 @@ def _room(slot: SlotSnapshot, in_flight: int, waiter: Waiter, now: float) -> Adm
 
 def _full(slot: SlotSnapshot, in_flight: int, waiter: Waiter) -> Refuse | None:
     """Only newcomers are turned away: whoever stands in line keeps the place, but see `Line.gives_way`."""
-    if slot.max_inflight is None or waiter.queued:
+    if waiter.queued:
         return None
-    places = slot.queue_limit + max(0, slot.max_inflight - in_flight)
+    places = _MOST_HELD
+    if slot.max_inflight is not None:
+        places = slot.queue_limit + max(0, slot.max_inflight - in_flight)
     if waiter.ahead + waiter.behind < places:
         return None
     return Refuse(_queue_full(slot, in_flight, waiter, "its queue is full"), full=True)
@@ -130,7 +134,7 @@ def _queue_full(slot: SlotSnapshot, in_flight: int, waiter: Waiter, why: str) ->
             "slot": slot.name,
             "state": _state(slot, in_flight),
             "position": waiter.ahead + 1,
-            "limit": slot.queue_limit,
+            "limit": _MOST_HELD if slot.max_inflight is None else slot.queue_limit,
         },
         retry_after_s=_room_in_s(slot, waiter),
     )

@@ -1,4 +1,4 @@
-"""Which headers pass between a client and an upstream: what concerns this machine, or the other, stays there."""
+"""Which headers of a client pass to an upstream: what concerns this machine stays here."""
 
 from typing import Final
 
@@ -12,27 +12,15 @@ _STAYS_HERE: Final = HOP_BY_HOP | frozenset(
         *(b"x-real-ip",),
     }
 )
-# Of the upstream: what a server says of its own origin is not true of hal0's, which a browser would take it for.
-_STAYS_THERE: Final = frozenset(
-    {
-        *(b"set-cookie", b"strict-transport-security", b"alt-svc", b"clear-site-data", b"nel", b"report-to"),
-        *(b"x-request-id", b"request-id"),  # hal0 gives its own
-    }
-)
+_STAYS_HERE_TOO: Final = _STAYS_HERE | {b"accept-encoding"}
 _OURS: Final = b"x-hal0-"
 
 
-def outbound(client: RawHeaders) -> list[tuple[str, str]]:
-    """The client's headers for an upstream, in their order and spelling."""
-    return [
+def outbound(client: RawHeaders, *, identity: bool) -> list[tuple[str, str]]:
+    """The client's headers for an upstream, in their order and spelling; `identity` asks for an unpacked answer."""
+    passed = [
         (name.decode("latin-1"), value.decode("utf-8", "replace"))
-        for name, value in passing(client, _STAYS_HERE)
+        for name, value in passing(client, _STAYS_HERE_TOO if identity else _STAYS_HERE)
         if not name.lower().startswith(_OURS)
     ]
-
-
-def inbound(upstream: RawHeaders) -> list[tuple[bytes, bytes]]:
-    """The upstream's headers for a client; `answer_head` leaves out those of a connection."""
-    return [
-        header for header in upstream if (name := header[0].lower()) not in _STAYS_THERE and not name.startswith(_OURS)
-    ]
+    return [*passed, ("Accept-Encoding", "identity")] if identity else passed

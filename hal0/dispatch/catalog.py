@@ -1,6 +1,7 @@
-"""GET /v1/models out of the routing table: what the slots serve, what is on disk besides, what upstreams list."""
+"""GET /v1/models out of the routing table: the slots by name, what they serve, what else is on disk or upstream."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from hal0.dispatch.surface import ANSWERS
@@ -29,8 +30,8 @@ _MODALITIES: Final = {
 
 
 def models(table: Table) -> list[ModelView]:
-    """Every model that is here once: a slot that has it up wins over one that would load it."""
-    views: dict[str, ModelView] = {}
+    """The slots that have a model, then every model that is here once: who has it up wins over who would load it."""
+    views = {view.id: view for slot in table.slots.values() if (view := _named(table, slot)) is not None}
     for slot in sorted(table.slots.values(), key=lambda slot: (not slot.routable, not is_loaded(slot), slot.name)):
         for serves in slot.serves:
             views.setdefault(serves.model, _served(slot, serves, table.entries.get(serves.model)))
@@ -44,10 +45,9 @@ def models(table: Table) -> list[ModelView]:
 
 
 def find(table: Table, name: str) -> ModelView | None:
-    """The model of this id, or what the slot of this name or alias serves."""
+    """The slot of this name or alias, or the model of this id."""
     by_id = {view.id: view for view in models(table)}
-    slot = table.slots[table.addresses[name]] if name in table.addresses else None
-    view = by_id.get(slot.serves[0].model if slot and slot.serves else name)
+    view = by_id.get(table.addresses.get(name, name))
     if view is None:
         view = next((view for view in _bound_elsewhere(table) if view.id == name), None)
     if view is not None or name not in table.listed:
@@ -90,12 +90,30 @@ class ModelList:
         return rendered[1]
 
 
+def _named(table: Table, slot: SlotSnapshot) -> ModelView | None:
+    """A slot under its name: it stays the same whatever model it is given. None: it has none."""
+    hop = table.fronts.get(slot.name)
+    if hop is not None:
+        upstream = table.upstreams.get(hop.upstream)
+        if upstream is None:
+            return None
+        models = upstream.models or ()
+        known = next((it for it in models if it.theirs == hop.model), Listed(hop.model, hop.model))
+        view = _elsewhere(upstream, replace(known, id=slot.name))
+        return view.model_copy(update={"slot": slot.name, "model": hop.model})
+    if not slot.serves:
+        return None
+    return _served(slot, slot.serves[0], table.entries.get(slot.serves[0].model), slot.name)
+
+
 def _served(slot: SlotSnapshot, serves: Serves, entry: Entry | None, name: str | None = None) -> ModelView:
-    """`name`: an id that is bound to the slot, instead of its model's own."""
-    own = [entry.capability for entry in slot.serves if entry.model == serves.model]
+    """`name`: the slot's own, or an id that is bound to it, instead of its model's."""
+    by_name = name == slot.name
+    own = [entry.capability for entry in slot.serves if by_name or entry.model == serves.model]
     able = dict.fromkeys(c for capability in own for c in (capability, *_texts(capability)))
     return _view(
         name or serves.model,
+        model=serves.model if by_name else None,
         created=entry.created if entry else 0,
         demo=slot.demo,
         status="loaded" if slot.routable else "loading" if is_loaded(slot) else "offline",
@@ -143,8 +161,9 @@ def _elsewhere(upstream: UpstreamSnapshot, model: Listed) -> ModelView:
 
 
 def _view(
-    model: str,
+    name: str,
     *,
+    model: str | None = None,
     created: int,
     demo: bool,
     status: str,
@@ -154,7 +173,8 @@ def _view(
     upstream: str | None = None,
 ) -> ModelView:
     return ModelView(
-        id=model,
+        id=name,
+        model=model,
         created=created,
         owned_by=upstream or (DEMO_OWNER if demo else OWNER),
         status=status,

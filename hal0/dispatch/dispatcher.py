@@ -98,6 +98,12 @@ class Dispatcher:
         """How many requests wait at the gate of a slot."""
         return self._gate.waiting(slot)
 
+    def refusal(self, slot: SlotName) -> Hal0Error | None:
+        """What a plain request that goes to this slot would be refused with now; None: it would be taken, or held."""
+        handle = self._handle(slot)
+        own = handle.snapshot().hold_s
+        return self._gate.refusal(handle, self._config.hold_s if own is None else own)
+
     async def close(self) -> None:
         await self._sender.close()
         await self._gate.close()

@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, web
 
 from hal0.dispatch.asked import Asked
 from hal0.dispatch.frames import KEEPALIVE, at_boundary, error_event
-from hal0.dispatch.headers import RawHeaders, answer_head, get, lines
+from hal0.dispatch.headers import BODILESS, RawHeaders, answer_head, get, is_encoded, lines
 from hal0.dispatch.resolve import Decision, Passage
 from hal0.dispatch.surface import Dialect, id_headers
 from hal0.errors import Hal0Error
@@ -21,6 +21,8 @@ from hal0.lib.clock import Clock
 
 # A client that takes nothing for this long after its answer has ended will not see the end anyway.
 UNFLUSHED_S: Final = 2.0
+# One that takes nothing for so long in the midst of it has left without a word, and others wait for its place.
+UNREAD_S: Final = 300.0
 # Inside a stream comments come less often than before it: engines have pings of their own.
 _INSIDE_FACTOR: Final = 1.5
 # Where transports begin to say that their buffer is full.
@@ -93,17 +95,27 @@ class Downstream:
         self.close()
         head = self._begin(status, reason, headers, len(body))
         self.bytes_out = len(body)
-        self._send(head + body)
+        transport = self._send(head + body)
+        if (waiting := transport.get_write_buffer_size()) > _HIGH_WATER_BYTES:
+            self._watch(transport, waiting, UNREAD_S)
         return _SENT if self._keep_alive else _SENT_LAST
 
     def start(self, status: int, reason: str, headers: RawHeaders, length: int | None) -> None:
         """Send the head; afterwards only `write`, `finish` and `fail` remain. `length` is the body's, if known."""
-        self.is_events = (get(headers, b"content-type") or b"").startswith(_EVENTS)
-        if self.is_events:
+        events = (get(headers, b"content-type") or b"").startswith(_EVENTS)
+        if events:
             self.headers["X-Accel-Buffering"] = "no"
+        self.is_events = events and not is_encoded(headers)  # what is packed has no room for words of hal0's own
+        if self.is_events:
+            length = None  # it would not be true any more with a word of hal0's own
         else:
             self.close()
         self._send(self._begin(status, reason, headers, length))
+
+    @property
+    def may_speak(self) -> bool:
+        """Whether hal0 may have something to say amid the answer, which then has to come as it is, not packed."""
+        return self._keepalive_s is not None
 
     def flow(self) -> None:
         """From here on it is bytes of the answer that come."""
@@ -118,8 +130,14 @@ class Downstream:
         return self._send_part(data).get_write_buffer_size() <= _HIGH_WATER_BYTES
 
     async def drained(self) -> None:
-        """Until the client has taken most of what was written."""
-        await self._asked.writer.drain()
+        """Until the client has taken most of what was written; one that never does is let go."""
+        try:
+            async with asyncio.timeout(UNREAD_S):
+                await self._asked.writer.drain()
+        except TimeoutError:
+            if self._transport is not None:
+                self._transport.abort()
+            raise ConnectionResetError("the client takes nothing any more") from None
 
     def finish(self) -> web.StreamResponse:
         """The answer is complete."""
@@ -137,7 +155,7 @@ class Downstream:
         self.close()
         transport = self._transport
         if transport is not None and not transport.is_closing():
-            self._watch(transport, transport.get_write_buffer_size())
+            self._watch(transport, transport.get_write_buffer_size(), UNFLUSHED_S)
             if self.is_events:
                 end = b"" if at_boundary(self._tail) else b"\n\n"
                 self._send_part(end + error_event(error, self._dialect, self._request_id))
@@ -147,7 +165,7 @@ class Downstream:
     def hurry(self) -> None:
         """The answer will be ended by hal0: a client that does not read must not hold that up."""
         if self._transport is not None:
-            self._watch(self._transport, self._transport.get_write_buffer_size())
+            self._watch(self._transport, self._transport.get_write_buffer_size(), UNFLUSHED_S)
 
     def cut(self) -> None:
         """Whatever was sent stays without an end, and nothing may follow it."""
@@ -166,9 +184,9 @@ class Downstream:
     def _begin(self, status: int, reason: str, headers: RawHeaders, length: int | None) -> bytes:
         """The head, in the version that the client speaks: HTTP/1.0 knows no chunks, and closes unless told not to."""
         self.started = True
-        new = self._asked.version >= HttpVersion11
-        self._chunked = new and length is None
-        self._keep_alive = self._asked.keep_alive and (new or length is not None)
+        new, known = self._asked.version >= HttpVersion11, length is not None or status in BODILESS
+        self._chunked = new and not known
+        self._keep_alive = self._asked.keep_alive and (new or known)
         own = self.headers
         own["Date"] = date(int(self._clock.now()))
         if self._chunked:
@@ -187,19 +205,19 @@ class Downstream:
         transport.write(data)
         return transport
 
-    def _watch(self, transport: asyncio.WriteTransport, waiting: int) -> None:
-        """Abort once nothing of what is queued has moved for UNFLUSHED_S."""
+    def _watch(self, transport: asyncio.WriteTransport, waiting: int, patience_s: float) -> None:
+        """Abort once nothing of what is queued has moved for so long."""
 
         def look() -> None:
             left = transport.get_write_buffer_size()
             if not left:
                 return
             if left < waiting:
-                self._watch(transport, left)
+                self._watch(transport, left, patience_s)
             else:
                 transport.abort()
 
-        asyncio.get_running_loop().call_later(UNFLUSHED_S, look)
+        asyncio.get_running_loop().call_later(patience_s, look)
 
     # Comments.
 

@@ -1,5 +1,6 @@
 """Holds requests until their slot may take them, in order of arrival, and counts them in."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -17,6 +18,7 @@ from hal0.slots.handle import Serving, SlotHandle, Slots, SlotSnapshot
 from hal0.vocab import SlotName
 
 MAX_HOLD_S: Final = 600.0  # the longest that X-Hal0-Hold may ask for
+_SECONDS: Final = re.compile(r"[0-9]{1,9}\Z")
 
 
 class Admitted(NamedTuple):
@@ -31,9 +33,10 @@ def hold_header(headers: Mapping[str, str]) -> float | None:
     text = headers.get("X-Hal0-Hold")
     if text is None:
         return None
-    if text.isascii() and text.isdecimal() and int(text) <= MAX_HOLD_S:
+    if _SECONDS.match(text) and float(text) <= MAX_HOLD_S:
         return float(text)
-    raise Hal0Error("request.invalid", f"cannot read X-Hal0-Hold {text!r}: it is 0 to {MAX_HOLD_S:.0f} (seconds)")
+    message = f"cannot read X-Hal0-Hold {text[:100]!r}: it is 0 to {MAX_HOLD_S:.0f} (seconds)"
+    raise Hal0Error("request.invalid", message)
 
 
 class Gate:
@@ -56,6 +59,12 @@ class Gate:
     def waiting(self, slot: SlotName) -> int:
         """How many requests stand at the gate of a slot."""
         return len(self._lines.get(slot, ()))
+
+    def refusal(self, handle: SlotHandle, hold_s: float) -> Hal0Error | None:
+        """What a request would be refused with now; None: it would go in, or wait. Changes nothing."""
+        now, ahead = self._clock.now(), self.waiting(handle.name)
+        verdict = admission(handle.snapshot(), handle.in_flight, Waiter(now, hold_s, ahead), now)
+        return verdict.error if isinstance(verdict, Refuse) else None
 
     def straight(self, handle: SlotHandle, snapshot: SlotSnapshot) -> Admitted | None:
         """The way of most requests: the slot, as it is now, has room and nobody waits for it. None: `enter`."""

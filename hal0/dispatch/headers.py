@@ -40,15 +40,19 @@ _NEVER_TO_A_SLOT: Final = HOP_BY_HOP | {
 }
 # The same where hal0 has to read the answer, uncompressed.
 _NEVER_TO_A_READ_SLOT: Final = _NEVER_TO_A_SLOT | {b"accept-encoding"}
-# hal0 says these anew: the length of what it sends, and when.
-_NEVER_TO_A_CLIENT: Final = HOP_BY_HOP | {b"content-length", b"date"}
-# Which web pages may call is hal0's decision (access.cors_origins), never an engine's default of "everyone".
-_CORS: Final = b"access-control-"
-
+# hal0 says these anew: the length of what it sends, when, and which request it answers. What a server says of its own
+# origin is not true of hal0's, which a browser would take it for.
+_NEVER_TO_A_CLIENT: Final = HOP_BY_HOP | {
+    *(b"content-length", b"date", b"x-request-id", b"request-id"),
+    *(b"set-cookie", b"strict-transport-security", b"alt-svc", b"clear-site-data", b"nel", b"report-to"),
+}
+# Which web pages may call is hal0's decision (access.cors_origins), never an engine's default of "everyone"; and
+# nobody else speaks for hal0.
+_NEVER_TO_A_CLIENT_BEGIN: Final = (b"access-control-", b"x-hal0-")
 
 _REMEMBERED: Final = 64  # beginnings of answers; an engine has a handful
 # Answers with these never have a body, nor say how long it is (RFC 9110 8.6).
-_BODILESS: Final = (204, 304)
+BODILESS: Final = (204, 304)
 
 
 def get(headers: RawHeaders, name: bytes) -> bytes | None:
@@ -66,6 +70,11 @@ def passing(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes,
         values = b",".join(value for name, value in headers if name.lower() == b"connection")
         dropped |= {token.strip().lower() for token in values.split(b",")}
     return [header for header in headers if header[0].lower() not in dropped]
+
+
+def is_encoded(headers: RawHeaders) -> bool:
+    """Whether the bytes of an answer are packed, so that nobody but its client reads them."""
+    return (get(headers, b"content-encoding") or b"identity").strip().lower() not in (b"", b"identity")
 
 
 def retyped(headers: RawHeaders, content_type: str) -> list[tuple[bytes, bytes]]:
@@ -101,18 +110,18 @@ def lines(own: Mapping[str, str]) -> bytes:
     return "".join([f"{name}: {value}\r\n" for name, value in own.items()]).encode()
 
 
-def answer_head(status: int, reason: str, slot: RawHeaders, own: bytes, length: int | None) -> bytes:
-    """The status line and headers for a client: the slot's but hop-by-hop ones and its CORS, then hal0's `own`."""
-    start = answer_start(status, reason, tuple(slot))
-    if length is None or status in _BODILESS:
+def answer_head(status: int, reason: str, theirs: RawHeaders, own: bytes, length: int | None) -> bytes:
+    """The status line and headers for a client: those of whoever answers that may pass, then hal0's `own`."""
+    start = answer_start(status, reason, tuple(theirs))
+    if length is None or status in BODILESS:
         return b"%b%b\r\n" % (start, own)
     return b"%bContent-Length: %d\r\n%b\r\n" % (start, length, own)
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def answer_start(status: int, reason: str, slot: tuple[tuple[bytes, bytes], ...]) -> bytes:
+def answer_start(status: int, reason: str, theirs: tuple[tuple[bytes, bytes], ...]) -> bytes:
     """The part of an answer's head that an engine says again and again."""
     lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason.encode("latin-1", "replace"))]
-    kept = passing(slot, _NEVER_TO_A_CLIENT)
-    lines += [b"%b: %b\r\n" % header for header in kept if not header[0].lower().startswith(_CORS)]
+    kept = passing(theirs, _NEVER_TO_A_CLIENT)
+    lines += [b"%b: %b\r\n" % header for header in kept if not header[0].lower().startswith(_NEVER_TO_A_CLIENT_BEGIN)]
     return b"".join(lines)

@@ -31,6 +31,7 @@ _ESCAPED: Final = re.compile(rb'\\u[0-9A-Fa-f]{4}[^"\\]{0,32}"(?:\s{60}|\s*:)')
 _OVERLAP_BYTES: Final = 256  # more than any can reach
 _SLICE_BYTES: Final = 64 * 1024  # searched at a time: at worst two milliseconds
 _PARSE_LIMIT_BYTES: Final = 256 * 1024  # beyond, a parser call belongs into a thread
+_BOM: Final = b"\xef\xbb\xbf"  # llama.cpp's parser passes over it
 
 
 class Shape(Enum):
@@ -77,6 +78,7 @@ async def naming(body: Body) -> dict[str, Any] | None:
 
 def naming_in(data: bytes) -> dict[str, Any] | None:
     """`naming`, without the search."""
+    data = data.removeprefix(_BOM)
     try:
         value = jsonio.loads(data)
     except jsonio.JSONDecodeError as error:

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from aiohttp import StreamReader
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import PayloadAccessError
+from multidict import CIMultiDictProxy
 
 from hal0.dispatch.body import Body, Spool
 from hal0.dispatch.keeping import Keeping, too_large
@@ -35,11 +36,11 @@ class Peek(NamedTuple):
     encoding_format: str | None
 
 
-def refuse_early(headers: Mapping[str, str], limit: int) -> None:
+def refuse_early(headers: CIMultiDictProxy[str], limit: int) -> None:
     """Refuse by the headers alone, before a byte of the body is asked for."""
-    encoding = headers.get("Content-Encoding")
-    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
-        raise Hal0Error("request.encoding", f"cannot read a body with Content-Encoding {encoding!r}")
+    for encoding in headers.getall("Content-Encoding", ()):  # an engine may go by another one than the first
+        if encoding.strip().lower() not in ("", "identity"):
+            raise Hal0Error("request.encoding", f"cannot read a body with Content-Encoding {encoding[:100]!r}")
     length = headers.get("Content-Length")
     if length is not None and length.isdecimal() and int(length) > limit:
         raise too_large(limit, int(length))

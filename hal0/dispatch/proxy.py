@@ -11,7 +11,7 @@ from hal0.dispatch.answers import Head
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.edits import cuts_of, form_values
-from hal0.dispatch.headers import RawHeaders, request_end, request_start, retyped
+from hal0.dispatch.headers import RawHeaders, is_encoded, request_end, request_start, retyped
 from hal0.dispatch.mark import Mark
 from hal0.dispatch.pool import Pool
 from hal0.dispatch.rewrite import Splice, growth
@@ -134,7 +134,8 @@ class Relay:
         if self._aborted is not None:
             raise self._aborted
         out = self._out
-        identity = out.forward.answer is AnswerMode.INSPECT or self._mark is not None
+        read = out.forward.answer is AnswerMode.INSPECT or self._mark is not None
+        identity = read or self._down.may_speak
         target = out.forward.path.encode("utf-8", "surrogateescape") + out.query
         head = request_start(out.method, target, out.client_headers, out.endpoint, identity=identity)
         length = out.body.size + growth(cuts)
@@ -185,7 +186,7 @@ class Relay:
 
     async def _continue(self, head: Head) -> web.StreamResponse:
         """The client already has a 200 and comments: an event stream goes on, anything else becomes one error."""
-        if head.status == 200 and head.is_events:
+        if head.status == 200 and head.is_events and not is_encoded(head.headers):
             self._trace.status = head.status
             return await self._stream()
         status, body = head.status, await self._read_all()

@@ -6,8 +6,8 @@ from hal0.wire.base import View
 
 
 class ModelView(View):
-    """An entry of GET /v1/models: OpenAI's four members, then hal0's own and the spellings of the
-    context length that clients look for."""
+    """An entry of GET /v1/models, a slot's name or a model's: OpenAI's four members, then hal0's own and the spellings
+    of the context length that clients look for."""
 
     id: str
     object: str = "model"
@@ -15,6 +15,7 @@ class ModelView(View):
     owned_by: str
     status: str  # loaded, loading, available, offline
     slot: str | None = None
+    model: str | None = None  # what it has now, when `id` is a slot's name
     upstream: str | None = None  # where it really is, when it is not here
     capabilities: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()

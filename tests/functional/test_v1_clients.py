@@ -98,8 +98,11 @@ async def test_openai_embeds_and_says_which_encoding_it_wants(w: World, client: 
 
 
 async def test_openai_lists_models(client: openai.AsyncOpenAI) -> None:
-    assert {model.id async for model in client.models.list()} == {"fake-chat", "fake-embed", "on-disk"}
-    assert (await client.models.retrieve("primary")).id == "fake-chat"
+    listed = [model.id async for model in client.models.list()]
+    assert listed == ["primary", "embed", "fake-embed", "fake-chat", "on-disk"]
+    for name, now in (("primary", "fake-chat"), ("fake-chat", None)):
+        found = await client.models.retrieve(name)
+        assert (found.id, (found.model_extra or {})["model"]) == (name, now)
 
 
 async def test_openai_understands_a_stream_that_broke(w: World, client: openai.AsyncOpenAI) -> None:

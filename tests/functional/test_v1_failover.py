@@ -123,6 +123,8 @@ async def test_no_upstream_slows_a_request_that_does_not_need_it(tmp_path: Path)
                     async with it.http.get(f"{it.url}/v1/models") as response:
                         await response.read()
                     took.append(time.monotonic() - began)
+                listing = sorted(took[-5:])
+                assert listing[2] < 0.02
                 assert sorted(took)[len(took) // 2] < 0.1
                 assert max(took) < 1.0
                 await it.upstreams.close()
@@ -165,9 +167,8 @@ async def test_two_hal0_and_no_circle(tmp_path: Path) -> None:
             await b.upstreams.prefetch()
             await a.upstreams.refresh("box")
             assert {model.id for model in a.upstreams.named("box").models or ()} == {
-                "box/fake-chat",
-                "box/fake-embed",
-                "box/on-disk",
+                *("box/primary", "box/embed"),
+                *("box/fake-chat", "box/fake-embed", "box/on-disk"),
             }
             # and a request that has been here is refused
             refused, _, body = await post(a, a.chat("box/fake-chat"), headers={"X-Hal0-Via": "cccc, aaaa"})

@@ -5,6 +5,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from hal0.lib import jsonio
@@ -58,7 +59,7 @@ async def test_a_hold_that_runs_out_is_a_refusal(tmp_path: Path) -> None:
         assert w.dispatcher.waiting(w.slots["primary"].name) == 0
 
 
-@pytest.mark.parametrize("text", ["-1", "601", "1.5", "soon"])
+@pytest.mark.parametrize("text", ["-1", "601", "1.5", "soon", "9" * 5000])
 async def test_a_hold_header_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> None:
     async with world(tmp_path) as w, w.http.post(w.url + CHAT, json={}, headers={"X-Hal0-Hold": text}) as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (400, "request.invalid")
@@ -216,6 +217,25 @@ async def test_comments_inside_a_stream_stand_only_between_events(tmp_path: Path
             text = await answer.read()
         assert text.startswith(delta("a") + b": hal0 keep-alive\n\n")
         assert text.endswith(b"data: {}\n\n")
+
+
+async def test_a_stream_that_says_its_length_has_room_for_comments_too(tmp_path: Path) -> None:
+    """Else they would count for its bytes, and its own last ones for the next answer."""
+
+    async def behave(talk: Talk) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n"
+        await talk.raw(head % len(delta("a") + delta("b")) + delta("a"))
+        await asyncio.sleep(0.2)
+        await talk.raw(delta("b"))
+
+    async with world(tmp_path, keepalive_s=0.03) as w:
+        w.backend.behave("fake-chat", behave)
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http:
+            for _ in range(2):
+                async with http.post(w.url + CHAT, json=w.chat(stream=True)) as answer:
+                    text = await answer.read()
+                assert text.count(b": hal0 keep-alive\n\n") >= 2
+                assert text.replace(b": hal0 keep-alive\n\n", b"") == delta("a") + delta("b")
 
 
 async def test_without_keepalive_streams_are_byte_exact(tmp_path: Path) -> None:

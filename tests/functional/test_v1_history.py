@@ -1,6 +1,7 @@
 """Every request is in the history once, with its true outcome, and nothing of what it said."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from hal0.dispatch.express import Express
 from hal0.lib.clock import SystemClock
 from hal0.observe.database import Database, Limits
 from hal0.observe.history import History
+from hal0.observe.logs import JsonLines
 from hal0.observe.queries import Filters, Reader
 from hal0.providers.base import Endpoint, Exchange, Serve
 from hal0.vocab import Phase, Want
@@ -155,8 +157,11 @@ async def test_a_client_that_leaves(
         assert (await outcomes(w, history)).count((499, "request.client_gone")) == 1
 
 
-async def test_every_request_is_there_once_and_nothing_of_what_was_said(tmp_path: Path) -> None:
-    """Marked prompts, answers, bodies, queries and keys, then every byte that is on disk."""
+async def test_every_request_is_there_once_and_nothing_of_what_was_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Marked prompts, answers, bodies, queries and keys, then every byte that is on disk, and every line of the log."""
+    caplog.set_level(logging.DEBUG)
     marks = {name: f"MARK-{name}-0123456789" for name in ("prompt", "answer", "body", "query", "key", "cookie", "file")}
 
     async def behave(talk: Talk) -> None:
@@ -189,6 +194,9 @@ async def test_every_request_is_there_once_and_nothing_of_what_was_said(tmp_path
         assert [name for name, mark in marks.items() if mark.encode() in found] == []
     after = await asyncio.to_thread(_bytes_of, tmp_path)
     assert [name for name, mark in marks.items() if mark.encode() in after] == []
+    written = "\n".join(JsonLines().format(line) for line in caplog.records)
+    assert '"asked_model":"fake-chat"' in written
+    assert [name for name, mark in marks.items() if mark in written] == []
 
 
 def _bytes_of(folder: Path) -> bytes:

@@ -57,6 +57,15 @@ async def test_a_compressed_body_is_refused(w: World) -> None:
     assert await refused(w, b"{}", **{"Content-Encoding": "br"}) == (415, "request.encoding")
 
 
+async def test_a_compressed_body_behind_another_word_is_refused(w: World) -> None:
+    """An engine that goes by the last of two would read what hal0 has not seen."""
+    two = "Content-Encoding: identity\r\nContent-Encoding: gzip\r\n"
+    async with raw(w.port) as client:
+        await client.post("/slot/primary/v1/chat/completions", b"\x1f\x8b", two)
+        assert b" 415 " in (await client.head()).splitlines()[0]
+    assert not w.backend.seen
+
+
 async def test_100_mb_are_refused_before_a_byte_is_read(w: World) -> None:
     async with raw(w.port) as client, asyncio.timeout(2):
         await client.send(b"POST %b HTTP/1.1\r\nHost: h\r\nContent-Length: 104857600\r\n\r\n" % CHAT.encode())
@@ -152,8 +161,13 @@ async def test_the_model_list_marks_the_demo_and_what_is_only_on_disk(w: World) 
     assert views["toy-1"]["demo"] is True
     assert views["toy-1"]["owned_by"] == "hal0-demo"
     assert {model: view["status"] for model, view in views.items()} == {
-        "fake-chat": "loaded", "fake-embed": "loaded", "toy-1": "offline", "on-disk": "available"
+        "primary": "loaded", "embed": "loaded", "toy": "offline",
+        "fake-chat": "loaded", "fake-embed": "loaded", "toy-1": "offline", "on-disk": "available",
     }  # fmt: skip
+    assert list(views)[:3] == ["primary", "embed", "toy"]
+    assert [views[name]["model"] for name in ("primary", "toy", "fake-chat")] == ["fake-chat", "toy-1", None]
+    assert views["toy"]["demo"] is True
+    assert views["primary"]["capabilities"] == views["fake-chat"]["capabilities"] == ["chat", "completion"]
 
 
 async def test_a_failure_of_our_own_is_json_and_logged(w: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -170,8 +184,9 @@ async def test_media_by_address_are_for_upstreams_only(w: World, padding: int) -
     part = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}
     body = jsonio.dumps({"pad": "x" * padding, "messages": [{"role": "user", "content": [part]}]})
     assert await refused(w, body) == (400, "request.remote_media")
-    async with w.http.post(w.url + "/slot/primary/v1/chat/completions", data=BytesIO(body)) as answer:
-        assert (await answer.json())["error"]["code"] == "request.remote_media"
+    for mark in (b"", b"\xef\xbb\xbf"):
+        async with w.http.post(w.url + "/slot/primary/v1/chat/completions", data=BytesIO(mark + body)) as answer:
+            assert (await answer.json())["error"]["code"] == "request.remote_media"
     assert not w.backend.seen
     here = body.replace(b"http://169.254.169.254/", b"data:image/png;base64,AAAA")
     async with w.http.post(w.url + CHAT, data=BytesIO(here)) as answer:

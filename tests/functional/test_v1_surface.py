@@ -152,6 +152,7 @@ async def test_a_slots_engine_is_reached_as_it_is(w: World, method: str, path: s
         await client.send(head.encode() + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
         answer = await client.head()
     assert b"X-Hal0-Slot: img" in answer
+    assert b"Content-Security-Policy: sandbox; frame-ancestors 'none'" in answer  # no page of hal0's own
     (seen,) = w.backend.seen
     assert seen.line == f"{method} {target} HTTP/1.1"
     assert seen.body == body

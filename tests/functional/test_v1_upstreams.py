@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +15,8 @@ from tests.functional.dispatch_app import World, world
 from tests.functional.raw_client import RawClient, raw
 from tests.functional.upstream_app import cut, garbage, hang, house, post, posts, table
 from tests.ports import lease_block
+
+GONE_WITHIN_S = 0.1  # the promise for a client that left
 
 
 async def test_the_key_is_attached_and_the_clients_own_stays_here(tmp_path: Path) -> None:
@@ -282,7 +284,60 @@ async def test_a_client_that_leaves_is_felt_at_once(tmp_path: Path, streams: boo
         left = time.monotonic()
         client.leave()
         await asyncio.wait_for(posts(far)[0].gone.wait(), 5)
-        assert time.monotonic() - left < 0.5  # a tenth of a second where nothing else runs
+        assert time.monotonic() - left < GONE_WITHIN_S
         await settled(lambda: [record.status for record in it.decisions] == [499])
         assert it.upstreams.named("far").in_flight == 0
         assert it.upstreams.named("far").circuit.failures == 0
+
+
+class Deaf(asyncio.Protocol):
+    """A server that takes connections and reads nothing."""
+
+    def __init__(self, ends: list[asyncio.Transport]) -> None:
+        self._ends = ends
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        end = cast("asyncio.Transport", transport)
+        end.pause_reading()
+        self._ends.append(end)
+
+
+def established(port: int) -> int:
+    """How many connections to this port somebody still holds open."""
+    lines = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()]
+    return sum(line[2].endswith(f":{port:04X}") and line[3] == "01" for line in lines)
+
+
+async def test_an_upstream_that_does_not_even_read_is_let_go_with_the_client(tmp_path: Path) -> None:
+    """What waits to be sent there must not hold the connection for as long as the other side likes."""
+    ends: list[asyncio.Transport] = []
+    server = await asyncio.get_running_loop().create_server(lambda: Deaf(ends), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    root = {"slots": {"primary": {"provider": "upstream", "upstream": "far", "model": "fake"}}}
+    root["upstreams"] = {"far": {"base_url": f"http://127.0.0.1:{port}/v1"}}
+    async with server, world(tmp_path, root=root) as it, raw(it.port) as client:
+        await client.post("/v1/chat/completions", it.chat("primary", filler="x" * (32 << 20)))
+        await settled(lambda: bool(ends))
+        await asyncio.sleep(0.2)  # until nothing more goes on its way
+        assert established(port) == 1
+        client.leave()
+        await settled(lambda: established(port) == 0, within_s=GONE_WITHIN_S)
+        await settled(lambda: [record.status for record in it.decisions] == [499])
+        ends[0].abort()
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+async def test_an_answer_that_has_no_body_has_no_end_of_one(tmp_path: Path, status: str) -> None:
+    """The end of a body that there is not would be read as the beginning of the next answer."""
+
+    async def nothing(talk: Talk) -> None:
+        await talk.raw(b"HTTP/1.1 %b\r\nX-Own: 1\r\n\r\n" % status.encode())
+
+    async with running() as far, house(tmp_path, far) as it, raw(it.port) as client:
+        far.behave("fake", nothing)
+        for _ in range(2):
+            await client.post("/v1/chat/completions", it.chat("far/fake"))
+            head = await client.head()
+            assert head.startswith(f"HTTP/1.1 {status}\r\n".encode())
+            assert b"transfer-encoding" not in head.lower()
+            assert b"content-length" not in head.lower()

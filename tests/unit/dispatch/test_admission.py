@@ -56,6 +56,9 @@ def verdict(slot: dict[str, Any], **waiter: Any) -> object:
         (FULL, {"patience_s": 5.0, "arrived": NOW - 5}, "slot.queue_full"),
         (FULL, {"arrived": NOW - 500}, "wait"),  # the hold is for loads; a queue has no end of its own
         (LOADING, {}, "wait"),
+        (LOADING, {"ahead": 999}, "wait"),
+        (LOADING, {"ahead": 1000}, "slot.queue_full"),  # each brings a body along
+        ({}, {"ahead": 1000}, "slot.queue_full"),
         (LOADING, {"hold_s": 0.0}, "slot.loading"),
         (LOADING, {"arrived": NOW - 60}, "slot.loading"),
         (LOADING, {"arrived": NOW - 60, "held_from": NOW - 1}, "wait"),  # before, it waited for room

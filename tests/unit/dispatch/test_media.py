@@ -100,3 +100,10 @@ def test_an_object_that_only_an_engine_can_read_goes_to_none(inside: bytes) -> N
     """More patient parsers would find the address in it."""
     with pytest.raises(Hal0Error, match="cannot read the body"):
         naming_in(b'{"pad":' + inside + b',"messages":[{"image_url":"' + FAR.encode() + b'"}]}')
+
+
+def test_a_mark_in_front_that_an_engine_passes_over_hides_nothing() -> None:
+    body = jsonio.dumps({"messages": [{"image_url": FAR}]})
+    assert naming_in(b"\xef\xbb\xbf" + body) is not None
+    with pytest.raises(Hal0Error, match="cannot read the body"):
+        naming_in(b"\xef\xbb\xbf" + body[:-1])
