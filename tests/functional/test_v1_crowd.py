@@ -81,10 +81,10 @@ def scheduled(pid: int) -> tuple[float, float]:
     return int(ran) / 1e9, int(waited) / 1e9
 
 
-async def good(made: Round, backend: int) -> bool:
+async def good(made: Round, backend: int, *, quiet: bool) -> bool:
     """Where others have the processors, time says nothing about hal0. What an event takes beside the least that it
-    takes any program on this machine now still does."""
-    if made.added_ms <= ADDED_P99_MS or made.starved <= STARVED:
+    takes any program on this machine now still does. On a `quiet` machine there is no such excuse."""
+    if quiet or made.added_ms <= ADDED_P99_MS or made.starved <= STARVED:
         return made.added_ms <= ADDED_P99_MS
     async with program("-m", "tests.functional.crowd", "relay", "--backend", str(backend)) as relay:
         least = await one_round(backend, (await told(relay, START_S))["port"], relay.pid, RELAY_S)
@@ -94,14 +94,15 @@ async def good(made: Round, backend: int) -> bool:
 @pytest.mark.soak
 async def test_a_thousand_streams(free_port: int, soak_scale: Callable[[int, int], int]) -> None:
     """A stream that is refused, cut or without an end fails the clients. What else the machine does can only add
-    time: the best of three rounds counts, and mostly the first is good enough."""
-    rounds: list[Round] = []
+    time: the best of three rounds counts, and mostly the first is good enough. At full size the machine is quiet."""
+    rounds, quiet = list[Round](), bool(soak_scale(0, 1))
     async with (
         program("tests/bench/backend.py", "--port", str(free_port)),
         program("-m", "tests.functional.crowd", "edge", "--backend", str(free_port)) as hal0,
     ):
         port = (await told(hal0, START_S))["port"]
-        while not rounds or not await good(rounds[-1], free_port):
+        while not rounds or not await good(rounds[-1], free_port, quiet=quiet):
             assert len(rounds) < ROUNDS, rounds
             rounds.append(await one_round(free_port, port, hal0.pid, soak_scale(15, 60)))
+            sys.stdout.write(f"{rounds[-1]}\n")  # with -rP
     assert max(each.stream_bytes for each in rounds) <= STREAM_BYTES, rounds
