@@ -10,7 +10,12 @@ from typing import Final
 _PREFIX: Final = "/v1/"
 _EVERYBODY: Final = "*"
 _PREFLIGHT_S: Final = 600  # browsers keep an answer this long; the configuration may change
-_READABLE: Final = "X-Request-ID, X-Hal0-Slot, X-Hal0-Rule, X-Hal0-Queue-Position, Retry-After, x-should-retry"
+_READABLE: Final = ", ".join(
+    (
+        *("X-Request-ID", "X-Hal0-Slot", "X-Hal0-Upstream", "X-Hal0-Rule", "X-Hal0-Overhead-Ms"),
+        *("X-Hal0-Queue-Position", "Retry-After", "x-should-retry"),
+    )
+)
 
 
 def page_allowed(origin: str | None, path: str, origins: Collection[str]) -> bool:

@@ -60,6 +60,28 @@ class _Asked(NamedTuple):
     config: AccessConfig
 
 
+class Whence(NamedTuple):
+    """Where a request comes from: the address of the other end, or the one that a trusted proxy speaks for (`proxied`).
+
+    `hosts` is every name that hal0 was asked for under.
+    """
+
+    peer: str | None
+    hosts: tuple[str, ...]
+    proxied: bool
+
+
+def whence(visit: Visit, config: AccessConfig) -> Whence:
+    """Its X-Forwarded-* count where it comes from a trusted proxy, and nowhere else."""
+    headers, hosts = visit.headers, tuple(visit.headers.getall("Host", ()))
+    trusted = _networks(config.trusted_proxies)
+    if not within(visit.remote, trusted):
+        return Whence(visit.remote, hosts, proxied=False)
+    named = headers.get("X-Forwarded-Host")
+    peer = client_behind(headers.getall("X-Forwarded-For", ()), trusted)
+    return Whence(peer, (named,) if named and len(hosts) == 1 else hosts, proxied=True)
+
+
 class Door:
     """The access check of one application; call it with a request and its route's class."""
 
@@ -137,7 +159,7 @@ class Door:
         caller = await self._caller(visit, asked)
         verdict = decide(asked.access, caller, None if caller.operator else self._proof(visit, asked))
         if isinstance(verdict, Principal):
-            self._watch(verdict.until)
+            self._watch(self._ends_at(verdict))
             return verdict
         if verdict.code == "auth.required" and (asked.authorization or asked.api_key):
             wait_s = self._parts.tries.failed(caller.peer, self._clock.now())
@@ -157,18 +179,14 @@ class Door:
     async def _caller(self, visit: Visit, asked: _Asked) -> Caller:
         if _is_unix(visit):
             return Caller(operator=True, hosts=asked.hosts)
-        config, peer, forwarded, hosts = asked.config, visit.remote, asked.forwarded, asked.hosts
-        trusted = _networks(config.trusted_proxies)
-        proxied = within(peer, trusted)
-        if proxied:
-            peer, forwarded = client_behind(asked.forwarded_for, trusted), None
-            hosts = (asked.forwarded_host,) if asked.forwarded_host and len(hosts) == 1 else hosts
+        config = asked.config
+        peer, hosts, proxied = whence(visit, config)
         direct = asked.access is Access.INFERENCE and not proxied and is_loopback(peer)
         return Caller(
             peer=peer,
             hosts=hosts,
             origin=asked.origin,
-            forwarded=forwarded,
+            forwarded=None if proxied else asked.forwarded,
             proxied=proxied,
             peer_uid=await self._peer_uid(visit) if direct else None,
             own_uid=self._own_uid,
@@ -244,12 +262,18 @@ class Door:
 
     def _run_out(self) -> None:
         self._alarm, now = None, self._clock.now()
-        ending = [(transport, passed) for transport, passed in self._passed.items() if passed[1].until is not None]
-        for transport, passed in ending:
-            if now >= (passed[1].until or now):
+        for transport, passed in list(self._passed.items()):
+            ends_at = self._ends_at(passed[1])
+            if ends_at is not None and now >= ends_at:
                 self._close(transport, passed)
             else:
-                self._watch(passed[1].until)
+                self._watch(ends_at)
+
+    def _ends_at(self, principal: Principal) -> float | None:
+        """When what it stands on ends by itself, as it is now: a session's end moves with its requests."""
+        session = self._parts.store.sessions.get(principal.session_id or "")
+        ends = (principal.until, None if session is None else session.expires_at)
+        return min((end for end in ends if end is not None), default=None)
 
 
 def _same(wanted: str, given: str | None) -> bool:

@@ -64,7 +64,11 @@ def _invalid(fault: ValidationError, kind: type[View]) -> Hal0Error:
         known = ", ".join(kind.model_fields) or "none"
         message = f"cannot use the member {field!r}: there is no such member (known: {known})"
     else:
-        message = f"cannot use the member {field!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        said = kind.model_fields.get(field) if first["type"] == "string_pattern_mismatch" else None
+        why = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+        if said is not None and said.description is not None:  # of its pattern, in words
+            why = f"it is {said.description}"
+        message = f"cannot use the member {field!r}: {why}"
     return Hal0Error("request.invalid", message, param=field)
 
 

@@ -99,17 +99,15 @@ def _explained(services: Services, body: ExplainRequest, outcome: Outcome) -> Ex
     )
     match outcome:
         case Refusal(error):
-            ends = f"{view.summary} It would end with {error.status} {error.code}: {error.message}."
-            return view.model_copy(update={"error": error.body()["error"], "summary": ends})
+            return _refused(view, error)
         case Passage(hops):
             upstreams = [hop.upstream for hop in hops]
             return view.model_copy(
                 update={"target": outcome.slot, "upstreams": upstreams, "model": outcome.model, "rule": outcome.rule}
             )
         case Decision(slot):
-            handle = services.supervisor.get(slot)
-            state = handle.view().state if handle is not None else None
-            return view.model_copy(
+            state = services.supervisor.slot(slot).view().state
+            found = view.model_copy(
                 update={
                     "target": slot,
                     "model": outcome.model,
@@ -118,8 +116,15 @@ def _explained(services: Services, body: ExplainRequest, outcome: Outcome) -> Ex
                     "summary": f"{view.summary} {slot} is {state} now.",
                 }
             )
+            refusal = services.dispatcher.refusal(slot)
+            return found if refusal is None else _refused(found, refusal)
         case _:
             assert_never(outcome)
+
+
+def _refused(view: ExplainView, error: Hal0Error) -> ExplainView:
+    ends = f"{view.summary} It would end with {error.status} {error.code}: {error.message}."
+    return view.model_copy(update={"error": error.body()["error"], "summary": ends})
 
 
 async def list_activity(request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any, Final, Literal
 
 from aiohttp import web
@@ -9,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from hal0 import __version__
 from hal0.api.route import Route, routes_of
+from hal0.errors import TABLE
 from hal0.lib import jsonio
 from hal0.wire.base import View
 from hal0.wire.events import EventView
@@ -69,7 +71,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 def document(routes: Iterable[Route]) -> Document:
-    """Paths in the order of the table. `x-hal0-access` says what a caller needs."""
+    """Paths in the order of the table. `x-hal0-access` says what a caller needs, `x-hal0-errors` what a code means."""
     table = tuple(routes)
     schemas = _schemas(table)
     paths: dict[str, Document] = {}
@@ -84,6 +86,7 @@ def document(routes: Iterable[Route]) -> Document:
         },
         "paths": paths,
         "components": {"schemas": {**schemas, "Error": _ERROR}},
+        "x-hal0-errors": {code: asdict(spec) for code, spec in TABLE.items()},
     }
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from hal0.access.addresses import same_origin
 from hal0.access.keys import KeyRecord, SessionRecord, csrf_of
-from hal0.api.access import SESSION_COOKIE
+from hal0.api.access import SESSION_COOKIE, Whence, whence
 from hal0.api.exchange import answer, body_as, small_body
 from hal0.api.middleware import PRINCIPAL_KEY
 from hal0.errors import Hal0Error
@@ -74,11 +74,12 @@ async def show(request: web.Request) -> web.Response:
 
 async def sign_in(request: web.Request) -> web.Response:
     """With JSON the session is answered; the form of hal0's own page goes on to the start page."""
-    _from_own_page(request)
+    services = request.app[SERVICES]
+    came = whence(request, services.config().access)
+    _from_own_page(request, came)
     form = request.content_type == _FORM
     asked = await _form(request) if form else await body_as(request, SignInRequest)
-    services = request.app[SERVICES]
-    session, cookie = await _session(request, services, asked)
+    session, cookie = await _session(services, asked, came.peer)
     await asyncio.to_thread(services.access.sessions.forget_admin_key)
     if form:
         response = web.Response(status=303, headers={"Location": "/", "Cache-Control": "no-store"})
@@ -102,7 +103,7 @@ async def sign_out(request: web.Request) -> web.Response:
     return response
 
 
-async def _session(request: web.Request, services: Services, asked: SignInRequest) -> tuple[SessionRecord, str]:
+async def _session(services: Services, asked: SignInRequest, peer: str | None) -> tuple[SessionRecord, str]:
     """Raises auth.required, auth.forbidden, auth.rate_limited."""
     sessions = services.access.sessions
     try:
@@ -112,7 +113,7 @@ async def _session(request: web.Request, services: Services, asked: SignInReques
     except Hal0Error as refusal:
         if refusal.code != "auth.required":
             raise
-        wait_s = services.access.tries.failed(request.remote, services.clock.now())
+        wait_s = services.access.tries.failed(peer, services.clock.now())
         if not wait_s:
             raise
         message = "cannot sign in: too many tries from this address failed"
@@ -128,10 +129,10 @@ def _admin(services: Services, text: str) -> KeyRecord:
     return record
 
 
-def _from_own_page(request: web.Request) -> None:
+def _from_own_page(request: web.Request, asked: Whence) -> None:
     """Another page must not sign its visitors in. Programs that are no pages send no Origin."""
     origin = request.headers.get("Origin")
-    if origin is not None and not same_origin(origin, request.headers.get("Host", "")):
+    if origin is not None and not any(same_origin(origin, host) for host in asked.hosts):
         raise Hal0Error("access.origin_not_allowed", "cannot sign in from another page than hal0's own")
 
 

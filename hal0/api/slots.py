@@ -10,11 +10,12 @@ from aiohttp import web
 from hal0.api import sse
 from hal0.api.exchange import answer, body_as, flag, number
 from hal0.api.jobs import started, waiting
+from hal0.api.middleware import PRINCIPAL_KEY
 from hal0.engine.base import LogLine
 from hal0.errors import Hal0Error
 from hal0.services import SERVICES, Services
 from hal0.slots.supervisor import Supervisor
-from hal0.vocab import Want
+from hal0.vocab import Access, Want
 from hal0.wire.base import NothingView
 from hal0.wire.slots import (
     CreateRequest,
@@ -80,7 +81,11 @@ def _with_live(view: SlotView, services: Services) -> SlotView:
 
 
 async def resolved(request: web.Request) -> web.Response:
-    return answer(request.app[SERVICES].custom.resolved(request.match_info["name"]))
+    """Variables are where tokens are kept: their values are for those who may set them."""
+    view = request.app[SERVICES].custom.resolved(request.match_info["name"])
+    if not request[PRINCIPAL_KEY].may(Access.ADMIN):
+        view = view.model_copy(update={"env": [it.model_copy(update={"value": None}) for it in view.env]})
+    return answer(view)
 
 
 async def create(request: web.Request) -> web.Response:

@@ -36,7 +36,9 @@ class Told:
             self._feed.say(kind, request.path, f"{request.method} {request.path}: {ended}", _who(principal))
         else:
             level = logging.INFO if status >= _REFUSED else logging.DEBUG
-            _log.log(level, "%s %s: %d %s", request.method, request.path, status, code or "")
+            # What is open to everybody who knows its name has a secret for a name, such as a sign-in link.
+            path = route.path if route is not None and route.access is Access.OPEN else request.path
+            _log.log(level, "%s %s: %d %s", request.method, path, status, code or "")
 
 
 def _who(principal: Principal) -> str:

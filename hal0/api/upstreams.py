@@ -7,7 +7,7 @@ from hal0.services import SERVICES, Services
 from hal0.upstreams.presets import PRESETS
 from hal0.upstreams.tables import Given
 from hal0.upstreams.upstream import Upstream
-from hal0.upstreams.view import models_of
+from hal0.upstreams.view import models_of, offers
 from hal0.wire.base import NothingView
 from hal0.wire.upstreams import (
     PresetView,
@@ -78,7 +78,7 @@ async def test(request: web.Request) -> web.Response:
             latency_ms=None if problem else upstream.latency_ms,
             models=None if problem or upstream.models is None else len(upstream.models),
             code=problem.code if problem else None,
-            message=problem.message if problem else f"{len(upstream.models or ())} models",
+            message=problem.message if problem else offers(upstream),
         )
     )
 

@@ -94,7 +94,12 @@ def _sentence(upstream: Upstream, state: UpstreamState, missing: Hal0Error | Non
         case UpstreamState.UNKNOWN:
             return "not asked yet"
         case _:
-            return f"{len(upstream.models or ())} models"
+            return offers(upstream)
+
+
+def offers(upstream: Upstream) -> str:
+    count = len(upstream.models or ())
+    return f"{count} model{'' if count == 1 else 's'}"
 
 
 def _missing_key(upstream: Upstream) -> Hal0Error | None:

@@ -9,7 +9,13 @@ from hal0.wire.base import ListView, View
 
 _LONGEST_S = 10 * 366 * 86400.0
 
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Label = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="1 to 64 letters, digits and . _ -, a letter or a digit first",
+    ),
+]
 
 
 class KeyView(View):

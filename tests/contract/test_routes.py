@@ -11,6 +11,7 @@ from hal0.api.openapi import document
 from hal0.api.page import HEADERS, files_root
 from hal0.api.route import Route, register, routes_of
 from hal0.api.routes import ROUTES
+from hal0.errors import TABLE
 from hal0.vocab import Access
 
 # What anybody on the network may ask; whatever joins this list is a decision, not an accident.
@@ -196,3 +197,10 @@ def test_the_page_fetches_nothing_from_elsewhere_and_runs_nothing() -> None:
 
 def _index() -> str:
     return (files_root() / "index.html").read_text()
+
+
+def test_every_error_code_is_described(described: dict[str, Any]) -> None:
+    told = described["x-hal0-errors"]
+    assert list(told) == list(TABLE)
+    assert told["slot.loading"].keys() == {"status", "retry", "title", "hint"}
+    assert (told["slot.loading"]["status"], told["slot.loading"]["retry"]) == (503, True)

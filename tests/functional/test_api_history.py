@@ -168,6 +168,8 @@ async def test_explain_says_where_it_would_go_and_leaves_no_trace(hal0: Operator
     assert found["summary"] == "'primary' means the slot 'primary'. primary is offline now."
     found = await explained(model="unheard-of", path="/v1/embeddings")
     assert (found["target"], found["rule"], [it["rule"] for it in found["tried"]][-1]) == ("embed", *["capability"] * 2)
+    assert (found["error"]["code"], found["state"]) == ("slot.no_model", "offline")  # at its gate
+    assert found["summary"].endswith("It would end with 409 slot.no_model: cannot answer: slot 'embed' has no model.")
     found = await explained(model="primary", slots=["embed"])
     assert (found["target"], found["error"]["code"]) == (None, "auth.forbidden")
     assert await listed(hal0) == []

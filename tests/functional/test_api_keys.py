@@ -108,6 +108,8 @@ async def test_a_key_limited_to_slots_is_refused_elsewhere(hal0: Operator) -> No
 async def test_a_wish_that_makes_no_sense_is_refused(hal0: Operator, wishes: dict[str, Any]) -> None:
     status, body = await hal0.call("POST", "/api/keys", wishes)
     assert (status, body["error"]["code"]) == (400, "request.invalid")
+    if set(wishes) == {"label"}:  # in words, not as a pattern
+        assert body["error"]["message"].endswith("it is 1 to 64 letters, digits and . _ -, a letter or a digit first")
 
 
 async def test_a_rate_is_kept_to_and_says_when(hal0: Operator) -> None:
@@ -195,6 +197,25 @@ async def test_what_ends_by_itself_ends_open_streams_and_kept_connections_too(ha
         assert await chat(kept, **headers) == "auth.required"
 
 
+async def test_a_session_that_is_not_used_ends_its_open_streams(
+    hal0: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hal0.access.keys.SESSION_S", 1.0)
+    headers = await signed_in(hal0)
+    async with (
+        aiohttp.ClientSession() as own,
+        own.get(f"http://127.0.0.1:{hal0.port}/api/events", headers=headers) as stream,
+    ):
+        for _ in range(3):  # a use moves the end
+            await asyncio.sleep(0.5)
+            assert (await hal0.over_tcp("GET", "/api/slots", headers=headers))[0] == 200
+        assert stream.content.exception() is None
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async with asyncio.timeout(REVOKED_WITHIN_S):
+                await stream.content.read()
+    assert (await hal0.over_tcp("GET", "/api/slots", headers=headers))[0] == 401
+
+
 async def test_a_link_signs_a_browser_in_and_removes_the_first_key(hal0: Operator) -> None:
     file = hal0.services.about.paths.admin_key_file
     await asyncio.to_thread(file.write_text, "hal0_...")
@@ -234,6 +255,20 @@ async def test_behind_tls_the_cookie_is_for_tls_only(paths: Paths, port_block: r
         body = {"link": link["path"].rsplit("/", 1)[1]}
         async with hal0.tcp.post("/api/session", json=body, headers=headers) as response:
             assert (response.status, response.cookies[COOKIE]["secure"]) == (201, True)
+
+
+@pytest.mark.parametrize(("named", "status"), [("box.example", 201), ("evil.example", 403), (None, 403)])
+async def test_behind_a_trusted_proxy_a_page_is_hal0s_own_by_the_name_that_the_proxy_gives(
+    paths: Paths, port_block: range, named: str | None, status: int
+) -> None:
+    access = {"trusted_proxies": ["127.0.0.1"], "hosts": ["box.example"]}
+    async with operator(paths, port_block, config={"access": access}) as hal0:
+        _, link = await hal0.call("POST", "/api/session/link", {})
+        headers = {"Origin": "https://box.example", "X-Forwarded-For": "192.168.1.7"}
+        headers |= {} if named is None else {"X-Forwarded-Host": named}
+        body = {"link": link["path"].rsplit("/", 1)[1]}
+        async with hal0.tcp.post("/api/session", json=body, headers=headers) as response:
+            assert response.status == status
 
 
 @pytest.mark.parametrize(
@@ -302,6 +337,10 @@ async def test_no_key_cookie_or_link_is_written_anywhere(hal0: Operator, caplog:
             await chat(hal0.tcp, f"{CHAT}?key={text}", **FOREIGN, **headers)
             await hal0.over_tcp("GET", f"/api/slots?key={text}", headers=headers)
         await hal0.over_tcp("POST", "/api/session", {"key": text})
+    _, link = await hal0.call("POST", "/api/session/link", {})
+    async with hal0.tcp.get(link["path"]) as page:
+        assert page.status == 200
+    marked.append(link["path"].rpartition("/")[2])
     session = await signed_in(hal0)
     await hal0.over_tcp("GET", "/api/slots", headers=session)
     marked += [session["Cookie"].partition("=")[2], session[CSRF_HEADER]]

@@ -93,6 +93,18 @@ async def test_every_value_of_a_start_says_who_said_it(hal0: Operator, paths: Pa
     assert view["command"][-4:] == ["--flash-attn", "off", "--lora", "/models/b"]
 
 
+async def test_who_may_only_look_sees_no_variables_value(hal0: Operator) -> None:
+    wanted = {"name": "coder", "model": "one", "device": "cpu", "env": {"A_TOKEN": "secret-word"}}
+    assert (await hal0.call("POST", "/api/slots", wanted))[0] == 201
+    for scope, seen in (("read", False), ("admin", True)):
+        _, made = await hal0.call("POST", "/api/keys", {"label": scope, "scopes": [scope]})
+        headers = {"Authorization": f"Bearer {made['key']}"}
+        status, view = await hal0.over_tcp("GET", "/api/slots/coder/resolved", headers=headers)
+        assert status == 200
+        assert "A_TOKEN" in {it["name"] for it in view["env"]}
+        assert ("secret-word" in str(view)) is seen
+
+
 async def test_without_a_model_there_is_no_command_and_it_says_why(hal0: Operator) -> None:
     await hal0.call("POST", "/api/slots", {"name": "coder", "model": "nobody"})
     _, view = await hal0.call("GET", "/api/slots/coder/resolved")
