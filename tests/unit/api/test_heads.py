@@ -2,7 +2,8 @@
 
 import pytest
 
-from hal0.api.heads import LENGTH, read
+from hal0.api.heads import read
+from hal0.dispatch.headers import LENGTH
 
 OPENAI = (
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAccept-Encoding: gzip, deflate\r\n"
