@@ -8,12 +8,14 @@
 # A recipe has a file `packages`, one WORD NAME a line, anything behind them is a comment:
 #
 #   suite NAME       the Debian release that the packages are of
+#   component NAME   a part of it beside `main`, such as non-free
 #   target NAME      an image that can be built
 #   all PACKAGE      in every image
 #   TARGET PACKAGE   in the image of that target only
 #   omit PACKAGE     pulled in by dependencies, but only needed to install packages, never to run
 #   tool PACKAGE     used while building, without what it depends on; not in the image
 #   copy PATH        a file or folder beside this script, put into /opt/hal0 under its last name
+#   host PATH        a folder of this machine, at the same place in the image: what its maker gives to people only
 #
 # With `requirements-TARGET.lock`, else `requirements.lock`, the wheels in it are installed for the image's own Python
 # by pip (tool python3-pip-whl), from whichever index pip is set up with. What the lock does not name is not taken.
@@ -43,8 +45,11 @@ lock=$recipe/requirements-$target.lock
 
 chosen() { awk -v a="$1" -v b="${2:-}" '!/^#/ && NF && ($1 == a || $1 == b) { print $2 }' "$list"; }
 chosen target | grep -qxF -e "$target" || cannot "$list knows no target $target"
-suite=$(chosen suite)
+suite=$(chosen suite) components=$(chosen component)
 [ -n "$suite" ] || cannot "$list names no suite"
+for path in $(chosen host); do
+  [ -d "$path" ] || cannot "$path is not on this machine: install the program there first"
+done
 
 for tool in apt-get dpkg dpkg-deb tar awk; do
   command -v "$tool" >/dev/null || cannot "$tool is not here; this way needs Debian or a relative of it" 3
@@ -84,7 +89,7 @@ mirrors() {
 say "reading the package index of Debian $suite"
 found=
 while read -r mirror; do
-  say "deb [signed-by=$KEYRING] $mirror $suite main" > "$work/etc/sources.list"
+  say "deb [signed-by=$KEYRING] $mirror $suite main ${components//$'\n'/ }" > "$work/etc/sources.list"
   if apt-get "${own[@]}" update 2> "$work/error"; then
     found=yes
     break
@@ -148,6 +153,10 @@ for path in $(chosen copy); do
   cp -R "$here/$path" opt/hal0/
   find opt/hal0 -name __pycache__ -prune -exec rm -rf {} +
 done
+for path in $(chosen host); do
+  mkdir -p ".$(dirname "$path")"
+  cp -R "$path" ".$path"
+done
 
 if [ -e "$lock" ]; then
   for deb in "$work"/tool/*.deb; do
@@ -165,7 +174,8 @@ if [ -e "$lock" ]; then
     --no-deps --require-hashes --only-binary :all: --no-compile --target "$site" --requirement "$lock" ||
     cannot "pip could not fetch the wheels; it needs a package index (the network, or PIP_INDEX_URL)"
   rm -rf "$site/bin"
-  find "$site" -type d -name tests -prune -exec rm -rf {} +
+  # NumPy's testing helpers, which SciPy imports, need a module of its tests.
+  find "$site" -type d -name tests ! -path '*/numpy/_core/tests' -prune -exec rm -rf {} +
   sed -n 's/^\([A-Za-z0-9._-]*\)==\([^ ;\\]*\).*/\1 \2/p' "$lock" | sort > usr/share/hal0/wheels
   # Inside nobody may write, so without bytecode each start would compile all of it.
   say "compiling"

@@ -80,5 +80,6 @@ def image_view(state: ImageState) -> ImageView:
         devices=list(entry.devices),
         buildable=entry.recipe is not None,
         pullable=entry.pull_ref is not None,
+        on_request=entry.on_request,
         note=state.note,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
-from hal0.engine.images import ImageState, Source
+from hal0.engine.images import ImageState, Source, missing
 from hal0.errors import Hal0Error
 from hal0.hardware.survey import Survey
 from hal0.providers.base import Provider
@@ -144,10 +144,7 @@ def _image_key(provider: Provider, device: Device) -> str:
 def _fault(state: ImageState, device: Device, survey: Survey) -> Hal0Error | None:
     fault = unready(device, survey) or unfit(state.entry, device, survey)
     if fault is None and state.choice.source is Source.NONE:
-        key = state.entry.key
-        return Hal0Error(
-            "image.missing", f"cannot use image {key}: it is not here, and can be neither pulled nor built"
-        )
+        return missing(state.entry)
     return fault
 
 

@@ -50,10 +50,10 @@ def list_(session: Session) -> None:
 @_FORCE
 @follow.no_wait()
 def build(session: Session, *, keys: tuple[str, ...], force: bool, no_wait: bool) -> Exit:
-    """Build images on this machine; without a KEY all that can be built."""
+    """Build images on this machine; without a KEY all that can be built, but the large ones."""
     if not keys:
         images = session.client().get("/api/images")["items"]
-        keys = tuple(image["key"] for image in images if image["buildable"])
+        keys = tuple(image["key"] for image in images if image["buildable"] and not image["on_request"])
     for key in keys:
         fetch(session, key, "build", force=force, wait=not no_wait)
     return Exit.DONE

@@ -21,6 +21,7 @@ from hal0.lib.jsonio import JSONDecodeError, dumps_pretty, loads
 
 _RECORD_SCHEMA: Final = 1
 _DIGEST: Final = "@sha256:"
+_NOWHERE: Final = "it is not published, and no packages make it"
 
 
 class Source(StrEnum):
@@ -102,7 +103,7 @@ class ImageService:
         entry = self.entry(key)
         state = await self._state(entry)
         if state.choice.image is None:
-            raise _missing(entry)
+            raise missing(entry)
         if self._instead_of(key) is not None:
             return state  # hal0 has built none of it
         recorded = (await self._records()).get(key)
@@ -151,7 +152,7 @@ class ImageService:
         entry = self.entry(key)
         ref = entry.pull_ref
         if ref is None:
-            raise _missing(entry)
+            raise missing(entry)
         if not force and (image := await self._engine.image_inspect(ref)) is not None:
             return image
         return await self._shared(f"pull {key}", lambda tell: self._pull(entry, ref, tell), on_progress)
@@ -161,7 +162,7 @@ class ImageService:
         entry = self.entry(key)
         recipe = entry.recipe
         if recipe is None:
-            raise _missing(entry)
+            raise missing(entry)
         if not force and (image := await self._built(entry)) is not None:
             return image
         return await self._shared(f"build {key}", lambda tell: self._build(entry, recipe, tell), on_progress)
@@ -274,12 +275,13 @@ class _Flight:
         await asyncio.gather(self._task, return_exceptions=True)
 
 
-def _missing(entry: ImageEntry) -> Hal0Error:
-    ways = ["pull it" if entry.digest else "it is not published yet"]
-    ways.append("build it" if entry.recipe else "it cannot be built yet")
-    hint = f"hal0ctl image build {entry.key}" if entry.recipe else None
-    return Hal0Error("image.missing", f"cannot use image {entry.key}: {', '.join(ways)}", hint=hint)
+def missing(entry: ImageEntry) -> Hal0Error:
+    """image.missing: how to get what is not here, or why it cannot be had."""
+    ways = [way for way, there in (("pull", entry.digest), ("build", entry.recipe)) if there]
+    said = f"it is not here; {' or '.join(ways)} it" if ways else entry.note or _NOWHERE
+    hint = f"hal0ctl image {ways[-1]} {entry.key}" if ways else None
+    return Hal0Error("image.missing", f"cannot use image {entry.key}: {said}", hint=hint)
 
 
 def _note(entry: ImageEntry, choice: Choice) -> str | None:
-    return "not published, not buildable yet" if choice.source is Source.NONE else None
+    return entry.note or (_NOWHERE if choice.source is Source.NONE else None)

@@ -36,6 +36,8 @@ class _Row(BaseModel):
     target: str | None
     devices: tuple[Device, ...]
     cpu_flags: tuple[str, ...] = ()
+    on_request: bool = False
+    note: str | None = None
 
 
 class ImageEntry(_Row):
@@ -43,7 +45,8 @@ class ImageEntry(_Row):
 
     `cpu_flags` are the kernel's words for what its programs need of the processor, beyond what every one has.
     `digest` is null until it is published: then it cannot be pulled. `containerfile` and `target` are null for what
-    cannot be built yet.
+    no packages make. `on_request`: it is large, and only built by its name or for a model that needs it. `note` is a
+    sentence for people: what the image is for, or where to get what cannot be built.
     """
 
     key: str
@@ -60,7 +63,7 @@ class ImageEntry(_Row):
 
     @property
     def recipe(self) -> Recipe | None:
-        """How it is built here; None for what cannot be built yet."""
+        """How it is built here; None for what no packages make."""
         if self.containerfile is None or self.target is None:
             return None
         return Recipe(self.containerfile, self.target)

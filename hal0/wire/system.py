@@ -89,6 +89,7 @@ class ImageView(View):
     devices: list[str]
     buildable: bool
     pullable: bool
+    on_request: bool = False  # large: built only by its name, or for a model that needs it
     note: str | None
 
 

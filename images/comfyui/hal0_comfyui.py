@@ -10,7 +10,6 @@ import runpy
 import sys
 import threading
 import time
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -34,11 +33,6 @@ def main() -> None:
     places = [f"--{folder}-directory={SCRATCH / folder}" for folder in FOLDERS if folder != "temp"]
     # ComfyUI puts a folder `temp` into the one that it is told. Its page is not here: hal0 is its only client.
     places += [f"--temp-directory={SCRATCH}", f"--front-end-root={SCRATCH / 'user'}"]
-    # NumPy's testing helpers, which SciPy imports, name a module of its tests, and an image has no tests.
-    missing = types.ModuleType("numpy._core.tests._natype")
-    missing.__dict__["pd_NA"] = None
-    sys.modules[missing.__name__] = missing
-    sys.modules["numpy._core.tests"] = types.ModuleType("numpy._core.tests")
     # `requests` reads certificates as soon as it is imported, from a file that Debian makes only when it is installed.
     # Nothing is fetched here, so any of them will do.
     certificates = next(CERTIFICATES.glob("*.crt"))

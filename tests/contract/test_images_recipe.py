@@ -14,7 +14,7 @@ BUILDABLE = [entry for entry in MANIFEST.values() if entry.recipe]
 
 
 RECIPES = sorted({entry.recipe.folder for entry in BUILDABLE if entry.recipe})
-WORDS = {"suite", "target", "all", "omit", "tool", "copy"}
+WORDS = {"suite", "component", "target", "all", "omit", "tool", "copy", "host"}
 
 
 def listed(recipe: str, word: str) -> set[str]:
@@ -29,6 +29,16 @@ def test_the_manifest_has_every_key_with_its_place_and_local_tag() -> None:
     for key, entry in MANIFEST.items():
         assert entry.ref == f"ghcr.io/hal0ai/hal0-toolbox-{key}"
         assert entry.local_tag == f"localhost/hal0-toolbox-{key}:latest"
+
+
+@pytest.mark.parametrize("entry", [entry for entry in MANIFEST.values() if not entry.recipe], ids=lambda e: e.key)
+def test_what_no_packages_make_says_where_to_get_it(entry: ImageEntry) -> None:
+    assert entry.note
+    assert f"as {entry.key} under [images] in hal0.toml" in entry.note
+
+
+def test_weights_that_are_not_free_are_said_to_be_that() -> None:
+    assert "CC-BY-NC-4.0: not for commercial use" in (MANIFEST["f5-tts"].note or "")
 
 
 def test_nothing_can_be_pulled_without_a_digest() -> None:
@@ -98,6 +108,21 @@ def test_an_unknown_target_is_refused_before_anything_is_fetched(tmp_path: Path)
     assert done.returncode == 1
     assert "knows no target gpu" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_has_to_be_on_the_machine_is_asked_for_before_anything_is_fetched(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe"
+    recipe.mkdir()
+    (recipe / "packages").write_text(f"suite forky\ntarget npu\nall tini\nhost {tmp_path}/opt/program\n")
+    done = subprocess.run(
+        [ROOT / "rootfs.sh", tmp_path / "x.tar", recipe, "npu"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == f"cannot build the image: {tmp_path}/opt/program is not on this machine: install the program there first\n"
+    )
 
 
 def test_a_host_without_apt_is_told_so(tmp_path: Path) -> None:

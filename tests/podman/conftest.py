@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from hal0.engine.podman import PodmanEngine
+from tests.conftest import SOAK
 from tests.podman.daemon import Daemon, installed
 from tests.podman.store import CPU_IMAGE, SHELL_IMAGE, Podman, running_podman
 from tests.tiny import gguf_models
 
 RUN_VARIABLE = "HAL0_TEST_RUN"
+# Their images take minutes and gigabytes; `make test` has the same behind doubles and on the CPU.
+collect_ignore = [] if SOAK else ["soak"]
 
 
 @pytest.fixture(scope="session")

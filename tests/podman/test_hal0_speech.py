@@ -62,6 +62,7 @@ async def test_it_speaks_as_openai_does(daemon: Daemon, podman: Podman, image: s
     await every_format_is_sound(podman, image, client)
     await the_first_sound_comes_before_the_last_sentence_is_spoken(client)
     await events_carry_the_same_sound(client)
+    await mandarin_is_read_by_its_words(client)
     await voices_are_listed_and_others_refused(daemon, client)
     await who_leaves_stops_the_work(daemon, client)
 
@@ -122,6 +123,19 @@ async def events_carry_the_same_sound(client: openai.AsyncOpenAI) -> None:
     sound = b"".join(base64.b64decode(event["audio"]) for event in events[:-1])
     assert sound == await said(client, "pcm", SENTENCES, "af_sky")
     assert events[-1]["usage"]["input_tokens"] > len(SENTENCES) / 2
+
+
+async def mandarin_is_read_by_its_words(client: openai.AsyncOpenAI) -> None:
+    """Told by the number of its signs: ni↓xau↓, ʂɨ↘ʨje↘."""
+    async with client.audio.speech.with_streaming_response.create(
+        model="tts",
+        voice="zf_xiaoxiao",
+        input="你好，世界。",
+        response_format="pcm",
+        stream_format="sse",  # noqa: RUF001
+    ) as stream:
+        events = [json.loads(line[6:]) async for line in stream.iter_lines() if line]
+    assert events[-1]["usage"]["input_tokens"] == 17
 
 
 async def voices_are_listed_and_others_refused(daemon: Daemon, client: openai.AsyncOpenAI) -> None:

@@ -31,6 +31,11 @@ class Spoken:
 class Speaker(Protocol):
     """A voice that was chosen."""
 
+    @property
+    def longest(self) -> int:
+        """Characters that it says well in one breath."""
+        ...
+
     def say(self, piece: str, speed: float) -> Spoken | None:
         """Blocking; None when nothing of the text can be spoken."""
         ...

@@ -7,13 +7,15 @@ import numpy as np
 
 from serving.errors import Refusal
 from speech.backend import RATE, Samples
-from speech.formats import FORMATS, with_true_length
 
-LONGEST_S: Final = 12.0  # F5-TTS uses no more
+LONGEST_S: Final = 12.0  # F5-TTS uses no more, and a clip that was cut would no longer say its words
+_SHORTEST_S: Final = 0.5
+_QUIET: Final = 0.008  # -42 dB: what is quieter before and after the words is not the voice
+_AFTER_S: Final = 0.05
 
 
 def decoded(audio: bytes) -> Samples:
-    """The first LONGEST_S seconds. Raises Refusal for what holds no sound."""
+    """The whole clip. Raises Refusal for what holds no sound, and for one that is too long."""
     import av
 
     parts: list[Samples] = []
@@ -23,20 +25,26 @@ def decoded(audio: bytes) -> Samples:
             for frame in file.decode(audio=0):
                 frame.pts = None
                 parts += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
-                if sum(map(len, parts)) >= LONGEST_S * RATE:
+                if sum(map(len, parts)) > (LONGEST_S + 1) * RATE:
                     break
+            parts += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
     except (av.FFmpegError, IndexError, ValueError) as fault:
-        raise _no_sound() from fault
+        raise _refused("ref_audio holds no sound that can be decoded") from fault
     if not parts:
-        raise _no_sound()
-    return np.concatenate(parts)[: round(LONGEST_S * RATE)]
+        raise _refused("ref_audio holds no sound that can be decoded")
+    return np.concatenate(parts)
 
 
-def as_wav(sound: Samples) -> bytes:
-    """A whole file, with its true length."""
-    wav = FORMATS["wav"]
-    return with_true_length(wav, wav.encoder().feed(sound))
+def voiced(sound: Samples) -> Samples:
+    """From the first word to the last, and a breath. Raises Refusal for silence, and for a length that is no use."""
+    loud = np.flatnonzero(np.abs(sound) > _QUIET)
+    seconds = (int(loud[-1]) + 1 - int(loud[0])) / RATE if len(loud) else 0.0
+    if not _SHORTEST_S <= seconds <= LONGEST_S:
+        length = f"more than {LONGEST_S:g}" if seconds > LONGEST_S else f"{seconds:.1f}"
+        raise _refused(f"ref_audio has {length} s of sound; allowed: {_SHORTEST_S:g} to {LONGEST_S:g} s")
+    breath = np.zeros(round(_AFTER_S * RATE), dtype=np.float32)
+    return np.concatenate([sound[loud[0] : loud[-1] + 1], breath])
 
 
-def _no_sound() -> Refusal:
-    return Refusal(400, "ref_audio holds no sound that can be decoded", param="ref_audio", code="invalid_value")
+def _refused(said: str) -> Refusal:
+    return Refusal(400, said, param="ref_audio", code="invalid_value")

@@ -1,18 +1,16 @@
 """F5-TTS: speech in a voice that is cloned from a clip and the words that are said in it."""
 
 import logging
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from serving.app import UnusableError
 from serving.errors import Refusal, not_allowed
-from speech.backend import RATE, Reference, Speaker, Spoken
-from speech.clips import as_wav, decoded
+from speech.backend import RATE, Reference, Samples, Speaker, Spoken
+from speech.clips import decoded, voiced
+from speech.sentences import LONGEST
 
 log = logging.getLogger("speech")
 
@@ -20,12 +18,20 @@ log = logging.getLogger("speech")
 LICENCE: Final = "F5-TTS: the published weights are CC-BY-NC-4.0: not for commercial use"
 _SPEEDS: Final = (0.5, 2.0)
 _FRAME: Final = 256  # samples of one frame of its spectrograms
+_AT_ONCE_S: Final = 22.0  # of sound, the clip's included, that it was made for
+_FEWEST: Final = 40  # characters of a piece, however slowly the clip is spoken
 _CLIPS: Final = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
+_NO_VOICE: Final = (
+    "this model has no voice of its own: send ref_audio (base64) and ref_text (its words), "
+    "or put voices/NAME.wav and voices/NAME.txt into its folder"
+)
+# The second is a pickle: hal0 hands it over only where `models.allow_pickle` says so.
+_VOCODERS: Final = ("vocos/model.safetensors", "vocos/pytorch_model.bin")
 
 
 @dataclass(frozen=True, slots=True)
 class F5Files:
-    """`vocoder`: the directory of the vocos vocoder. `voices`: clips that have their words beside them, by name."""
+    """`voices`: clips that have their words beside them, by name."""
 
     model: Path
     vocabulary: Path
@@ -42,11 +48,13 @@ def files(directory: Path) -> F5Files:
     models = sorted(directory.glob("model_*.safetensors"))
     if len(models) != 1:
         raise UnusableError(f"cannot load the model: one model_*.safetensors is needed, {len(models)} are there")
-    vocoder = directory / "vocos"
-    for needed in (directory / "vocab.txt", vocoder / "config.yaml"):
-        if not needed.is_file():
-            raise UnusableError(f"cannot load the model: {needed.relative_to(directory)} is missing")
-    return F5Files(models[0], directory / "vocab.txt", vocoder, clips(directory / "voices"))
+    vocabulary = directory / "vocab.txt"
+    if not vocabulary.is_file():
+        raise UnusableError("cannot load the model: vocab.txt is missing")
+    vocoder = next((directory / name for name in _VOCODERS if (directory / name).is_file()), None)
+    if vocoder is None:
+        raise UnusableError(f"cannot load the model: the vocoder is missing: {_VOCODERS[0]}, of vocos-mel-24khz")
+    return F5Files(models[0], vocabulary, vocoder, clips(directory / "voices"))
 
 
 def clips(folder: Path) -> dict[str, Path]:
@@ -78,43 +86,44 @@ class F5Backend:
         if reference is not None:
             return self._cloning(reference)
         if not self._voices:
-            said = "this model has no voice of its own: send ref_audio (base64) and ref_text (its words)"
-            raise Refusal(400, said, param="ref_audio")
+            raise Refusal(400, _NO_VOICE, param="ref_audio")
         clip = self._voices.get(voice or next(iter(self._voices)))
         if clip is None:
             raise not_allowed("voice", voice, (*self._voices, "or none, with ref_audio and ref_text"))
-        return self._cloning(Reference(clip.read_bytes(), clip.with_suffix(".txt").read_text().strip()))
+        words = clip.with_suffix(".txt").read_text(encoding="utf-8", errors="replace").strip()
+        if not words:
+            raise Refusal(400, f"voice {clip.stem} has no words: voices/{clip.stem}.txt is empty", param="voice")
+        return self._cloning(Reference(clip.read_bytes(), words))
 
     def _cloning(self, reference: Reference) -> Speaker:
-        return _Speaker(self._model, as_wav(decoded(reference.audio)), reference.text)
+        clip, words = voiced(decoded(reference.audio)), _ended(reference.text)
+        seconds = len(clip) / RATE
+        fits = int(len(words) / seconds * (_AT_ONCE_S - seconds))
+        return _Speaker(self._model, clip, words, min(LONGEST, max(_FEWEST, fits)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Speaker:
     model: Any
-    clip: bytes  # WAV, the one format that its loader needs no program for
+    clip: Samples
     words: str
+    longest: int
 
     def say(self, piece: str, speed: float) -> Spoken | None:
         if not any(letter.isalnum() for letter in piece):
             return None
-        with tempfile.NamedTemporaryFile(suffix=".wav") as file:  # it takes a path
-            file.write(self.clip)
-            file.flush()
-            samples, rate, _ = self.model.infer(
-                file.name, self.words, piece, speed=speed, show_info=log.debug, progress=None
-            )
-        if rate != RATE:
-            raise RuntimeError(f"{rate} samples a second came, {RATE} were expected")
-        sound = np.asarray(samples, dtype=np.float32)
+        sound: Samples = self.model.speak(self.clip, self.words, piece, speed)
         return Spoken(sound, len(piece.encode()), max(1, len(sound) // _FRAME))
 
 
-def _open(found: F5Files) -> Any:
-    from f5_tts.api import F5TTS
+def _ended(words: str) -> str:
+    """As a sentence ends, with room for the next: what is to be said would else be run on."""
+    if words.endswith("。"):
+        return words
+    return f"{words} " if words.endswith((".", "!", "?")) else f"{words}. "
 
-    return F5TTS(
-        ckpt_file=str(found.model),
-        vocab_file=str(found.vocabulary),
-        vocoder_local_path=str(found.vocoder),
-    )
+
+def _open(found: F5Files) -> Any:
+    from speech.f5_model import F5Model
+
+    return F5Model(found.model, found.vocabulary, found.vocoder)

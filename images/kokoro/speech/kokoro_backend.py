@@ -15,6 +15,7 @@ from serving.errors import Refusal
 from speech import voices
 from speech.backend import Reference, Samples, Speaker, Spoken
 from speech.reading import refuse_unreadable
+from speech.sentences import LONGEST
 
 log = logging.getLogger("speech")
 
@@ -58,6 +59,7 @@ class _Speaker:
     kokoro: Any
     style: Samples
     language: str
+    longest: int = LONGEST
 
     def say(self, piece: str, speed: float) -> Spoken | None:
         phonemes = self.kokoro.tokenizer.phonemize(piece, self.language)

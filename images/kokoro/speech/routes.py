@@ -83,9 +83,9 @@ class SpeechEngine:
 
     async def _speak(self, request: web.Request, worker: Worker) -> web.StreamResponse:
         wanted = asked.read(await _json(request), self._backend.speeds)
-        text = pieces(wanted.text)
         with worker.admitted():
             speaker = await worker.run(self._backend.speaker, wanted.voice, wanted.reference, wanted.text)
+            text = pieces(wanted.text, speaker.longest)
             speech = Speech(worker, speaker, wanted.format.encoder(), wanted.speed)
             async with aclosing(speech.chunks(text)) as chunks:
                 if wanted.whole or (len(text) == 1 and not wanted.events):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 # A piece stays well below the 510 phonemes of one pass, and its first sound is not long in coming.
-_LONGEST: Final = 250  # characters
+LONGEST: Final = 250  # characters
 _AFTER_SENTENCE_S: Final = 0.25
 _AFTER_CLAUSE_S: Final = 0.1
 _AFTER_PARAGRAPH_S: Final = 0.5
@@ -33,11 +33,15 @@ class Piece:
     pause_s: float
 
 
-def pieces(text: str) -> list[Piece]:
-    """Nothing of the text is lost but white space; empty for a text of nothing else. The last one has no pause."""
+def pieces(text: str, longest: int = LONGEST) -> list[Piece]:
+    """Nothing of the text is lost but white space; empty for a text of nothing else. The last one has no pause.
+
+    None has more than `longest` characters.
+    """
     found: list[Piece] = []
     for paragraph in _PARAGRAPH.split(text):
-        inside = [piece for sentence in _sentences(" ".join(paragraph.split())) for piece in _parts(sentence)]
+        sentences = _sentences(" ".join(paragraph.split()))
+        inside = [piece for sentence in sentences for piece in _parts(sentence, longest)]
         if inside:
             found += [*inside[:-1], Piece(inside[-1].text, _AFTER_PARAGRAPH_S)]
     if found:
@@ -61,19 +65,19 @@ def _is_abbreviation(before: str) -> bool:
     return word is not None and (word[0].lower() in _ABBREVIATIONS or (len(word[0]) == 1 and word[0].isupper()))
 
 
-def _parts(sentence: str) -> Iterator[Piece]:
-    while len(sentence) > _LONGEST:
-        at = _cut(sentence)
+def _parts(sentence: str, longest: int) -> Iterator[Piece]:
+    while len(sentence) > longest:
+        at = _cut(sentence, longest)
         yield Piece(sentence[:at].strip(), _AFTER_CLAUSE_S)
         sentence = sentence[at:].strip()
     yield Piece(sentence, _AFTER_SENTENCE_S)
 
 
-def _cut(sentence: str) -> int:
+def _cut(sentence: str, longest: int) -> int:
     """After the last clause that fits, else between words, else anywhere."""
-    within = sentence[: _LONGEST + 1]
+    within = sentence[: longest + 1]
     clauses = [match.end() for match in _CLAUSE.finditer(within)]
-    if clauses and clauses[-1] <= _LONGEST:
+    if clauses and clauses[-1] <= longest:
         return clauses[-1]
     space = within.rfind(" ")
-    return space if space > 0 else _LONGEST
+    return space if space > 0 else longest

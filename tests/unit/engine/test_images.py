@@ -135,7 +135,7 @@ async def test_a_failed_build_says_the_failing_steps_own_words(bench: Bench) -> 
 
 
 async def test_what_is_neither_published_nor_buildable_is_missing(bench: Bench) -> None:
-    with pytest.raises(Hal0Error, match="not published yet, it cannot be built yet") as caught:
+    with pytest.raises(Hal0Error, match="it is not published, and no packages make it") as caught:
         await bench.serve(UNBUILDABLE).ensure("cpu", bench.tell)
     assert caught.value.code == "image.missing"
 

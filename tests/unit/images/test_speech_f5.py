@@ -1,35 +1,33 @@
 """F5-TTS behind the speech server: which files it needs, whose voice it clones, and what it is asked."""
 
-import io
-import wave
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from serving.app import UnusableError
 from serving.errors import Refusal
-from speech import f5_backend
-from speech.backend import RATE, Reference
+from speech import f5_backend, f5_shape
+from speech.backend import RATE, Reference, Samples
+from speech.clips import voiced
 from speech.f5_backend import F5Backend
 
 
 class Model:
-    """Notes how it is asked; the clip must be there while it is."""
+    """Notes how it is asked."""
 
-    def __init__(self, rate: int = RATE) -> None:
-        self.asked: list[tuple[bytes, str, str, float]] = []
-        self._rate = rate
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, str, str, float]] = []
 
-    def infer(self, clip: str, words: str, text: str, *, speed: float, **_more: Any) -> tuple[Any, int, None]:
-        self.asked.append((Path(clip).read_bytes(), words, text, speed))
-        return np.zeros(2560), self._rate, None
+    def speak(self, clip: Samples, words: str, text: str, speed: float) -> Samples:
+        self.asked.append((len(clip), words, text, speed))
+        return np.zeros(2560, dtype=np.float32)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("model_1250000.safetensors", "vocab.txt", "vocos/config.yaml", "voices/anna.wav", "voices/mute.wav"):
+    for name in ("model_1250000.safetensors", "vocab.txt", "vocos/model.safetensors", "voices/anna.wav",
+                 "voices/mute.wav"):  # fmt: skip
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"RIFF anna" if name.endswith("anna.wav") else b"")
@@ -44,17 +42,13 @@ def model() -> Model:
 
 @pytest.fixture
 def backend(folder: Path, model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> F5Backend:
+    """A clip is as many seconds long as its file has bytes."""
     monkeypatch.setattr(f5_backend, "_open", lambda _found: model)
-    monkeypatch.setattr(f5_backend, "decoded", lambda audio: np.full(len(audio), 0.5, dtype=np.float32))
+    monkeypatch.setattr(f5_backend, "decoded", lambda audio: np.full(len(audio) * RATE, 0.5, dtype=np.float32))
     made = F5Backend(folder)
     made.load()
     assert "CC-BY-NC" in caplog.text
     return made
-
-
-def frames(clip: bytes) -> int:
-    with wave.open(io.BytesIO(clip)) as file:
-        return int(file.getnframes())
 
 
 def test_a_clip_without_its_words_is_no_voice(backend: F5Backend) -> None:
@@ -66,15 +60,30 @@ def test_a_voice_of_the_folder_is_cloned_with_its_words(backend: F5Backend, mode
     spoken = backend.speaker(voice, None, "Hi.").say("Hi.", 1.5)
     assert spoken is not None
     assert (len(spoken.samples), spoken.input_tokens, spoken.output_tokens) == (2560, 3, 10)
-    ((clip, *rest),) = model.asked
-    assert rest == ["these are my words", "Hi.", 1.5]
-    assert frames(clip) == len(b"RIFF anna")
+    assert model.asked == [(9 * RATE + RATE // 20, "these are my words. ", "Hi.", 1.5)]
 
 
-def test_a_clip_that_a_request_brings_is_cloned_instead(backend: F5Backend, model: Model) -> None:
-    backend.speaker("anna", Reference(b"mine", "mine"), "Hi.").say("Hi.", 1.0)
-    clip, words, *_ = model.asked[0]
-    assert (frames(clip), words) == (4, "mine")
+@pytest.mark.parametrize(
+    ("text", "words"), [("mine", "mine. "), ("Mine?", "Mine? "), ("Mine.", "Mine. "), ("我的。", "我的。")]
+)
+def test_a_clip_that_a_request_brings_is_cloned_instead(
+    backend: F5Backend, model: Model, text: str, words: str
+) -> None:
+    backend.speaker("anna", Reference(b"mine", text), "Hi.").say("Hi.", 1.0)
+    assert model.asked[0][:2] == (4 * RATE + RATE // 20, words)
+
+
+@pytest.mark.parametrize(("words", "longest"), [("a" * 30, 67), ("a" * 300, 250), ("a", 40)])
+def test_a_piece_is_no_longer_than_clip_and_speech_may_be_together(
+    backend: F5Backend, words: str, longest: int
+) -> None:
+    assert backend.speaker(None, Reference(b"7 bytes", words), "Hi.").longest == longest
+
+
+def test_a_clip_whose_words_are_not_written_down_yet_is_said_to_be_that(backend: F5Backend, folder: Path) -> None:
+    (folder / "voices" / "anna.txt").write_text("\n")
+    with pytest.raises(Refusal, match=r"voices/anna\.txt is empty"):
+        backend.speaker("anna", None, "Hi.")
 
 
 def test_marks_alone_are_not_spoken(backend: F5Backend) -> None:
@@ -90,7 +99,7 @@ def test_an_unknown_voice_is_answered_with_those_there_are(backend: F5Backend, f
         backend.speaker(None, None, "Hi.")
 
 
-@pytest.mark.parametrize("missing", ["model_1250000.safetensors", "vocab.txt", "vocos/config.yaml"])
+@pytest.mark.parametrize("missing", ["model_1250000.safetensors", "vocab.txt", "vocos/model.safetensors"])
 def test_a_file_that_is_missing_is_named(folder: Path, missing: str) -> None:
     assert f5_backend.is_f5(folder)
     (folder / missing).unlink()
@@ -99,7 +108,81 @@ def test_a_file_that_is_missing_is_named(folder: Path, missing: str) -> None:
     assert f5_backend.is_f5(folder) == missing.startswith("vocos")
 
 
-def test_another_rate_than_the_streams_is_a_fault_not_a_high_voice(folder: Path) -> None:
-    speaker = f5_backend._Speaker(Model(rate=44_100), b"", "x")
-    with pytest.raises(RuntimeError, match="44100"):
-        speaker.say("Hi.", 1.0)
+def test_a_vocoder_as_it_is_published_is_taken_where_it_is_handed_over(folder: Path) -> None:
+    (folder / "vocos" / "model.safetensors").rename(folder / "vocos" / "pytorch_model.bin")
+    assert f5_backend.files(folder).vocoder.name == "pytorch_model.bin"
+
+
+def loud(*seconds: float) -> Samples:
+    """Silence and voice by turns."""
+    parts = [np.full(round(s * RATE), 0.5 * (n % 2), dtype=np.float32) for n, s in enumerate(seconds)]
+    return np.concatenate(parts)
+
+
+def test_silence_around_the_words_is_no_part_of_the_voice() -> None:
+    assert len(voiced(loud(20.0, 1.0, 3.0, 1.0, 30.0))) == 5 * RATE + RATE // 20
+
+
+@pytest.mark.parametrize(
+    ("sound", "said"),
+    [(loud(3.0), "0.0 s"), (loud(3.0, 0.2), "0.2 s"), (loud(0.0, 12.5), "more than 12 s"), (loud(0.0), "0.0 s")],
+)
+def test_a_clip_that_is_no_use_is_refused_with_what_would_be(sound: Samples, said: str) -> None:
+    with pytest.raises(Refusal, match=rf"{said} of sound; allowed: 0\.5 to 12 s") as refused:
+        voiced(sound)
+    assert refused.value.param == "ref_audio"
+
+
+# Of the published networks, as far as their shapes are looked at.
+BASE: f5_shape.Shapes = {
+    "text_embed.text_embed.weight": (2546, 512),
+    **{f"text_embed.text_blocks.{n}.dwconv.weight": (512, 1, 7) for n in range(4)},
+    "input_embed.proj.weight": (1024, 712),
+    **{f"transformer_blocks.{n}.attn.to_q.weight": (1024, 1024) for n in range(22)},
+    "transformer_blocks.0.ff.ff.0.0.weight": (2048, 1024),
+}
+VOCOS: f5_shape.Shapes = {
+    "backbone.embed.weight": (512, 100, 7),
+    **{f"backbone.convnext.{n}.pwconv1.weight": (1536, 512) for n in range(8)},
+    "head.out.weight": (1026, 512),
+}
+
+
+def test_a_networks_arguments_are_read_off_its_tensors() -> None:
+    assert f5_shape.network(BASE, "model_1250000.safetensors") == {
+        "dim": 1024, "depth": 22, "heads": 16, "ff_mult": 2, "text_dim": 512, "conv_layers": 4, "qk_norm": None,
+        "text_mask_padding": True, "pe_attn_head": None, "mel_dim": 100,
+    }  # fmt: skip
+    before = f5_shape.network(BASE, "model_1200000.safetensors")
+    assert (before["text_mask_padding"], before["pe_attn_head"]) == (False, 1)
+    normed = {**BASE, "transformer_blocks.0.attn.q_norm.weight": (64,)}
+    assert f5_shape.network(normed, "model_1.safetensors")["qk_norm"] == "rms_norm"
+
+
+def test_a_vocoders_too() -> None:
+    shape = {"input_channels": 100, "dim": 512, "intermediate_dim": 1536, "num_layers": 8}
+    assert f5_shape.vocoder(VOCOS, "model.safetensors") == shape
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input_embed.proj.weight": (1024, 700)},
+        {"transformer_blocks.0.attn.to_q.weight": (1000, 1024)},
+        {"transformer_blocks.0.ff.ff.0.0.weight": (2000, 1024)},
+        {"transformer_blocks.999999999.attn.to_q.weight": (1024, 1024)},
+        {"text_embed.text_embed.weight": (2546,)},
+        {"input_embed.proj.weight": ()},
+    ],
+)
+def test_tensors_of_something_else_make_no_network(changes: dict[str, tuple[int, ...]]) -> None:
+    with pytest.raises(UnusableError, match=r"x\.safetensors holds"):
+        f5_shape.network({**BASE, **changes}, "x.safetensors")
+
+
+@pytest.mark.parametrize("changes", [{"head.out.weight": (642, 512)}, {"backbone.embed.weight": (512, 7, 100)}])
+def test_tensors_of_something_else_make_no_vocoder(changes: dict[str, tuple[int, ...]]) -> None:
+    with pytest.raises(UnusableError, match="is no vocoder for 100 bands at 24 kHz"):
+        f5_shape.vocoder({**VOCOS, **changes}, "x.safetensors")
+    with pytest.raises(UnusableError, match="holds no Vocos"):
+        f5_shape.vocoder({}, "x.safetensors")

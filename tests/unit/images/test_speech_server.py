@@ -32,6 +32,7 @@ class Clock:
     """A backend whose every piece is a tenth of a second; it waits for `may` before it says the one named `late`."""
 
     speeds = (0.5, 2.0)
+    longest = 250
 
     def __init__(self, late: str = "", fails: str = "") -> None:
         self.said: list[str] = []

@@ -1,0 +1,56 @@
+"""The real F5-TTS image behind hal0's /v1: a cloned voice, a clip in the request, and what is refused."""
+
+import base64
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.podman.daemon import Daemon
+from tests.podman.store import Podman
+from tests.tiny import f5_model
+from tests.tiny.f5_model import RATE, WORDS
+
+TEXT = "The river is wide and the sea is deep."
+START_S = 120.0  # PyTorch is read from the disk
+
+
+@pytest.fixture
+async def client(daemon: Daemon, podman: Podman) -> AsyncIterator[openai.AsyncOpenAI]:
+    daemon.config = f'[slots.tts]\nimage = "{podman.built("f5-tts")}"\n'
+    daemon.prepare()
+    f5_model.write_f5(daemon.models / "tiny-f5")
+    await daemon.start()
+    async with daemon.operator() as operator:
+        job = await operator.verb("tts", "swap", {"model": "tiny-f5"}, timeout_s=START_S)
+        assert job["state"] == "done", job
+    async with openai.AsyncOpenAI(base_url=f"{daemon.url}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+async def test_a_voice_is_cloned(client: openai.AsyncOpenAI, tmp_path: Path) -> None:
+    listed = await client.get("/audio/voices", cast_to=dict)
+    assert [voice["id"] for voice in listed["voices"]] == ["anna"]
+    began = time.monotonic()
+    seconds = len(await said(client, voice="anna")) / 2 / RATE
+    took_s = time.monotonic() - began
+    # As long as the clip says its words, for the words that are asked for.
+    assert seconds == pytest.approx(2.05 * len(TEXT) / len(f"{WORDS} "), rel=0.05)
+    assert took_s < 60
+    slow = f5_model.tone(tmp_path / "slow.wav", 6.0)
+    cloned = await said(client, ref_audio=base64.b64encode(slow).decode(), ref_text=WORDS)
+    assert len(cloned) / 2 / RATE == pytest.approx(3 * seconds, rel=0.1)
+    assert len(set(cloned)) > 50, "it is no silence"
+    for wrong, param in (({"voice": "bob"}, "voice"), ({"ref_audio": "AAAA", "ref_text": "x"}, "ref_audio")):
+        with pytest.raises(openai.BadRequestError) as refused:
+            await said(client, **wrong)
+        assert refused.value.param == param
+
+
+async def said(client: openai.AsyncOpenAI, voice: str = "anna", **more: str) -> bytes:
+    answer = await client.audio.speech.create(
+        model="tts", voice=voice, input=TEXT, response_format="pcm", extra_body=more
+    )
+    return answer.content
