@@ -130,9 +130,9 @@ async def mandarin_is_read_by_its_words(client: openai.AsyncOpenAI) -> None:
     async with client.audio.speech.with_streaming_response.create(
         model="tts",
         voice="zf_xiaoxiao",
-        input="你好，世界。",
+        input="你好，世界。",  # noqa: RUF001
         response_format="pcm",
-        stream_format="sse",  # noqa: RUF001
+        stream_format="sse",
     ) as stream:
         events = [json.loads(line[6:]) async for line in stream.iter_lines() if line]
     assert events[-1]["usage"]["input_tokens"] == 17

@@ -12,15 +12,17 @@ import numpy as np
 
 from serving.app import UnusableError
 from serving.errors import Refusal
-from speech import voices
+from speech import mandarin, voices
 from speech.backend import Reference, Samples, Speaker, Spoken
 from speech.reading import refuse_unreadable
 from speech.sentences import LONGEST
+from speech.voices import MANDARIN
 
 log = logging.getLogger("speech")
 
 # The library's own bounds; OpenAI's are wider.
 _SPEEDS: Final = (0.5, 2.0)
+_FOREIGN: Final = "en-us"  # the language of a word that is written in Latin letters
 _FRAME: Final = 600  # samples of one frame of the model
 _STYLE: Final = (1, 256)
 
@@ -62,12 +64,19 @@ class _Speaker:
     longest: int = LONGEST
 
     def say(self, piece: str, speed: float) -> Spoken | None:
-        phonemes = self.kokoro.tokenizer.phonemize(piece, self.language)
+        phonemes = self._phonemes(piece)
         tokens = self.kokoro.tokenizer.tokenize(phonemes, limit=None)
         if not tokens:
             return None
         samples, _ = self.kokoro.create(phonemes, self.style, speed, self.language, is_phonemes=True)
         return Spoken(samples.astype(np.float32), len(tokens), max(1, len(samples) // _FRAME))
+
+    def _phonemes(self, piece: str) -> str:
+        """By espeak-ng, but for Mandarin, of which it knows the characters and not the words."""
+        read = self.kokoro.tokenizer.phonemize
+        if self.language == MANDARIN:
+            return mandarin.phonemes(piece, lambda word: str(read(word, _FOREIGN)))
+        return str(read(piece, self.language))
 
 
 def in_use(providers: Sequence[str], wanted: str | None) -> str:

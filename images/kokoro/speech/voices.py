@@ -10,6 +10,7 @@ from serving.errors import Refusal, not_allowed
 DEFAULT: Final = "af_heart"
 _MOST: Final = 8  # voices of one blend
 
+MANDARIN: Final = "cmn"
 # First letter of a voice -> what espeak-ng calls its language, and what people call it.
 LANGUAGES: Final = {
     "a": ("en-us", "American English"),
@@ -20,7 +21,7 @@ LANGUAGES: Final = {
     "i": ("it", "Italian"),
     "j": ("ja", "Japanese"),
     "p": ("pt-br", "Brazilian Portuguese"),
-    "z": ("cmn", "Mandarin Chinese"),
+    "z": (MANDARIN, "Mandarin Chinese"),
 }
 _KINDS: Final = {"f": "female", "m": "male"}
 
