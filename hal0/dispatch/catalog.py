@@ -74,7 +74,7 @@ class ModelList:
             self._of = table
             self._whole.clear()
         if here not in self._whole:
-            found = {view.id: view.json_bytes() for view in models(table)}
+            found = {view.id: view.json_bytes() for view in models(table) if not here or view.upstream is None}
             if not here:
                 found = {view.id: view.json_bytes() for view in _bound_elsewhere(table)} | found
             for upstream in () if here else sorted(table.upstreams.values(), key=lambda it: (-it.priority, it.name)):

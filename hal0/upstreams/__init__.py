@@ -21,6 +21,9 @@ the key that is configured there is no request at all.
 (no connection, no HTTP, 429, 502, 503). Silence is not such a sign: the work may have been done, and paid for. The
 last one's answer is the client's, whatever it is.
 
+**Nobody waits for an upstream that is given up.** A connection is broken off rather than closed, which would first
+send what is still to be sent; names are resolved in threads of their own, so that one that hangs holds up no other.
+
 **Upstreams lie.** Ids are length-checked, printable and bounded in number; slots' names and slots' models come before
 every list. What a server says of its own origin (cookies, HSTS) does not reach the client.
 

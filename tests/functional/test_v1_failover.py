@@ -16,6 +16,7 @@ from hal0.lib import jsonio
 from tests.fakes.backend import Talk, delta, running
 from tests.fakes.slots import settled
 from tests.functional.dispatch_app import world
+from tests.functional.raw_client import raw
 from tests.functional.upstream_app import cut, garbage, hang, house, post, posts, refuse_429, table
 from tests.ports import lease_block
 
@@ -80,6 +81,16 @@ async def test_a_model_nobody_knew_is_looked_for_once(tmp_path: Path) -> None:
         assert len([seen for seen in far.seen if seen.line.startswith("GET /v1/models ")]) == 1
         assert (await post(it, it.chat("fake")))[1]["X-Hal0-Rule"] == "passthrough"
         assert (await post(it, it.chat("unknown")))[1]["X-Hal0-Slot"] == "primary"
+
+
+async def test_a_client_that_leaves_while_lists_are_asked_for_is_felt_at_once(tmp_path: Path) -> None:
+    async with running() as far, world(tmp_path, root={"upstreams": {"far": table(far)}}) as it, raw(it.port) as client:
+        far.listing = hang
+        await client.post("/v1/chat/completions", it.chat("unheard-of"))
+        await settled(lambda: bool(far.seen))
+        client.leave()
+        await settled(lambda: [record.status for record in it.decisions] == [499], within_s=0.1)
+        assert posts(far) == it.backend.seen == []
 
 
 async def test_a_model_that_the_configuration_names_is_answered_by_no_other(tmp_path: Path) -> None:

@@ -196,6 +196,15 @@ def test_a_binding_obeys_what_a_model_can_do() -> None:
     assert refusal.error.code == "dispatch.capability_mismatch"
 
 
+def test_slots_are_listed_by_name_with_the_model_that_they_have_now() -> None:
+    views = {view.id: view for view in listed(FRONTED)}
+    (own,) = [it for it in SLOTS if it.name == "primary"]
+    assert (views["primary"].slot, views["primary"].model) == ("primary", own.model)
+    assert (views["coder"].upstream, views["coder"].model, views["coder"].slot) == ("groq", "Llama-3:70b", "coder")
+    assert "quiet" not in views  # what it stands for is not there
+    assert not {"coder", "quiet"} & {view.id for view in listed(FRONTED, here=True)}
+
+
 def test_what_is_bound_is_listed() -> None:
     views = {view.id: view for view in listed(BINDINGS)}
     assert (views["house-model"].slot, views["house-model"].status) == ("cold", "offline")
@@ -219,7 +228,7 @@ def test_the_model_list_ends_with_what_is_elsewhere() -> None:
 
 def test_a_single_one_is_found_as_it_is_listed() -> None:
     for view in listed(TABLE):
-        assert find(TABLE, view.id) == view or view.id == "primary"  # what a slot's name means is another matter
+        assert find(TABLE, view.id) == view
     found = find(TABLE, "or/openai/gpt-4o")
     assert found is not None
     assert (found.owned_by, found.upstream, found.status) == ("openrouter", "openrouter", "available")
