@@ -1,5 +1,6 @@
 """The real F5-TTS image behind hal0's /v1: a cloned voice, a clip in the request, and what is refused."""
 
+import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator
@@ -18,15 +19,26 @@ START_S = 120.0  # PyTorch is read from the disk
 
 
 @pytest.fixture
-async def client(daemon: Daemon, podman: Podman) -> AsyncIterator[openai.AsyncOpenAI]:
-    daemon.config = f'[slots.tts]\nimage = "{podman.built("f5-tts")}"\n'
+def image(podman: Podman) -> str:
+    """1.3 GB, some minutes of work."""
+    return podman.built("f5-tts")
+
+
+@pytest.fixture
+def hal0(daemon: Daemon, image: str) -> Daemon:
+    daemon.config = f'[slots.tts]\nimage = "{image}"\n'
     daemon.prepare()
     f5_model.write_f5(daemon.models / "tiny-f5")
-    await daemon.start()
-    async with daemon.operator() as operator:
+    return daemon
+
+
+@pytest.fixture
+async def client(hal0: Daemon) -> AsyncIterator[openai.AsyncOpenAI]:
+    await hal0.start()
+    async with hal0.operator() as operator:
         job = await operator.verb("tts", "swap", {"model": "tiny-f5"}, timeout_s=START_S)
         assert job["state"] == "done", job
-    async with openai.AsyncOpenAI(base_url=f"{daemon.url}/v1", api_key="none", max_retries=0) as made:
+    async with openai.AsyncOpenAI(base_url=f"{hal0.url}/v1", api_key="none", max_retries=0) as made:
         yield made
 
 
@@ -38,8 +50,8 @@ async def test_a_voice_is_cloned(client: openai.AsyncOpenAI, tmp_path: Path) -> 
     took_s = time.monotonic() - began
     # As long as the clip says its words, for the words that are asked for.
     assert seconds == pytest.approx(2.05 * len(TEXT) / len(f"{WORDS} "), rel=0.05)
-    assert took_s < 60
-    slow = f5_model.tone(tmp_path / "slow.wav", 6.0)
+    assert took_s < 120  # some seconds on a machine of its own
+    slow = await asyncio.to_thread(f5_model.tone, tmp_path / "slow.wav", 6.0)
     cloned = await said(client, ref_audio=base64.b64encode(slow).decode(), ref_text=WORDS)
     assert len(cloned) / 2 / RATE == pytest.approx(3 * seconds, rel=0.1)
     assert len(set(cloned)) > 50, "it is no silence"
