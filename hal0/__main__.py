@@ -6,10 +6,13 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hal0 import __version__
 from hal0.cli.names import COMMANDS
+
+if TYPE_CHECKING:
+    from hal0.config.template import Seeds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,6 +32,12 @@ def _parse(words: list[str]) -> argparse.Namespace:
     serve.add_argument("--host", action="append", help="address to listen on; may be repeated")
     serve.add_argument("--port", type=int, help="TCP port (default 8080)")
     return parser.parse_args(words)
+
+
+def _seeds() -> "Seeds":
+    from hal0.capabilities.seeds import seeds  # at the first start alone
+
+    return seeds()
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -51,7 +60,7 @@ def _serve(options: argparse.Namespace) -> int:
         overrides["server.host"] = options.host
     try:
         with open_home(here, time.time()) as home:
-            write_first(here)
+            write_first(here, _seeds)
             daemon.run(home, load(here, os.environ, overrides), overrides)
     except Hal0Error as err:
         sys.stderr.write(f"error: {err.message}   [{err.code}]\n")

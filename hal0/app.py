@@ -42,6 +42,7 @@ from hal0.observe.past import Past, Seen, open_past
 from hal0.providers.catalog import PROVIDERS
 from hal0.providers.flm import FLM
 from hal0.providers.flm_book import TagBook
+from hal0.pulls.bringing import Bringing
 from hal0.pulls.later import PullsLater
 from hal0.services import About, Services
 from hal0.slots.custom import CustomSlots
@@ -79,7 +80,9 @@ async def create_app(
         jobs = await _jobs(paths, bus, clock)
         store = SlotStore(paths.slots_dir)
         stack.push_async_callback(store.aclose)
-        effects = Effects(ground.engine, images, registry, store, ground.place, _fitting(images))
+        pulls = _pulls(stack, registry, jobs, clock, live, environ)
+        bring = Bringing(pulls.booted, lambda: live.root.models.pull_on_request)
+        effects = Effects(ground.engine, images, registry, store, ground.place, _fitting(images), bring)
         tools = _tools(ground, effects, store, jobs, await _probe_session(stack), slot_ports(environ))
         supervisor = Supervisor(live.root, ground.engine, registry, PROVIDERS, tools, bus)
         upstreams = await _upstreams(stack, live, environ, clock, bus, instance=home.instance)
@@ -110,7 +113,7 @@ async def create_app(
             upstreams=upstreams,
             upstream_tables=upstream_tables,
             registry=registry,
-            pulls=_pulls(stack, registry, jobs, clock, live, environ),
+            pulls=pulls,
             prober=prober,
             capabilities=capabilities,
             jobs=jobs,

@@ -4,7 +4,9 @@ from typing import Final
 
 from hal0.api import (
     capabilities,
+    catalog,
     events,
+    fit,
     hardware,
     history,
     images,
@@ -27,7 +29,9 @@ from hal0.api.route import Handler, Route
 from hal0.vocab import Access
 from hal0.wire.base import NothingView, View
 from hal0.wire.capabilities import CardsView, CardView, PlanView, SelectRequest, TrialView
+from hal0.wire.catalog import CatalogView
 from hal0.wire.events import EventView
+from hal0.wire.fit import FitView
 from hal0.wire.hardware import HardwareView, ProbeView
 from hal0.wire.history import ActivitiesView, DecisionsView, DecisionView, ExplainRequest, ExplainView
 from hal0.wire.jobs import JobsView, JobView
@@ -169,11 +173,13 @@ ROUTES: Final = (
     _do(f"{_IMAGE}/verify", images.verify, "Check an image.", NothingView, ImageView),
     _show("/api/hardware", hardware.show, "What this machine has and does.", HardwareView),
     _do("/api/hardware/probe", hardware.probe, "Look again, and say what has changed.", NothingView, ProbeView),
+    _show("/api/catalog", catalog.show, "List the models worth having.", CatalogView),
     _show("/api/models", models.list_models, "List the models on disk.", EntriesView),
     _do("/api/models/scan", models.scan, "Look at the disk again.", NothingView, EntriesView),
     _do("/api/models/demo", models.write_demo, "Write the demo model.", NothingView, DemoView),
     _do("/api/models/alias", models.alias, "Give a model one more name.", AliasRequest, EntriesView),
     _do("/api/models/bind", models.bind, "Say who answers for a model.", BindRequest, EntriesView),
+    _show("/api/models/fit", fit.show, "Say whether a model would fit.", FitView, "model", "slot", "context"),
     _show(_MODEL, models.get_model, "Show one model.", EntryView),
     Route("DELETE", _MODEL, models.delete, Access.ADMIN, "Delete a model's files.", response=ModelGoneView),
     _show("/api/pulls", pulls.list_pulls, "List the downloads.", PullsView),

@@ -22,6 +22,7 @@ from hal0.engine.images import ImageState
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus, Event, Topic
 from hal0.hardware.survey import Survey
+from hal0.models.absent import Absent, NotHere
 from hal0.models.entry import ModelEntry
 from hal0.models.registry import Registry
 from hal0.providers.base import Provider
@@ -108,7 +109,7 @@ class Orchestrator:
             slot.snapshot().model if slot is not None else None,
         )
         installed = [entry.id for entry in self._models(child)]
-        return plan(child, asked, now, choices(child, shelf), installed, self._world.registry.require)
+        return plan(child, asked, now, choices(child, shelf), installed, self._known)
 
     async def select(self, card: str, name: str, asked: SelectRequest) -> Job:
         """Turn a row on as asked, or off. Raises what `plan.plan` refuses, capability.not_found, slot.not_found."""
@@ -198,6 +199,15 @@ class Orchestrator:
         slots = self._world.config().slots
         own = next((name for name, slot in slots.items() if slot.provider is ProviderName.FLM), None)
         return child if own is None else replace(child, slot=SlotName(own))
+
+    def _known(self, model: str) -> ModelEntry | Absent:
+        """Raises what the registry refuses and nobody can fetch."""
+        try:
+            return self._world.registry.require(model)
+        except NotHere as err:
+            if err.wanted is None:
+                raise
+            return err.wanted
 
     def _models(self, child: Child) -> list[ModelEntry]:
         """Those on disk that can do it; what only FLM knows is the NPU card's alone."""

@@ -8,6 +8,7 @@ from hal0.capabilities.cards import Child, Choice
 from hal0.config.diff import RELOADS
 from hal0.config.slots import SlotConfig
 from hal0.errors import Hal0Error
+from hal0.models.absent import Absent
 from hal0.models.entry import ModelEntry
 from hal0.slots.ports import PREFERRED
 from hal0.vocab import Device, ProviderName
@@ -15,7 +16,8 @@ from hal0.wire.capabilities import SelectRequest
 
 _GB: Final = 1e9
 
-Require = Callable[[str], ModelEntry]  # raises model.not_found or model.not_downloaded
+# One that can be fetched is known, too. Raises model.not_found or model.not_downloaded.
+Require = Callable[[str], ModelEntry | Absent]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ def plan(
     device = _device(child, asked, now, [choice for choice in offered if choice.provider == provider])
     model = _model(child, asked, now, installed)
     entry = require(model)
-    if child.capability not in entry.capabilities:
+    unknown = isinstance(entry, Absent) and not entry.capabilities
+    if child.capability not in entry.capabilities and not unknown:
         able = ", ".join(sorted(entry.capabilities)) or "nothing"
         raise Hal0Error(
             "dispatch.capability_mismatch",
@@ -140,7 +143,7 @@ def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, str) else value for key, value in fields.items()}
 
 
-def _steps(child: Child, now: Now, fields: Mapping[str, Any], entry: ModelEntry) -> Iterator[str]:
+def _steps(child: Child, now: Now, fields: Mapping[str, Any], entry: ModelEntry | Absent) -> Iterator[str]:
     if now.config is None:
         port = PREFERRED.get(child.slot)
         where = f", on port {port} if that is free" if port is not None else ""
@@ -149,4 +152,7 @@ def _steps(child: Child, now: Now, fields: Mapping[str, Any], entry: ModelEntry)
         yield f"set {', '.join(fields)} of slot {child.slot}"
     if now.model not in (None, entry.id):
         yield f"change the model from {now.model} to {entry.id}"
-    yield f"load {entry.id} ({entry.size_bytes / _GB:.1f} GB)"
+    size = "" if entry.size_bytes is None else f" ({entry.size_bytes / _GB:.1f} GB)"
+    if isinstance(entry, Absent):
+        yield f"fetch {entry.id}{size}, which is not here"
+    yield f"load {entry.id}{size}"

@@ -1,8 +1,9 @@
 """`hal0ctl model`: the models on this machine and on their way to it, their names, and who answers for them."""
 
 import time
+from collections.abc import Iterator
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import click
 
@@ -40,11 +41,36 @@ def model() -> None:
     """Models: what is on this machine, what is on its way, and what it is called."""
 
 
-@subcommand(model, "hal0ctl model list", name="list")
-def list_(session: Session) -> None:
-    """The models on this machine."""
-    view = session.client().get("/api/models")
-    session.rows(view["items"], _columns(session), name="id")
+def _catalog_columns(session: Session) -> tuple[Column, ...]:
+    return (
+        Column("MODEL", lambda it: it["id"]),
+        Column("CAN", lambda it: ",".join(it["capabilities"])),
+        Column("SIZE", lambda it: session.size(it["size_bytes"]), right=True),
+        Column("MEMORY", lambda it: session.size(it["memory_bytes"]), right=True),
+        Column("FITS", lambda it: "yes" if it["fits"] else "no"),
+        Column("HERE", lambda it: "yes" if it["installed"] else "-"),
+        Column("BEST FOR", lambda it: ",".join(it["slots"]) or "-"),
+        Column("LICENCE", lambda it: it["license"]),
+        Column("WHAT FOR", lambda it: it["purpose"]),
+        Column("CTX", lambda it: units.context(it["context"]), right=True, wide=True),
+        Column("FROM", lambda it: it["repo"] or "-", wide=True),
+    )
+
+
+@subcommand(model, "hal0ctl model list --catalog", name="list")
+@click.option("--catalog", is_flag=True, help="Models worth having instead, and which of them fit this machine.")
+@click.option("--task", metavar="TASK", help="Only those that can do this, such as chat or embed.")
+@click.option("--fits", is_flag=True, help="With --catalog: only those that fit.")
+def list_(session: Session, *, catalog: bool, task: str | None, fits: bool) -> None:
+    """The models on this machine, or those worth having."""
+    view = session.client(timeout_s=session.timeout or LOOK_S).get("/api/catalog" if catalog else "/api/models")
+    items = [it for it in view["items"] if task is None or task in it["capabilities"]]
+    if catalog:
+        shown = [it for it in items if it["fits"] or not fits]
+        session.rows(shown, _catalog_columns(session), name="id")
+        session.note(f"{session.size(view['memory_bytes'])} for models on this machine; hal0ctl pull MODEL fetches one")
+        return
+    session.rows(items, _columns(session), name="id")
     for problem in view["problems"]:
         session.note(f"note: {problem['message']}")
 
@@ -61,13 +87,44 @@ def show(session: Session, *, name: str) -> None:
     session.value(view, "\n".join(f"{label:<14} {text}" for label, text in rows), name=view["id"])
 
 
+@subcommand(model, "hal0ctl model fit qwen3-8b-q4_k_m --ctx 16384")
+@click.argument("name", metavar="MODEL", type=ModelName())
+@click.option("--slot", type=SlotName(), help="The slot that would load it; the one for its task unless told.")
+@click.option("--ctx", "tokens", type=click.IntRange(min=128), help="Tokens of context; the slot's own unless told.")
+def fit(session: Session, *, name: str, slot: str | None, tokens: int | None) -> Exit:
+    """Whether a model would fit: one that is here, of the catalog, or OWNER/REPOSITORY[:QUANT]. Exit 6 if not."""
+    asked = {"model": name, "slot": slot, "context": tokens}
+    query = urlencode({key: value for key, value in asked.items() if value is not None})
+    view = session.client(timeout_s=session.timeout or LOOK_S).get(f"/api/models/fit?{query}")
+    session.value(view, "\n".join(_sum(session, view)), name=view["verdict"])
+    return Exit.DONE if view["verdict"] in _FITS else Exit.REFUSED
+
+
+# What a load makes room for by itself.
+_FITS: Final = frozenset({"fits", "soon", "if_unloaded"})
+
+
+def _sum(session: Session, view: Json) -> Iterator[str]:
+    yield f"{view['model']} in {view['slot']}: {view['message']}"
+    rows = [(term["name"], session.size(term["bytes"])) for term in view["terms"]]
+    rows.append(("needs", session.size(view["need_bytes"])))
+    if view["free_bytes"] is not None:
+        of = "" if view["total_bytes"] is None else f" of {session.size(view['total_bytes'])}"
+        rows.append((f"free of {view['pool']}", f"{session.size(view['free_bytes'])}{of}"))
+    width = max(len(label) for label, _ in rows)
+    for label, size in rows:
+        yield f"  {label:<{width}}  {size:>9}"
+    if view["guess"]:
+        yield "  its cache is not known: it takes more than this"
+
+
 @subcommand(model, "hal0ctl model pull Qwen/Qwen3-4B-GGUF:Q4_K_M")
 @click.argument("name", metavar="MODEL")
 @click.option("--id", "model_id", metavar="ID", help="What it shall be called here.")
 @click.option("--sha256", metavar="DIGEST", help="What an address's file has to be.")
 @follow.no_wait()
 def pull(session: Session, *, name: str, model_id: str | None, sha256: str | None, no_wait: bool) -> Exit:
-    """Download a model: OWNER/REPOSITORY[:QUANT], a file of it, an address, or a path on hal0's machine.
+    """Download a model: of the catalog, OWNER/REPOSITORY[:QUANT], a file of it, an address, a path on hal0's machine.
 
     It goes on when this command is left, and when hal0 is restarted.
     """

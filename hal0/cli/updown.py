@@ -2,6 +2,7 @@
 
 import os
 from typing import Any, Final
+from urllib.parse import quote
 
 import click
 
@@ -37,7 +38,8 @@ def up(session: Session, *, host: str | None, port: int | None, no_load: bool) -
     slot = client.get("/api/slots/primary")
     bare = session.machine or not (slot["demo"] or not slot["model"])  # nobody reads about a first model
     internet = False if bare else first_model.internet()
-    text = welcome(status, slot, models_dir=local.models_dir, command=own_command(), internet=internet)
+    choice = _first_choice(client) if internet else None
+    text = welcome(status, slot, models_dir=local.models_dir, command=own_command(), internet=internet, choice=choice)
     session.value({"status": status, "primary": slot}, text)
     return Exit.DONE
 
@@ -87,7 +89,27 @@ def _load_primary(session: Session, client: Client) -> None:
     except ApiError as e:
         if e.code not in _NO_DEMO_NEEDED:
             raise
+        if slot["model"] and (missing := _missing(client, slot["model"])) is not None:
+            # Gigabytes are fetched when somebody says so, and not because hal0 is started.
+            session.note(f"primary is not loaded: {missing}; hal0ctl slot load primary fetches it")
+            return
     follow.start(session, client, "/api/slots/primary/load", {}, wait=True, done=lambda _: "primary is ready")
+
+
+def _missing(client: Client, model: str) -> str | None:
+    """Why a model is not on this machine; None when it is."""
+    try:
+        client.get(f"/api/models/{quote(model, safe='')}")
+    except ApiError as e:
+        return e.message if e.code == "model.not_downloaded" else None
+    return None
+
+
+def _first_choice(client: Client) -> Json | None:
+    try:
+        return first_model.first_choice(client.get("/api/catalog"))
+    except ApiError:  # a hal0 from before the catalog, which still runs
+        return None
 
 
 def _get_image(session: Session, client: Client, slot: Json) -> None:

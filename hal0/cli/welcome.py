@@ -11,8 +11,13 @@ from hal0.cli.first_model import advice
 from hal0.client import Json
 
 
-def welcome(status: Json, slot: Json, *, models_dir: Path, command: str, internet: bool) -> str:
-    """`command` is how hal0ctl is called from here; every line works as it is printed."""
+def welcome(
+    status: Json, slot: Json, *, models_dir: Path, command: str, internet: bool, choice: Json | None = None
+) -> str:
+    """`command` is how hal0ctl is called from here; every line works as it is printed.
+
+    `choice` is the catalog's entry for who has no real model yet.
+    """
     url = local_url(status["url"])
     model = slot["model"] or "no model yet"
     note = "the demonstration model: its answers are noise" if slot["demo"] else model
@@ -27,7 +32,7 @@ def welcome(status: Json, slot: Json, *, models_dir: Path, command: str, interne
         f"                  after hal0 through {status['socket']}, as the user who runs it",
     ]
     if slot["demo"] or not slot["model"]:
-        lines += ["", *advice(models_dir, command, internet=internet, memory_bytes=status["memory_total_bytes"])]
+        lines += ["", *advice(models_dir, command, internet=internet, choice=choice)]
     lines += ["", f"Look              {command} ps", f"Stop              {command} down --slots"]
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """The first hal0.toml: every key with its meaning and default, and the five built-in slots to copy from."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final
@@ -29,6 +29,10 @@ _SLOTS_HEAD: Final = """\
 # Slots: named places, each for one model. These five are always there; copy one under another name for more.
 # `model` is the model of the first load; after that `hal0ctl slot swap NAME MODEL` changes it.
 """
+_SEEDS_HEAD: Final = """\
+# hal0 chose these models for the memory of this machine. None of them is here yet: `hal0ctl slot load NAME` fetches the
+# one of a slot, and `hal0ctl model list --catalog` shows what else there is.
+"""
 _EXAMPLES: Final = """\
 # A named set of slot fields, used with `profile = "small"`; hal0 brings vulkan, rocm, cuda, cpu, moe, long-context
 # and low-memory.
@@ -52,30 +56,34 @@ _EXAMPLES: Final = """\
 # upstream = "openrouter"
 # model = "openai/gpt-4o"
 """
+Seeds = Mapping[SlotName, Mapping[str, Any]]
 # A profile supplies these where a slot leaves them out, so the built-in tables leave them out.
 _LEFT_OUT: Final = frozenset(PROFILE_FIELDS) - {"provider"} | {"extra_args"}
 
 
-def template(models: Mapping[str, str] = MappingProxyType({})) -> str:
-    """The commented hal0.toml. `models` gives the seed model per slot name. Loading it gives the defaults."""
+def template(seeds: Seeds = MappingProxyType({})) -> str:
+    """The commented hal0.toml. `seeds` gives fields per slot name. Loading it gives the defaults, and those."""
     blocks = [_HEAD]
     for section, info in RootConfig.model_fields.items():
         if isinstance(info.default, ConfigModel):
             blocks.append("\n".join(_section(section, info, info.default)) + "\n")
         elif section == "slots":
-            blocks.append(_SLOTS_HEAD)
-            blocks += ["\n".join(_slot(name, models.get(name))) + "\n" for name in BUILTIN_SLOTS]
+            blocks.append(_SLOTS_HEAD + (_SEEDS_HEAD if seeds else ""))
+            blocks += ["\n".join(_slot(name, seeds.get(name, {}))) + "\n" for name in BUILTIN_SLOTS]
     blocks.append(_EXAMPLES)
     return "\n".join(blocks)
 
 
-def write_first(paths: Paths, models: Mapping[str, str] = MappingProxyType({})) -> bool:
-    """Write hal0.toml where there is none; True when it was written. Blocking. Raises state.write_failed."""
+def write_first(paths: Paths, seeds: Callable[[], Seeds] = dict) -> bool:
+    """Write hal0.toml where there is none; True when it was written. Blocking. Raises state.write_failed.
+
+    `seeds` are asked for only then: it takes a look at the machine to know them.
+    """
     if revision(paths.config_file) != ABSENT:
         return False
     try:
         paths.config_dir.mkdir(parents=True, exist_ok=True)
-        write_atomic(paths.config_file, template(models).encode())
+        write_atomic(paths.config_file, template(seeds()).encode())
     except OSError as error:
         raise Hal0Error("state.write_failed", f"cannot write {paths.config_file}: {error.strerror}") from error
     return True
@@ -89,16 +97,16 @@ def _section(name: str, info: FieldInfo, defaults: ConfigModel) -> Iterator[str]
         yield f"# {key} = {_toml(_shown(field))}"
 
 
-def _slot(name: SlotName, model: str | None) -> Iterator[str]:
+def _slot(name: SlotName, seed: Mapping[str, Any]) -> Iterator[str]:
     """A full table; the first one explains every key and shows those that have no default."""
     explained = name == BUILTIN_SLOTS[0]
-    values = {"provider": BUILTIN_PROVIDERS[name], "model": model}
+    values = {"provider": BUILTIN_PROVIDERS[name], **seed}
     yield f"[slots.{name}]"
     for key, field in SlotConfig.model_fields.items():
         value = values.get(key, field.get_default(call_default_factory=True, validated_data={}))
         if explained:
             yield from _comment(field)
-        if value is not None and key not in _LEFT_OUT:
+        if value is not None and (key in seed or key not in _LEFT_OUT):
             yield f"{key} = {_toml(value)}"
         elif explained:
             yield f"# {key} = {_toml(_shown(field))}"

@@ -10,6 +10,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from hal0.errors import Hal0Error
+from hal0.models import catalog
+from hal0.models.absent import NotHere, of_catalog, of_record
 from hal0.models.binding import Binding
 from hal0.models.entry import ModelEntry, legal_id
 from hal0.models.examine import Problem
@@ -20,7 +22,6 @@ from hal0.models.tags import Tag, tagged
 from hal0.vocab import ModelId
 
 _SUGGESTIONS: Final = 3
-_GB: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +86,19 @@ class Registry:
         return self._known.entries.get(self.fold(name))
 
     def require(self, name: str) -> ModelEntry:
-        """As `get`; else Hal0Error: what is wrong with its file, model.not_downloaded, or model.not_found."""
+        """As `get`; else Hal0Error: what is wrong with its file, NotHere, or model.not_found."""
         known, model = self._known, self.fold(name)
-        if (entry := known.entries.get(model)) is not None:
-            return entry
+        if (here := known.entries.get(model)) is not None:
+            return here
         for problem in known.problems:
             if problem.id == model:
                 raise Hal0Error(problem.code, problem.message, details={"model": model, "file": str(problem.path)})
+        if (entry := catalog.find(model)) is not None:
+            raise NotHere(model, entry.size_bytes, of_catalog(entry))
         if (record := known.records.get(model)) is not None:
-            raise _not_downloaded(record.id, record.size_bytes, again=record.source is not None)
+            raise NotHere(record.id, record.size_bytes, of_record(record))
         if (tag := self._tags.get(model)) is not None:
-            raise _not_downloaded(model, tag.size_bytes)
+            raise NotHere(model, tag.size_bytes)
         raise _not_found(name, model, (*known.entries, *known.records))
 
     def fold(self, name: str) -> ModelId:
@@ -186,6 +189,7 @@ class Registry:
         return model
 
     def _refresh(self) -> None:
+        catalog.entries()  # read from the disk here, so that look-ups need not
         remembered = self._file.load()
         records = remembered.records
         by_tag = tagged(self._tags.values(), self._roots)
@@ -223,17 +227,6 @@ def _combine(found: Found, by_tag: Mapping[ModelId, ModelEntry], remembered: Rem
         aliases=MappingProxyType(dict(remembered.aliases)),
         bindings=MappingProxyType(dict(remembered.bindings)),
         problems=found.problems,
-    )
-
-
-def _not_downloaded(model: str, size_bytes: int | None, *, again: bool = False) -> Hal0Error:
-    """`again`: it is known where it can be pulled from."""
-    size = "" if size_bytes is None else f" ({size_bytes / _GB:.1f} GB)"
-    return Hal0Error(
-        "model.not_downloaded",
-        f"cannot use the model {model!r}: it is not downloaded{size}; put its file into the models folder",
-        details={"model": model, "size_bytes": size_bytes},
-        hint=f"hal0ctl pull {model}" if again else None,
     )
 
 

@@ -1,5 +1,6 @@
 """Pulls, made at their first use: most starts of hal0 download nothing, and need not wait for what does it."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ class PullsLater:
         self._left = store / _FOLDER
         self._make = make
         self._pulls: Pulls | None = None
+        self._booted = asyncio.Event()
 
     def __call__(self) -> "Pulls":
         if self._pulls is None:
@@ -25,8 +27,16 @@ class PullsLater:
 
     async def boot(self) -> None:
         """Go on with what an earlier process left, if it left anything."""
-        if self._left.is_dir():
-            await self().boot()
+        try:
+            if await asyncio.to_thread(self._left.is_dir):
+                await self().boot()
+        finally:
+            self._booted.set()
+
+    async def booted(self) -> "Pulls":
+        """The pulls, with what earlier processes left: nothing is begun twice."""
+        await self._booted.wait()
+        return self()
 
     async def aclose(self) -> None:
         if self._pulls is not None:

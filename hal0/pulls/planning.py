@@ -6,13 +6,14 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from hal0.errors import Hal0Error
+from hal0.models.catalog import CatalogEntry
 from hal0.models.entry import id_of, legal_id
 from hal0.models.kits import IGNORED
 from hal0.pulls.asking import Asker
 from hal0.pulls.choosing import Choice, choose
 from hal0.pulls.hub import file_url, listing
 from hal0.pulls.plan import PlannedFile
-from hal0.pulls.sources import HubSource, Source, UrlSource
+from hal0.pulls.sources import CatalogSource, HubSource, Source, UrlSource
 from hal0.vocab import MODEL_ID, ModelId
 from hal0.wire.pulls import PullRequest
 
@@ -29,6 +30,8 @@ async def drafted(source: Source, asked: PullRequest, asker: Asker) -> Draft:
     """Raises Hal0Error: request.invalid, model.not_found, pull.*; blocking for a path, which is on this machine."""
     if isinstance(source, HubSource):
         draft = await _of_hub(source, asker)
+    elif isinstance(source, CatalogSource):
+        draft = await _of_catalog(source.entry, asker)
     elif isinstance(source, UrlSource):
         draft = _of_url(source, asked.sha256)
     else:
@@ -54,6 +57,24 @@ async def _of_hub(source: HubSource, asker: Asker) -> Draft:
     )
     told = {"host": urlsplit(asker.hub.endpoint).netloc, "repo": source.repo, "revision": found.revision}
     return Draft(choice.model, files, {**told, "file": choice.folder or choice.files[0].path}, found.license)
+
+
+async def _of_catalog(entry: CatalogEntry, asker: Asker) -> Draft:
+    """What the catalog says is what has to come; the hub is asked only for the digests that it does not say."""
+    digests: dict[str, str | None] = {}
+    if entry.repo is not None and any(file.url is None and file.sha256 is None for file in entry.files):
+        found = await listing(asker, entry.repo, entry.revision)
+        digests = {file.path: file.sha256 for file in found.files}
+    files = []
+    for file in entry.files:
+        path = f"{entry.folder}/{file.name}" if entry.folder else file.name
+        url = file.url or file_url(asker.hub.endpoint, entry.repo or "", entry.revision, path)
+        sha256 = file.sha256 or digests.get(path)
+        files.append(PlannedFile(name=file.name, url=url, size_bytes=file.size_bytes, sha256=sha256))
+    told = {"catalog": entry.id, "host": urlsplit(files[0].url).netloc}
+    if entry.repo is not None:
+        told |= {"repo": entry.repo, "revision": entry.revision, "file": entry.folder or entry.files[0].name}
+    return Draft(entry.id, tuple(files), told, entry.license)
 
 
 def _name(path: str, choice: Choice) -> str:

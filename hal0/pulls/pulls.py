@@ -13,12 +13,11 @@ from hal0.lib.aio import cancelled, settled
 from hal0.lib.clock import Clock
 from hal0.models.registry import Registry
 from hal0.outbound.client import Outside
-from hal0.pulls.asking import Asker, Hub
+from hal0.pulls.asking import Asker
 from hal0.pulls.download import Download
+from hal0.pulls.looking import Looking
 from hal0.pulls.meter import Throttle
 from hal0.pulls.plan import Plan, plans
-from hal0.pulls.planning import Draft, drafted
-from hal0.pulls.sources import HubSource, Source, UrlSource, source_of
 from hal0.pulls.transfer import Transfer
 from hal0.slots.jobs import Job, Jobs
 from hal0.vocab import By
@@ -41,7 +40,7 @@ class _Pull:
 
 
 class Pulls:
-    """`settings` are asked anew for every pull. A plain name stands for a model that has been here before."""
+    """`settings` are asked anew for every pull."""
 
     def __init__(
         self,
@@ -59,8 +58,8 @@ class Pulls:
         self._jobs = jobs
         self._clock = clock
         self._settings = settings
-        self._environ = environ
         self._outside = outside
+        self.looking = Looking(registry, settings, environ, outside)
         self._pause_s = pause_s
         self._patience_s = patience_s
         self._pulls: dict[str, _Pull] = {}
@@ -83,7 +82,7 @@ class Pulls:
         Raises request.invalid, model.exists, model.not_found, model.unsafe_format, pull.gated, pull.address_refused,
         pull.failed, state.write_failed: what is named is looked at before this returns, within half a minute.
         """
-        draft = await self._drafted(asked)
+        draft = await self.looking.drafted(asked)
         for pull in self._pulls.values():
             if pull.download.plan.model == draft.model:
                 return self._begin(pull)
@@ -111,7 +110,15 @@ class Pulls:
             self._pulls.pop(plan.id, None)
             self._jobs.finish(job, JobState.FAILED, error=err)
             raise
+        except asyncio.CancelledError:  # who asked has left in this very moment
+            await settled(self._ended(pull))
+            raise
         return self._begin(pull)
+
+    def runs(self, model: str) -> bool:
+        """Whether a model is on its way at this moment, or waits for its turn."""
+        running = (pull for pull in self._pulls.values() if pull.task is not None and not pull.task.done())
+        return any(pull.download.plan.model == self._registry.fold(model) for pull in running)
 
     async def pause(self, pull_id: str) -> Job:
         """Stop, and keep what has come. Raises pull.not_found."""
@@ -215,7 +222,7 @@ class Pulls:
 
     async def _fetched(self, pull: _Pull) -> None:
         async with self._outside() as outside:
-            asker = Asker(outside, self._hub())
+            asker = Asker(outside, self.looking.hub())
             transfer = Transfer(
                 asker, self._throttle, pull.download.arrived, patience_s=self._patience_s, pause_s=self._pause_s
             )
@@ -258,37 +265,6 @@ class Pulls:
         except OSError as e:
             where = pull.download.place.folder
             raise Hal0Error("state.write_failed", f"cannot write into {where}: {e.strerror or e}") from e
-
-    # ---- what is asked for ----
-
-    async def _drafted(self, asked: PullRequest) -> Draft:
-        hub = self._hub()
-        source = source_of(asked.model, hub.endpoint) or self._remembered(asked.model)
-        if source is None:
-            raise Hal0Error(
-                "model.not_found",
-                f"cannot pull {asked.model[:200]!r}: nobody has said where it is",
-                param="model",
-                hint="Name OWNER/REPOSITORY[:QUANTISATION] of the hub, an address, or a path.",
-            )
-        async with self._outside() as outside:
-            return await drafted(source, asked, Asker(outside, hub))
-
-    def _remembered(self, name: str) -> Source | None:
-        """Where a model came from that has been here before."""
-        model = self._registry.fold(name)
-        for record in self._registry.records():
-            if record.id == model and record.source is not None:
-                told = record.source
-                if "repo" in told:
-                    return HubSource(told["repo"], told.get("revision") or "main", told.get("file"))
-                return UrlSource(told["url"]) if "url" in told else None
-        return None
-
-    def _hub(self) -> Hub:
-        config = self._settings()
-        token = config.hf_token.get_secret_value() if config.hf_token is not None else self._environ.get("HF_TOKEN")
-        return Hub((self._environ.get("HF_ENDPOINT") or config.hf_endpoint).rstrip("/"), token or None)
 
 
 def _view(pull: _Pull) -> PullView:

@@ -2,7 +2,7 @@
 
 Names are written as one of these:
 
-    qwen3-4b-q4_k_m                 one that has been here before (looked up by the caller)
+    qwen3-4b-q4_k_m                 one of the catalog, or that has been here before (looked up by the caller)
     Qwen/Qwen3-4B-GGUF:Q4_K_M       a repository on the hub, and which quantisation
     Qwen/Qwen3-4B-GGUF/file.gguf    one file of it; hf:..., hf.co/... and the hub's own addresses mean the same
     https://example.org/m.gguf      any address
@@ -16,6 +16,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from hal0.errors import Hal0Error
+from hal0.models.catalog import CatalogEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,12 @@ class PathSource:
     path: Path
 
 
-Source = HubSource | UrlSource | PathSource
+@dataclass(frozen=True, slots=True)
+class CatalogSource:
+    entry: CatalogEntry
+
+
+Source = HubSource | UrlSource | PathSource | CatalogSource
 
 _PART: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _REPO: Final = re.compile(

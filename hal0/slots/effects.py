@@ -7,7 +7,7 @@ that the record does not name: the container's name is on disk before `launch` i
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -16,6 +16,7 @@ from hal0.engine import oom
 from hal0.engine.base import ContainerInfo, ContainerSpec, ContainerStatus, Engine, ImageProgress
 from hal0.engine.errors import NameTaken, PortTaken
 from hal0.errors import Hal0Error
+from hal0.models.absent import NotHere
 from hal0.providers.base import Exit, Launch, Provider
 from hal0.slots import failure as failures
 from hal0.slots.adopt import LABEL_SPEC
@@ -24,7 +25,7 @@ from hal0.slots.matching import require_match
 from hal0.slots.plan import Model, Place, launch_of, resolve_device, spec_of
 from hal0.slots.record import Container, Failure
 from hal0.slots.store import SlotStore
-from hal0.vocab import SlotName
+from hal0.vocab import By, SlotName
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ _EXIT_POLLS: Final = 80
 _EXIT_POLL_S: Final = 0.025
 
 OnProgress = Callable[[str, float | None], None]
+# Fetches a model that is not here; False when whoever wanted the load may not have that done. Raises pull.*, model.*.
+Bring = Callable[[str, By, OnProgress], Awaitable[bool]]
 
 
 class Images(Protocol):
@@ -53,7 +56,7 @@ class Models(Protocol):
     """The models that are known."""
 
     def require(self, model_id: str) -> Model:
-        """Raises model.not_found or model.not_downloaded."""
+        """Raises model.not_found or model.not_downloaded (`models.absent.NotHere`)."""
         ...
 
 
@@ -80,7 +83,14 @@ class Subject:
 
 class Effects:
     def __init__(
-        self, engine: Engine, images: Images, models: Models, store: SlotStore, place: Place, fits: Fits
+        self,
+        engine: Engine,
+        images: Images,
+        models: Models,
+        store: SlotStore,
+        place: Place,
+        fits: Fits,
+        bring: Bring | None = None,
     ) -> None:
         self._engine = engine
         self._images = images
@@ -88,10 +98,14 @@ class Effects:
         self._store = store
         self._place = place
         self._fits = fits
+        self._bring = bring
 
-    async def fetch(self, subject: Subject, model_id: str, on_progress: OnProgress) -> None:
-        """See to it that model files and image are here and fit this machine. Raises what `of_error` can classify."""
-        model = self._models.require(model_id)
+    async def fetch(self, subject: Subject, model_id: str, by: By, on_progress: OnProgress) -> None:
+        """See to it that model files and image are here and fit this machine. Raises what `of_error` can classify.
+
+        `by`: who wants it loaded.
+        """
+        model = await self._brought(subject, model_id, by, on_progress)
         missing = await asyncio.to_thread(lambda: [f for f in model.files if not f.is_file()])
         if missing:
             raise Hal0Error("model.not_downloaded", f"cannot load {model_id}: {missing[0]} is missing")
@@ -99,6 +113,19 @@ class Effects:
         device = resolve_device(subject.config, subject.provider, self._place)
         await self._fits.check(subject.config, self._image_key(subject, model), device)
         await self._image(subject, model, on_progress)
+
+    async def _brought(self, subject: Subject, model_id: str, by: By, on_progress: OnProgress) -> Model:
+        """The model, fetched where it is not here and may be: not for an image that cannot run on this machine."""
+        try:
+            return self._models.require(model_id)
+        except NotHere as err:
+            if err.wanted is None or self._bring is None:
+                raise
+            device = resolve_device(subject.config, subject.provider, self._place)
+            await self._fits.check(subject.config, subject.config.image or subject.provider.image_key(device), device)
+            if not await self._bring(err.wanted.id, by, on_progress):
+                raise
+        return self._models.require(model_id)
 
     async def _image(self, subject: Subject, model: Model, on_progress: OnProgress) -> str:
         return await self._images.ensure(self._image_key(subject, model), lambda p: on_progress(p.message, p.fraction))

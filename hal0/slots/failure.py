@@ -29,6 +29,9 @@ _PERMANENT: Final = frozenset(
         "device.missing",
         "engine.not_podman",
         "device.permission",
+        "pull.gated",
+        "pull.address_refused",
+        "pull.disk_full",
     }
 )
 # Errors of hal0's own that another image, device or context may avoid.

@@ -17,7 +17,7 @@ from hal0.slots.serving import InFlight
 from hal0.slots.state import Effect
 from hal0.slots.steward import Steward
 from hal0.slots.warmup import PULL_STALL_S, START_S, jitter, stop_s
-from hal0.vocab import Role
+from hal0.vocab import By, Role
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ class Order:
     effect: Effect
     subject: Subject
     model: str
+    by: By  # who wants it so
     container: Container | None
     beside: Container | None  # what serves meanwhile, when the order is about the next container
     fault: Failure | None
@@ -53,6 +54,7 @@ def order_of(effect: Effect, subject: Subject, life: h.Life, requests: InFlight,
         effect=effect,
         subject=subject,
         model=life.desired.model or "",
+        by=life.desired.by,
         container=facts.next if beside else facts.current,
         beside=facts.current if beside else None,
         fault=fault,
@@ -130,7 +132,7 @@ async def _fetch(effects: Effects, order: Order, clock: Clock, report: Callable[
     def on_progress(text: str, fraction: float | None) -> None:
         report(h.Advanced(Progress("pulling", fraction, text), clock.now() + PULL_STALL_S))
 
-    await effects.fetch(order.subject, order.model, on_progress)
+    await effects.fetch(order.subject, order.model, order.by, on_progress)
     return h.Fetched()
 
 

@@ -22,6 +22,7 @@ from hal0.lib.clock import Clock
 from hal0.slots.arbiter import npu_refusal
 from hal0.slots.budget import RECOVERY_S, Evict, Fits, Refuse, Wait, admit, fits_together, memory_back
 from hal0.slots.claims import used_of
+from hal0.slots.fit import Fit, fit_of
 from hal0.slots.gpus import Gpus, Tenants
 from hal0.slots.ledger import Holding, Known, Ledger, Standing, offered
 from hal0.slots.need import Need, Used
@@ -131,6 +132,11 @@ class Steward:
         verdict = None if need is None else admit(slot, need, self._ledger(), self._clock.now())
         if isinstance(verdict, Refuse) and not verdict.blocked_by:
             raise verdict.error
+
+    async def fit(self, slot: SlotName, weigh: Callable[[Machine], Need]) -> Fit:
+        """Would so much fit into the slot now? Memory is measured for the question, and none is kept for it."""
+        await self.look()
+        return fit_of(slot, weigh(self._machine), self._ledger(), self._clock.now())
 
     async def make_room(self, slot: SlotName, tell: Tell, *, beside: bool = False) -> Need | None:
         """Return when there is room for the slot's load, which is promised to it from then on; others may leave for it.

@@ -16,6 +16,7 @@ from hal0.engine.base import ContainerInfo, Engine, LogLine
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus, Event, Topic
 from hal0.lib.aio import backoff_s, cancelled
+from hal0.models.absent import NotHere
 from hal0.models.registry import Registry
 from hal0.providers.base import Provider
 from hal0.slots import boot, verbs
@@ -66,8 +67,9 @@ class Supervisor:
         self._bus = bus
         self._slots: dict[SlotName, Slot] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.model_facts = Lookup(registry)
+        self.model_facts = Lookup(registry, lambda: self._config.models.pull_on_request)
         tools.steward.settle(Household(self._slots, self.model_facts, lambda: self._config))
+        self.fit = tools.steward.fit
         self._lookout = Lookout(engine, {LABEL_INSTANCE: tools.place.instance}, self)
         self._version = 0
 
@@ -119,7 +121,7 @@ class Supervisor:
     async def load(self, name: str, model: str | None = None, by: By = By.OPERATOR) -> Job:
         slot = self._engined(name)
         known = await self._known(slot, model or slot.life.desired.model, model)
-        await self._hope(slot, known)
+        await self._hope(slot, known or slot.life.desired.model)
         return await slot.ask(Asked(JobKind.LOAD, known, by))
 
     async def unload(self, name: str, by: By = By.OPERATOR, *, drain_s: float | None = None) -> Job:
@@ -136,9 +138,15 @@ class Supervisor:
         return await slot.ask(Asked(JobKind.SWAP, known))
 
     async def _hope(self, slot: Slot, model: str | None) -> None:
-        """What serves is not given up for a model that can never fit. Raises slot.memory_budget."""
-        current = slot.life.facts.current
+        """What serves is not given up for a model that can never fit, or has yet to come; nor is one fetched in vain.
+
+        Raises slot.memory_budget, model.not_downloaded.
+        """
+        current, missing = slot.life.facts.current, self.model_facts(model).missing is not None
         if slot.life.phase is Phase.READY and model is not None and current is not None and current.model != model:
+            self._registry.require(model)
+            await self._tools.steward.hope(slot.name, model)
+        elif missing and model is not None:
             await self._tools.steward.hope(slot.name, model)
 
     async def reset(self, name: str) -> SlotView:
@@ -160,13 +168,19 @@ class Supervisor:
     async def _known(self, slot: Slot, wanted: str | None, asked: str | None) -> str | None:
         """The id of the model that was asked for, after a look at the disk when it is not known yet.
 
-        Raises what the registry refuses, and what the slot's engine does not load: a slip changes nothing.
+        One that is not here is known where it can be fetched. Raises what the registry refuses, and what the slot's
+        engine does not load: a slip changes nothing.
         """
         if wanted is not None and self.model_facts(self._registry.fold(wanted)).missing is not None:
             await asyncio.to_thread(self._registry.scan)
         if asked is None:
             return None
-        entry = self._registry.require(asked)
+        try:
+            entry = self._registry.require(asked)
+        except NotHere as err:
+            if err.wanted is None:
+                raise
+            return err.wanted.id
         require_match(entry, self._providers[slot.config.provider])
         return entry.id
 

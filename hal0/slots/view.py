@@ -34,7 +34,10 @@ from hal0.wire.slots import (
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What the registry says about a slot's model right now; `missing` is a sentence when it is not here."""
+    """What the registry says about a slot's model right now; `missing` is a sentence when it is not here.
+
+    `on_request`: then a request may have it fetched.
+    """
 
     size_bytes: int = 0
     context_length: int | None = None
@@ -43,6 +46,7 @@ class ModelFacts:
     missing: str | None = None
     weights: Weights = NO_WEIGHTS
     riders: Mapping[Capability, str] = field(default_factory=dict)  # which models answer for a capability instead of it
+    on_request: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +135,7 @@ def snapshot_of(it: Shown) -> SlotSnapshot:
         phase=life.phase,
         want=life.desired.want,
         model=it.live_model,
-        model_missing=it.model.missing,
+        model_missing=None if it.model.on_request else it.model.missing,
         demo=it.model.demo,
         serves=serves(it),
         aliases=config.aliases,

@@ -15,7 +15,8 @@ class PullState(StrEnum):
 
 
 class PullRequest(View):
-    """`model` is OWNER/REPOSITORY[:QUANTISATION], a file of it, an address, a path, or one that was here before.
+    """`model` is an id of the catalog, OWNER/REPOSITORY[:QUANTISATION], a file of it, an address, a path, or the id of
+    one that was here before.
 
     `id` is what it shall be called here, `sha256` what an address's file has to be.
     """

@@ -9,9 +9,9 @@ import pytest
 from hal0.config.load import load
 from hal0.config.root import RootConfig
 from hal0.config.slots import SlotConfig
-from hal0.config.template import template, write_first
+from hal0.config.template import Seeds, template, write_first
 from hal0.paths import resolve
-from hal0.vocab import BUILTIN_SLOTS
+from hal0.vocab import BUILTIN_SLOTS, SlotName
 
 # A commented key, as opposed to a sentence.
 COMMENTED = re.compile(r"^# (\[|[a-z_]+ = )")
@@ -25,9 +25,25 @@ def test_loading_the_written_file_gives_the_defaults(tmp_path: Path) -> None:
 
 def test_seed_models_are_the_only_difference(tmp_path: Path) -> None:
     paths = resolve({"HAL0_HOME": str(tmp_path)})
-    write_first(paths, {"primary": "qwen3-4b-q4_k_m", "embed": "bge"})
-    slots = load(paths).root.slots
-    assert (slots["primary"].model, slots["embed"].model, slots["stt"].model) == ("qwen3-4b-q4_k_m", "bge", None)
+    write_first(
+        paths, lambda: {SlotName("primary"): {"model": "m", "context_size": 8192}, SlotName("embed"): {"model": "e"}}
+    )
+    root = load(paths).root
+    primary, embed = (
+        SlotConfig(model=it.model, context_size=it.context_size) for it in (root.slots["primary"], root.slots["embed"])
+    )
+    assert (primary, embed) == (SlotConfig(model="m", context_size=8192), SlotConfig(model="e"))
+    assert [slot.model for slot in root.slots.values()] == ["m", "e", None, None, None]
+
+
+def test_a_machine_is_looked_at_only_for_its_first_file(tmp_path: Path) -> None:
+    paths = resolve({"HAL0_HOME": str(tmp_path)})
+    write_first(paths)
+
+    def never() -> Seeds:
+        raise AssertionError
+
+    assert not write_first(paths, never)
 
 
 def test_all_built_in_slots_are_full_tables() -> None:

@@ -68,11 +68,13 @@ POST /api/capabilities/{card}/{child}/plan
 POST /api/capabilities/{card}/{child}/test
 GET /api/hardware
 POST /api/hardware/probe
+GET /api/catalog
 GET /api/models
 POST /api/models/scan
 POST /api/models/demo
 POST /api/models/alias
 POST /api/models/bind
+GET /api/models/fit
 GET /api/models/{id}
 DELETE /api/models/{id}
 GET /api/pulls

@@ -18,7 +18,7 @@ from hal0.hardware.memory import Memory
 from hal0.hardware.snapshot import Machine
 from hal0.providers.base import Provider
 from hal0.slots.adopt import LABEL_SLOT
-from hal0.slots.effects import Effects
+from hal0.slots.effects import Bring, Effects
 from hal0.slots.gauge import Gauge
 from hal0.slots.jobs import Job, Jobs
 from hal0.slots.plan import Place
@@ -196,6 +196,7 @@ class World:
     polite: bool = False  # leave as SIGTERM does: what is due is still written
     fits: FitsAnywhere = field(default_factory=FitsAnywhere)
     gauge: Gauge = field(default_factory=Gauge)  # asked about the processes that a program names
+    bring: Bring | None = None  # fetches models that are not here
 
     on_gpu: set[str] = field(default_factory=set, init=False)
 
@@ -244,7 +245,7 @@ class World:
         place = Place(INSTANCE)
         jobs = Jobs(self.folder / "jobs.json", bus, clock)
         tools = Tools(
-            effects=Effects(engine, self.images, self.models, store, place, self.fits),
+            effects=Effects(engine, self.images, self.models, store, place, self.fits, self.bring),
             store=store,
             ports=PortLeases(self.ports),
             steward=Steward(self.measure, clock, store),

@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 
 from hal0.api.connection import Connections
+from tests.functional.curating import Curate, curating
 from tests.functional.pulling import Place, pulling
 
 
@@ -28,3 +29,9 @@ def left_over(monkeypatch: pytest.MonkeyPatch) -> list[web.RequestHandler]:
 async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     async with pulling(tmp_path, monkeypatch) as made:
         yield made
+
+
+@pytest.fixture
+def curate(monkeypatch: pytest.MonkeyPatch) -> Curate:
+    """Makes the catalog the one entry that it is given."""
+    return curating(monkeypatch)

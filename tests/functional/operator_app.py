@@ -33,6 +33,7 @@ from hal0.models.registry import Registry
 from hal0.observe.past import Past, Seen, open_past
 from hal0.paths import Paths
 from hal0.providers.catalog import PROVIDERS
+from hal0.pulls.bringing import Bringing, OnProgress
 from hal0.pulls.later import PullsLater
 from hal0.pulls.pulls import Pulls
 from hal0.services import About, Services
@@ -41,7 +42,7 @@ from hal0.slots.handle import endpoints_of
 from hal0.upstreams.link import Link, new_session
 from hal0.upstreams.tables import UpstreamTables
 from hal0.upstreams.upstreams import Upstreams
-from hal0.vocab import Device
+from hal0.vocab import By, Device
 from tests.factories import INSTANCE
 from tests.fakes.engine import FakeEngine
 from tests.fakes.world import Running, World
@@ -137,6 +138,7 @@ async def operator(
     world = await asyncio.to_thread(World, folder, ports[:19], engine or FakeEngine(), models)  # type: ignore[arg-type]
     slots: dict[str, Any] = {"primary": {} if empty else {"model": "one"}}
     live = await asyncio.to_thread(_live, paths, {**(config or {}), "slots": slots})
+    world.bring = bring = _Later()
     async with new_session() as session, world.hal0(**slots) as running, AsyncExitStack() as stack:
         custom = CustomSlots(live, running.supervisor, running.tools.store)
         checks: list[Check] = [Check("podman", CheckState.OK, "podman 4.3.1 answers")]
@@ -158,6 +160,8 @@ async def operator(
             open_past(paths.history_file, seen, running.tools.clock, wall=StoppedClock())
         )
         services = change(_services(running, models, paths, live, checks, custom, upstreams, tables, past, images))
+        bring.found = Bringing(services.pulls.booted, lambda: live.root.models.pull_on_request)
+        await services.pulls.boot()
         stack.push_async_callback(cancelled, asyncio.create_task(past.feed.follow()))
         async with (
             serving(
@@ -170,12 +174,25 @@ async def operator(
             aiohttp.ClientSession(f"http://127.0.0.1:{port}") as tcp,
         ):
             yield Operator(running, services, port, services.about.socket, api, tcp, checks)
-        await services.pulls.aclose()
-        await services.capabilities.aclose()
-        await custom.close()
-        await tables.close()
-        await upstreams.close()
-        await services.dispatcher.close()
+        await _close(services)
+
+
+async def _close(services: Services) -> None:
+    await services.pulls.aclose()
+    await services.capabilities.aclose()
+    await services.custom.close()
+    await services.upstream_tables.close()
+    await services.upstreams.close()
+    await services.dispatcher.close()
+
+
+class _Later:
+    """Pulls stand on what the slots' world has made, and slots on these."""
+
+    found: Bringing
+
+    async def __call__(self, model: str, by: By, tell: OnProgress) -> bool:
+        return await self.found(model, by, tell)
 
 
 def _live(paths: Paths, config: dict[str, Any]) -> LiveConfig:

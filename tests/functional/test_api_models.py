@@ -8,6 +8,7 @@ from hal0.paths import Paths
 from hal0.vocab import Phase
 from tests.fakes.hub import Cut, hub
 from tests.functional.operator_app import operator
+from tests.unit.hardware import trees
 
 FILE = "tiny-Q4_K_M.gguf"
 
@@ -98,3 +99,21 @@ async def test_another_name_and_who_answers(paths: Paths, port_block: range) -> 
             ({"model": "far", "slot": "primary", "upstream": "x"}, "request.invalid"),
         ):
             assert (await hal0.call("POST", "/api/models/bind", body))[1]["error"]["code"] == code
+
+
+async def test_the_catalog_says_what_this_machine_should_have_and_has(paths: Paths, port_block: range) -> None:
+    async with operator(paths, port_block) as hal0:
+        await asyncio.to_thread(trees.cpu_only_vm, paths.state_dir / "machine")
+        _, shown = await hal0.call("GET", "/api/catalog")
+        by_id = {it["id"]: it for it in shown["items"]}
+        assert not any(it["installed"] for it in by_id.values())
+        assert {"stt", "tts"} <= {slot for it in by_id.values() for slot in it["slots"]}
+        small = by_id["qwen3-0.6b-q8_0"]
+        assert (small["fits"], small["license"], small["files"][0]["size_bytes"]) == (True, "apache-2.0", 639_446_688)
+        assert small["memory_bytes"] <= shown["memory_bytes"]
+
+        models = hal0.services.registry.store
+        await asyncio.to_thread((models / "Qwen3-0.6B-Q8_0.gguf").write_bytes, demo.build())
+        await hal0.call("POST", "/api/models/scan")
+        _, shown = await hal0.call("GET", "/api/catalog")
+        assert [it["id"] for it in shown["items"] if it["installed"]] == ["qwen3-0.6b-q8_0"]

@@ -55,6 +55,72 @@ def test_the_list_and_what_cannot_be_used(hal0ctl: Run) -> None:
     assert "a pickle" in ran.err
 
 
+def _offered(model: str, **changes: Any) -> dict[str, Any]:
+    values = {
+        "id": model, "name": "M", "purpose": "For tests.", "license": "mit", "provider": "llama.cpp",
+        "capabilities": ["chat"], "size_bytes": 2_500_000_000, "memory_bytes": 5_400_000_000, "context_length": 40960,
+        "context": 8192, "files": [], "repo": "a/b", "installed": False, "fits": True, "slots": [],
+    }  # fmt: skip
+    return {**values, **changes}
+
+
+def test_the_catalog_says_what_fits_and_what_it_is_best_for(api: ApiServer, hal0ctl: Run) -> None:
+    items = [
+        _offered("small-q8_0", slots=["primary"]),
+        _offered("vectors", capabilities=["embed"], installed=True),
+        _offered("huge-q4_k_m", fits=False),
+    ]
+    api.replies["GET", "/api/catalog"] = (200, {"items": items, "memory_bytes": 7_000_000_000})
+    ran = hal0ctl("model", "list", "--catalog", "--columns", "model,memory,fits,here,best for")
+    assert [row.split() for row in ran.out.splitlines()[1:]] == [
+        ["small-q8_0", "5.4", "GB", "yes", "-", "primary"],
+        ["vectors", "5.4", "GB", "yes", "yes", "-"],
+        ["huge-q4_k_m", "5.4", "GB", "no", "-", "-"],
+    ]
+    assert "7.0 GB for models on this machine" in ran.err
+    assert hal0ctl("model", "list", "--catalog", "--fits", "--task", "chat", "-o", "name").out == "small-q8_0\n"
+
+
+def test_the_installed_ones_by_task(hal0ctl: Run) -> None:
+    assert hal0ctl("model", "list", "--task", "chat", "-o", "name").out == "m-q4_k_m\n"
+    assert hal0ctl("model", "list", "--task", "embed", "-o", "name").out == ""
+
+
+def _fit(verdict: str, **changes: Any) -> dict[str, Any]:
+    values = {
+        "model": "big", "installed": False, "size_bytes": 1, "slot": "primary", "context": 8192, "verdict": verdict,
+        "message": "too large by 12.9 GB", "need_bytes": 33_800_000_000,
+        "terms": [{"name": "weights", "bytes": 30_000_000_000}, {"name": "buffers", "bytes": 3_800_000_000}],
+        "pool": "RAM", "pool_need_bytes": 33_800_000_000, "free_bytes": 20_900_000_000,
+        "total_bytes": 24_000_000_000, "short_bytes": 12_900_000_000, "slots": [], "guess": False,
+    }  # fmt: skip
+    return {**values, **changes}
+
+
+def test_the_sum_of_a_fit_and_its_exit_code(api: ApiServer, hal0ctl: Run) -> None:
+    api.replies["GET", "/api/models/fit"] = (200, _fit("too_large"))
+    ran = hal0ctl("model", "fit", "big", "--slot", "primary", "--ctx", "8192")
+    assert ran.code == 6
+    assert [" ".join(row.split()) for row in ran.out.splitlines()] == [
+        "big in primary: too large by 12.9 GB",
+        "weights 30.0 GB",
+        "buffers 3.8 GB",
+        "needs 33.8 GB",
+        "free of RAM 20.9 GB of 24.0 GB",
+    ]
+
+
+@pytest.mark.parametrize("verdict", ["fits", "soon", "if_unloaded"])
+def test_what_a_load_makes_room_for_fits(api: ApiServer, hal0ctl: Run, verdict: str) -> None:
+    told = _fit(verdict, free_bytes=None, total_bytes=None, guess=True)
+    api.replies["GET", "/api/models/fit"] = (200, told)
+    ran = hal0ctl("model", "fit", "a/b:Q4_K_M")
+    assert ran.code == 0
+    assert "free" not in ran.out
+    assert "it takes more than this" in ran.out
+    assert hal0ctl("model", "fit", "a/b:Q4_K_M", "-o", "name").out == f"{verdict}\n"
+
+
 def test_one_says_where_it_is_from(hal0ctl: Run) -> None:
     ran = hal0ctl("model", "show", "m-q4_k_m")
     assert "source         a/b M.gguf" in ran.out

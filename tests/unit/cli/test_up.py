@@ -25,7 +25,7 @@ def _posted(api: ApiServer) -> list[str]:
     return [path for method, path, _ in api.requests if method == "POST"]
 
 
-def test_from_nothing_to_a_loaded_demo(api: ApiServer, hal0ctl: Run, home: Path) -> None:
+def test_from_nothing_to_a_loaded_demo(api: ApiServer, hal0ctl: Run) -> None:
     def script(server: ApiServer, job: JobView) -> None:
         if job.kind is JobKind.LOAD:
             server.set_slot(slot_view("primary", SlotState.READY, model="demo", demo=True))
@@ -34,13 +34,14 @@ def test_from_nothing_to_a_loaded_demo(api: ApiServer, hal0ctl: Run, home: Path)
     api.slots["primary"] = slot_view("primary", SlotState.OFFLINE, model=None)
     api.images["cpu"] = image_view("cpu")
     api.replies["POST", "/api/models/demo"] = (200, {"id": "demo"})
+    api.replies["GET", "/api/catalog"] = (200, CATALOG)
     api.script = script
     ran = hal0ctl("up")
     assert ran.code == 0
     assert _posted(api) == ["/api/images/cpu/build", "/api/models/demo", "/api/slots/primary/load"]
     assert "wrote demo, a tiny demonstration model whose answers are noise" in ran.err
     assert "curl -N http://127.0.0.1:8080/v1/chat/completions" in ran.out
-    assert f"-o {home}/var/models/Qwen3-" in ran.out
+    assert "hal0ctl pull big-q4_k_m && " in ran.out
 
 
 def test_what_is_there_is_not_made_again(api: ApiServer, hal0ctl: Run) -> None:
@@ -86,23 +87,42 @@ def test_up_is_for_this_machine(hal0ctl: Run) -> None:
     assert hal0ctl("up", "--url", "http://box:8080").code == Exit.USAGE
 
 
-def test_without_internet_the_advice_is_another(tmp_path: Path) -> None:
-    with_net, without = (
-        "\n".join(first_model.advice(tmp_path, "hal0ctl", internet=i, memory_bytes=16 * 10**9)) for i in (True, False)
-    )
-    assert "Qwen3-8B, 5.0 GB" in with_net
-    assert with_net.endswith("&& hal0ctl slot swap primary qwen3-8b-q4_k_m")
-    assert "curl" not in without
-    assert "no internet" in without
-    as_root = first_model.advice(tmp_path, "sudo hal0ctl", internet=False, memory_bytes=0)
-    assert as_root[-1].strip().startswith("sudo cp FILE.gguf")
+def test_a_seed_that_is_not_here_is_not_fetched_because_hal0_is_started(api: ApiServer, hal0ctl: Run) -> None:
+    api.slots["primary"] = slot_view("primary", SlotState.OFFLINE, model="big-q4_k_m")
+    api.images["cpu"] = image_view("cpu", local_id="sha256:1", source="local")
+    api.replies["POST", "/api/models/demo"] = error(409, "model.exists", "models are installed")
+    api.replies["GET", "/api/models/big-q4_k_m"] = error(503, "model.not_downloaded", "it is not downloaded, 20.0 GB")
+    ran = hal0ctl("up")
+    assert ran.code == 0
+    assert _posted(api) == ["/api/models/demo"]
+    assert "it is not downloaded, 20.0 GB; hal0ctl slot load primary fetches it" in ran.err
 
 
-@pytest.mark.parametrize(
-    ("gigabytes", "name"), [(1, "Qwen3-0.6B"), (8, "Qwen3-4B"), (16, "Qwen3-8B"), (64, "Qwen3-30B-A3B")]
-)
-def test_the_first_model_fits_the_machine(gigabytes: int, name: str) -> None:
-    assert first_model.recommended(gigabytes * 10**9).name == name
+def test_a_hal0_without_a_catalog_still_comes_up(api: ApiServer, hal0ctl: Run) -> None:
+    api.set_slot(slot_view("primary", SlotState.READY, model="demo", demo=True))
+    api.replies["GET", "/api/catalog"] = error(404, "request.not_found", "there is no such path")
+    ran = hal0ctl("up")
+    assert ran.code == 0
+    assert "cp FILE.gguf" in ran.out
+
+
+CHOICE = {"id": "big-q4_k_m", "name": "Big", "size_bytes": 20 * 10**9, "license": "mit", "slots": ["primary"]}
+CATALOG = {"items": [{"id": "small", "slots": []}, CHOICE], "memory_bytes": 64 * 10**9}
+
+
+def test_the_advice_is_what_the_catalog_recommends_to_talk_to(tmp_path: Path) -> None:
+    assert first_model.first_choice(CATALOG) == CHOICE
+    told = first_model.advice(tmp_path, "sudo hal0ctl", internet=True, choice=CHOICE)
+    assert "Big, 20.0 GB, licence mit" in told[0]
+    assert told[1].strip() == "sudo hal0ctl pull big-q4_k_m && sudo hal0ctl slot swap primary big-q4_k_m"
+
+
+@pytest.mark.parametrize(("internet", "why"), [(False, "no internet"), (True, "none that fits this machine")])
+def test_without_internet_or_memory_the_advice_is_another(tmp_path: Path, internet: bool, why: str) -> None:
+    assert first_model.first_choice({"items": [{"id": "small", "slots": ["embed"]}]}) is None
+    told = first_model.advice(tmp_path, "sudo hal0ctl", internet=internet, choice=None)
+    assert why in told[0]
+    assert told[-1].strip().startswith("sudo cp FILE.gguf")
 
 
 def test_printed_commands_work_from_this_shell(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+"""From a name to what would be fetched by it: a model that was here before, the catalog's, a place on the hub, ..."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from hal0.config.models import ModelsConfig
+from hal0.errors import Hal0Error
+from hal0.models import catalog
+from hal0.models.absent import Absent
+from hal0.models.registry import Registry
+from hal0.outbound.client import Outside
+from hal0.pulls.asking import Asker, Hub
+from hal0.pulls.planning import Draft, drafted
+from hal0.pulls.sources import CatalogSource, HubSource, Source, UrlSource, source_of
+from hal0.wire.pulls import PullRequest
+
+
+class Looking:
+    """`settings` are asked anew every time."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        settings: Callable[[], ModelsConfig],
+        environ: Mapping[str, str],
+        outside: Callable[[], Outside],
+    ) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._environ = environ
+        self._outside = outside
+
+    async def drafted(self, asked: PullRequest) -> Draft:
+        """Within half a minute. Raises request.invalid, model.not_found, model.unsafe_format, pull.*."""
+        async with self._asker() as asker:
+            return await drafted(self._source(asked.model, asker.hub), asked, asker)
+
+    async def weighed(self, model: str) -> Absent:
+        """What is known of a model that would be fetched by this name. Raises as `drafted`."""
+        from hal0.pulls.weighing import weighed  # for who asks before the download
+
+        async with self._asker() as asker:
+            draft = await drafted(self._source(model, asker.hub), PullRequest(model=model), asker)
+            return await weighed(draft, asker)
+
+    def hub(self) -> Hub:
+        config = self._settings()
+        token = config.hf_token.get_secret_value() if config.hf_token is not None else self._environ.get("HF_TOKEN")
+        return Hub((self._environ.get("HF_ENDPOINT") or config.hf_endpoint).rstrip("/"), token or None)
+
+    @asynccontextmanager
+    async def _asker(self) -> AsyncIterator[Asker]:
+        async with self._outside() as outside:
+            yield Asker(outside, self.hub())
+
+    def _source(self, name: str, hub: Hub) -> Source:
+        source = source_of(name, hub.endpoint) or self._remembered(name) or self._catalogued(name)
+        if source is None:
+            raise Hal0Error(
+                "model.not_found",
+                f"cannot pull {name[:200]!r}: it is not in the catalog, and nobody has said where it is",
+                param="model",
+                hint="Name one of hal0ctl model list --catalog, OWNER/REPOSITORY[:QUANTISATION] of the hub, an address "
+                "or a path.",
+            )
+        return source
+
+    def _remembered(self, name: str) -> Source | None:
+        """Where a model came from that has been here before."""
+        model = self._registry.fold(name)
+        for record in self._registry.records():
+            if record.id == model and record.source is not None:
+                told = record.source
+                if (source := self._catalogued(told.get("catalog", ""))) is not None:
+                    return source
+                if "repo" in told:
+                    return HubSource(told["repo"], told.get("revision") or "main", told.get("file"))
+                return UrlSource(told["url"]) if "url" in told else None
+        return None
+
+    def _catalogued(self, name: str) -> Source | None:
+        entry = catalog.find(self._registry.fold(name))
+        return None if entry is None else CatalogSource(entry)

@@ -1,0 +1,93 @@
+"""Would it fit, over the API: what is here, what the catalog knows, what only the hub knows, and what nobody knows."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hal0.models import demo
+from hal0.models.entry import entry_of
+from hal0.models.gguf import read
+from hal0.paths import Paths
+from hal0.vocab import ModelId
+from tests.fakes.hub import hub
+from tests.functional.curating import Curate, file
+from tests.functional.operator_app import Operator, operator
+from tests.functional.pulling import FILE, GGUF, MODEL
+
+
+async def _fit(hal0: Operator, model: str, **asked: Any) -> dict[str, Any]:
+    status, view = await hal0.call("GET", "/api/models/fit", params={"model": model, **asked})
+    assert status == 200, view
+    assert sum(term["bytes"] for term in view["terms"]) == view["need_bytes"]
+    return dict(view)
+
+
+@pytest.fixture
+def cache_bytes(tmp_path: Path) -> int:
+    """Of the demonstration model, per token."""
+    demo.write(tmp_path / "d.gguf")
+    found = entry_of(read(tmp_path / "d.gguf"), ModelId("d"), created=0).cache_bytes_per_token
+    assert found
+    return found
+
+
+async def test_a_model_that_is_here(paths: Paths, port_block: range, cache_bytes: int) -> None:
+    async with operator(paths, port_block) as hal0:
+        view = await _fit(hal0, "one", context="256")
+        assert (view["verdict"], view["message"], view["installed"]) == ("fits", "fits now", True)
+        assert (view["slot"], view["context"], view["pool"], view["guess"]) == ("primary", 256, "RAM", False)
+        terms = {term["name"]: term["bytes"] for term in view["terms"]}
+        assert terms["weights"] == int(len(GGUF) * 1.02)
+        assert terms["context of 256 tokens"] == 256 * cache_bytes
+        assert view["need_bytes"] < view["free_bytes"] <= view["total_bytes"]
+        assert (await _fit(hal0, "one"))["context"] > 256
+
+
+async def test_one_of_the_catalog_is_weighed_without_the_hub(paths: Paths, port_block: range, curate: Curate) -> None:
+    curate("big", file("big.gguf", GGUF, size_bytes=10**13), cache_bytes_per_token=1000, context_length=1024)
+    async with operator(paths, port_block) as hal0:
+        view = await _fit(hal0, "big")
+        assert (view["verdict"], view["installed"], view["size_bytes"]) == ("too_large", False, 10**13)
+        assert view["message"].startswith("too large by 101")
+        assert view["short_bytes"] == view["pool_need_bytes"] - view["free_bytes"]
+        assert {term["name"]: term["bytes"] for term in view["terms"]}["context of 1024 tokens"] == 1024 * 1000
+
+
+async def test_one_of_the_hub_is_weighed_by_its_list_and_its_head(
+    paths: Paths, port_block: range, cache_bytes: int
+) -> None:
+    async with hub() as far, operator(paths, port_block, config={"models": {"hf_endpoint": far.endpoint}}) as hal0:
+        far.files[FILE] = GGUF
+        view = await _fit(hal0, "acme/tiny:Q4_K_M", context="128")
+        assert (view["model"], view["size_bytes"], view["installed"], view["guess"]) == (MODEL, len(GGUF), False, False)
+        terms = {term["name"]: term["bytes"] for term in view["terms"]}
+        assert terms["context of 128 tokens"] == 128 * cache_bytes
+        far.files["odd-Q4_K_M.gguf"] = b"GGUF, and nothing that could be read"
+        view = await _fit(hal0, "acme/tiny/odd-Q4_K_M.gguf")
+        assert (view["verdict"], view["guess"]) == ("fits", True)
+        assert await hal0.call("GET", "/api/pulls") == (200, {"items": []})
+
+
+async def test_what_would_have_to_leave_is_named(paths: Paths, port_block: range, curate: Curate) -> None:
+    async with operator(paths, port_block) as hal0:
+        await hal0.running.load()
+        total = (await _fit(hal0, "one"))["total_bytes"]
+        curate("big", file("big.gguf", GGUF, size_bytes=int(total / 1.02 - 2**29)), cache_bytes_per_token=1)
+        view = await _fit(hal0, "big", slot="embed", context="128")
+        assert (view["verdict"], view["slots"]) == ("if_unloaded", ["primary"])
+        assert view["message"] == "fits if primary is unloaded, which its load does by itself"
+        assert (await _fit(hal0, "big", context="128"))["verdict"] == "fits"  # its own slot's container leaves first
+
+
+async def test_what_cannot_be_told_is_said(paths: Paths, port_block: range) -> None:
+    async with operator(paths, port_block) as hal0:
+        for query, code in (
+            ({}, "request.missing_model"),
+            ({"model": "one", "context": "many"}, "request.invalid"),
+            ({"model": "one", "context": "1"}, "request.invalid"),
+            ({"model": "one", "slot": "nope"}, "slot.not_found"),
+            ({"model": "nothing-i-know"}, "model.not_found"),
+        ):
+            _, body = await hal0.call("GET", "/api/models/fit", params=query)
+            assert body["error"]["code"] == code, query

@@ -1,0 +1,57 @@
+"""A model that is not here: what is said of it, and how it could come."""
+
+from pathlib import Path
+
+import pytest
+
+from hal0.errors import Hal0Error
+from hal0.models.absent import NotHere
+from hal0.models.records import ModelRecord
+from hal0.models.registry import Registry
+from hal0.vocab import Capability, ModelId
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    made = Registry(tmp_path / "models", (), tmp_path / "registry.toml")
+    made.scan()
+    return made
+
+
+def test_the_catalogs_is_known_by_every_spelling_of_its_id(registry: Registry) -> None:
+    with pytest.raises(NotHere, match=r"it is not downloaded \(2\.5 GB\)$") as caught:
+        registry.require("Qwen3-4B:Q4_K_M")
+    err = caught.value
+    assert (err.code, err.hint) == ("model.not_downloaded", "hal0ctl pull qwen3-4b-q4_k_m")
+    assert err.details == {"model": "qwen3-4b-q4_k_m", "size_bytes": 2_497_280_256}
+    assert err.sentence == "qwen3-4b-q4_k_m is not downloaded, 2.5 GB"
+    assert err.wanted is not None
+    assert Capability.CHAT in err.wanted.capabilities
+    assert err.wanted.cache_bytes_per_token == 36 * 8 * 128 * 2 * 2
+
+
+def _remembered(registry: Registry, source: dict[str, str] | None) -> NotHere:
+    registry.remember(ModelRecord(id=ModelId("mine"), files=("mine.gguf",), size_bytes=5 * 10**9, source=source))
+    with pytest.raises(NotHere) as caught:
+        registry.require("mine")
+    return caught.value
+
+
+def test_one_that_was_fetched_can_be_fetched_again(registry: Registry) -> None:
+    err = _remembered(registry, {"repo": "acme/mine"})
+    assert err.wanted is not None
+    assert (err.sentence, err.wanted.capabilities) == ("mine is not downloaded, 5.0 GB", frozenset())
+
+
+def test_one_that_was_brought_by_hand_is_brought_again(registry: Registry) -> None:
+    err = _remembered(registry, None)
+    assert err.wanted is None
+    assert err.sentence == err.message == (
+        "cannot use the model 'mine': it is not downloaded (5.0 GB); put its file into the models folder"
+    )  # fmt: skip
+
+
+def test_what_nobody_knows_is_not_found(registry: Registry) -> None:
+    with pytest.raises(Hal0Error) as caught:
+        registry.require("nothing-i-know")
+    assert caught.value.code == "model.not_found"
