@@ -15,7 +15,7 @@ from hal0.pulls import placing
 from hal0.pulls.meter import Meter
 from hal0.pulls.part import Part, write_at
 from hal0.pulls.plan import Place, Plan, PlannedFile
-from hal0.pulls.transfer import Transfer, Wanted, disk_error
+from hal0.pulls.transfer import Transfer, Wanted, disk_error, opened
 from hal0.wire.jobs import JobPace
 
 _PIECE_BYTES: Final = 8 << 20
@@ -110,12 +110,12 @@ class Download:
 
     async def _copy(self, source: Path, part: Part) -> None:
         """From this machine: as a download, but from a file that is here."""
-        source_fd = await asyncio.to_thread(os.open, source, os.O_RDONLY | os.O_CLOEXEC)
+        source_fd = await opened(partial(os.open, source, os.O_RDONLY | os.O_CLOEXEC))
         try:
             size = (await asyncio.to_thread(os.fstat, source_fd)).st_size
             if not part.begun or part.size_bytes != size:
                 await asyncio.to_thread(part.begin, size, None)
-            fd = await asyncio.to_thread(part.open)
+            fd = await opened(part.open)
             try:
                 for span in part.spans:
                     while span.left:

@@ -126,7 +126,7 @@ class Transfer:
             return *_size(wanted, response), _strong(response)
 
     async def _fill(self, wanted: Wanted, part: Part, patience: Patience, *, ranged: bool) -> None:
-        fd = await asyncio.to_thread(part.open)
+        fd = await opened(part.open)
         try:
             noting = asyncio.create_task(_noting(part, fd))
             lanes = [
@@ -193,6 +193,17 @@ class Transfer:
                     batch, since = bytearray(), loop.time()
         finally:
             await _written(fd, span, batch)
+
+
+async def opened(open_: Callable[[], int]) -> int:
+    """A descriptor; whoever is cancelled meanwhile leaves none behind. Raises OSError."""
+    opening = asyncio.ensure_future(asyncio.to_thread(open_))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(OSError):
+            os.close(await opening)
+        raise
 
 
 async def _noting(part: Part, fd: int) -> None:
