@@ -7,7 +7,7 @@ that is done, and its last words stand until then.
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
@@ -17,20 +17,26 @@ from hal0.observe.engines import samples
 from hal0.providers.base import Endpoint
 
 _LOOK_EVERY_S: Final = 2.0
+_SAME_WORK_S: Final = 2.5 * _LOOK_EVERY_S  # what was written since an older look was not written all the time
 _DEADLINE_S: Final = 1.0
 _KEPT_S: Final = 10.0  # figures of a moment that is over tell nothing
 _MOST_BYTES: Final = 1 << 20
+_READ: Final = ("n_prompt_tokens_processed", "n_prompt_tokens_cache")
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """At `at` of the event loop's clock; None: the engine does not tell. `context_used` in tokens, of all requests."""
+    """At `at` of the event loop's clock; None: the engine does not tell. `context_used` in tokens, of all requests.
+
+    `written` are the tokens of each answer under way, by the engine's numbers for it.
+    """
 
     at: float
     tokens_per_second: float | None
     prompt_tokens_per_second: float | None
     deferred: int | None
     context_used: int | None
+    written: Mapping[tuple[Any, Any], int] = field(default_factory=dict)
 
 
 class LiveFigures:
@@ -74,7 +80,8 @@ class LiveFigures:
         finally:
             del self._asking[slot]
         if metrics is not None or slots is not None:
-            self._known[slot] = figures(metrics or b"", slots or b"", asyncio.get_running_loop().time())
+            now, before = asyncio.get_running_loop().time(), self._known.get(slot)
+            self._known[slot] = figures(metrics or b"", slots or b"", now, before)
 
     async def _read(self, endpoint: Endpoint, path: str) -> bytes | None:
         """None from an engine that has no such path."""
@@ -92,41 +99,69 @@ class LiveFigures:
             return data
 
 
-def figures(metrics: bytes, slots: bytes, at: float) -> Figures:
-    """From llama-server's `/metrics` and `/slots`; what they do not say is None. Pure."""
+def figures(metrics: bytes, slots: bytes, at: float, before: Figures | None = None) -> Figures:
+    """From llama-server's `/metrics` and `/slots`; what they do not say is None. Pure.
+
+    Its own rates are of answers that have ended since they were asked for last: nothing while one is being written. So
+    what was written since the look `before` comes first.
+    """
     told = {name.removeprefix("llamacpp:"): float(value) for name, _, value in samples(_lines(metrics))}
     said = {name: value for name, value in told.items() if math.isfinite(value)}
-    deferred = said.get("requests_deferred")
+    deferred, busy = said.get("requests_deferred"), _busy(slots)
+    written = {(slot.get("id"), slot.get("id_task")): _decoded(slot) for slot in busy or ()}
+    rate = _rate(written, at, before)
     return Figures(
         at,
-        said.get("predicted_tokens_seconds"),
+        said.get("predicted_tokens_seconds") if rate is None else rate,
         said.get("prompt_tokens_seconds"),
         None if deferred is None else int(deferred),
-        _context_used(slots),
+        _context_used(busy),
+        written,
     )
+
+
+def _rate(written: Mapping[tuple[Any, Any], int], at: float, before: Figures | None) -> float | None:
+    """Tokens a second since `before`, of the answers that are still under way; None: that was too long ago."""
+    if before is None or not written or not 0 < at - before.at <= _SAME_WORK_S:
+        return None
+    return sum(count - before.written.get(answer, 0) for answer, count in written.items()) / (at - before.at)
 
 
 def _lines(text: bytes) -> list[str]:
     return text.decode(errors="replace").splitlines()
 
 
-def _context_used(slots: bytes) -> int | None:
-    """Tokens of the prompts under way and of what has been written to them."""
+def _busy(slots: bytes) -> list[Mapping[str, Any]] | None:
+    """Those that work; None where nobody says that."""
     try:
-        found = [slot for slot in jsonio.loads(slots) if slot["is_processing"]]
+        return [slot for slot in jsonio.loads(slots) if slot["is_processing"]]
     except (jsonio.JSONDecodeError, KeyError, TypeError):
         return None
-    told = [count for slot in found if (count := _tokens(slot)) is not None]
-    return sum(told) if told or not found else None
+
+
+def _context_used(busy: list[Mapping[str, Any]] | None) -> int | None:
+    """Tokens of the prompts under way and of what has been written to them."""
+    if busy is None:
+        return None
+    told = [count for slot in busy if (count := _tokens(slot)) is not None]
+    return sum(told) if told or not busy else None
 
 
 def _tokens(slot: Mapping[str, Any]) -> int | None:
-    prompt = next(
-        (slot[key] for key in ("n_prompt_tokens", "n_prompt_tokens_processed", "n_past") if key in slot), None
-    )
-    if not isinstance(prompt, int):
+    """Some builds count what is written among the prompt's tokens, others beside them: never both."""
+    whole, read = _counts(slot, "n_prompt_tokens", "n_past"), _counts(slot, *_READ)
+    if not whole and not read:
         return None
+    return max([*whole, sum(read) + _decoded(slot)])
+
+
+def _counts(slot: Mapping[str, Any], *names: str) -> list[int]:
+    return [slot[name] for name in names if isinstance(slot.get(name), int)]
+
+
+def _decoded(slot: Mapping[str, Any]) -> int:
+    """Tokens that were written so far."""
     following = slot.get("next_token")
     first = following[0] if isinstance(following, list) and following else following
     written = first.get("n_decoded", 0) if isinstance(first, Mapping) else 0
-    return prompt + (written if isinstance(written, int) else 0)
+    return written if isinstance(written, int) else 0

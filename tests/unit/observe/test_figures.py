@@ -19,15 +19,34 @@ llamacpp:prompt_tokens_seconds 310
 llamacpp:requests_processing 2
 llamacpp:requests_deferred 3
 """
-SLOTS = b"""[{"id":0,"n_ctx":4096,"is_processing":true,"n_prompt_tokens":100,"next_token":[{"n_decoded":20}]},
-{"id":1,"n_ctx":4096,"is_processing":true,"n_past":7},
+# As the server says it in the middle of an answer: what is written is among the tokens of the prompt.
+SLOTS = b"""[{"id":0,"id_task":9,"n_ctx":4096,"is_processing":true,"n_prompt_tokens":100,"n_prompt_tokens_processed":50,
+"n_prompt_tokens_cache":30,"next_token":[{"n_decoded":20}]},
+{"id":1,"id_task":11,"n_ctx":4096,"is_processing":true,"n_past":7,"next_token":{"n_decoded":3}},
 {"id":2,"n_ctx":4096,"is_processing":false,"n_prompt_tokens":900}]"""
 
 
 def test_what_llama_server_says() -> None:
     found = figures(METRICS, SLOTS, 1.0)
     assert (found.tokens_per_second, found.prompt_tokens_per_second, found.deferred) == (46.25, 310.0, 3)
-    assert found.context_used == 127
+    assert found.context_used == 107
+
+
+def test_what_is_written_beside_the_prompts_tokens_counts_too() -> None:
+    slots = (
+        b'[{"is_processing":true,"n_prompt_tokens":80,"n_prompt_tokens_processed":80,"next_token":[{"n_decoded":20}]}]'
+    )
+    assert figures(b"", slots, 1.0).context_used == 100
+
+
+def test_the_rate_is_of_what_was_written_since_the_last_look() -> None:
+    """The server's own is 0 until the first answer has ended, and again after every question for it."""
+    first = figures(b"llamacpp:predicted_tokens_seconds 0\n", SLOTS, 1.0)
+    later = SLOTS.replace(b'"n_decoded":20', b'"n_decoded":70').replace(b'"id_task":11', b'"id_task":12')
+    assert figures(METRICS, later, 3.0, first).tokens_per_second == (50 + 3) / 2
+    assert figures(METRICS, later, 60.0, first).tokens_per_second == 46.25
+    assert figures(METRICS, b"[]", 3.0, first).tokens_per_second == 46.25
+    assert figures(METRICS, SLOTS, 3.0, first).tokens_per_second == 0
 
 
 @pytest.mark.parametrize(
