@@ -18,6 +18,9 @@ _FORMATS: Final = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,loas,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav,wv"
 )
 _CHUNK: Final = RATE  # handed on by the second: the frames of most formats last a few milliseconds
+# Samples a second, and channels, that a sound may have: with one sample a second a few bytes are hours.
+_RATES: Final = range(2_000, 768_001)
+_MOST_CHANNELS: Final = 64
 
 
 def decoded(path: Path) -> Iterator[Samples]:
@@ -30,12 +33,13 @@ def decoded(path: Path) -> Iterator[Samples]:
             if not container.streams.audio:
                 raise NotSoundError("it has no audio track")
             yield from _gathered(_resampled(container))
-    except FFmpegError as fault:
+    except (FFmpegError, ValueError, LookupError, OverflowError) as fault:  # the last three: PyAV's own words
         raise NotSoundError(_reason(fault)) from fault
 
 
 def _resampled(container: av.container.InputContainer) -> Iterator[Samples]:
     resampler = AudioResampler(format="flt", layout="mono", rate=RATE)
+    kind: tuple[str, str, int] | None = None
     good = broken = 0
     for packet in container.demux(container.streams.audio[0]):
         try:
@@ -47,11 +51,23 @@ def _resampled(container: av.container.InputContainer) -> Iterator[Samples]:
             continue
         good += bool(frames)
         for frame in frames:
+            before, kind = kind, _kind(frame)
+            if before not in (None, kind):  # a resampler takes one kind, a damaged file may have several
+                yield from (_samples(part) for part in resampler.resample(None))
+                resampler = AudioResampler(format="flt", layout="mono", rate=RATE)
             frame.pts = None  # time stamps with gaps make the resampler refuse what it can very well play
             yield from (_samples(part) for part in resampler.resample(frame))
     if not good:
         raise NotSoundError("there is no sound in it")
     yield from (_samples(part) for part in resampler.resample(None))
+
+
+def _kind(frame: av.AudioFrame) -> tuple[str, str, int]:
+    """Raises NotSoundError for what no sound has."""
+    rate, channels = frame.sample_rate, frame.layout.nb_channels
+    if rate not in _RATES or not 0 < channels <= _MOST_CHANNELS:
+        raise NotSoundError(f"it says that it has {rate} samples a second in {channels} channels")
+    return frame.format.name, frame.layout.name, rate
 
 
 def _samples(frame: av.AudioFrame) -> Samples:
@@ -69,5 +85,5 @@ def _gathered(parts: Iterator[Samples]) -> Iterator[Samples]:
         yield np.concatenate(kept)
 
 
-def _reason(fault: FFmpegError) -> str:
-    return f"{fault.strerror or fault}".strip().rstrip(".").lower()
+def _reason(fault: Exception) -> str:
+    return f"{getattr(fault, 'strerror', None) or fault}".strip().rstrip(".").lower()
