@@ -17,7 +17,7 @@ soak:    ## the same at the full figures
 	@etc/bootstrap.sh test
 	@HAL0_SOAK=1 .venv/bin/python -m pytest
 
-bench:   ## hal0 against direct and against nginx
+bench:   ## hal0 against direct and against nginx; how long engines take to load
 	@etc/bootstrap.sh test
 	@.venv/bin/python -m tests.bench
 

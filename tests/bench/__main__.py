@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from tests.bench.cold_loads import cold_load_rows
 from tests.bench.daemon import daemon
 from tests.bench.image import backend_image
 from tests.bench.nginx import nginx
@@ -31,6 +32,7 @@ def main() -> int:
             rows = measure(lambda: proxy_rows(Sides(backend, ports[1], ports[0], nginx_pid), hal0))
         rows += supervising_rows(hal0)
         rows += crash_rows(hal0, ports[2], image)
+    rows += cold_load_rows()
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps([row.as_json() for row in rows], indent=2) + "\n")
     sys.stdout.write(table(rows) + "\n")

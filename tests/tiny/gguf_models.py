@@ -5,6 +5,7 @@ The same arguments give the same bytes.
 
 * Chat: lane 0 of every embedding holds one constant and no block writes to it, so column 0 of the output matrix
   works as a bias. It keeps the output to words and sets how likely the end of the turn is.
+* Ranking: a score of a pair, by a classifier of its own (bge) or by a language model that says yes or no (Qwen3).
 * Embedding: the blocks are scaled down, so a vector is nearly the bag of its words: equal texts give equal vectors,
   and texts that share words are nearer to each other than texts that do not.
 """
@@ -47,13 +48,9 @@ def write_chat(
 ) -> Path:
     """A llama with a chat template and grouped-query attention. `dim` is a multiple of 32."""
     vocab = vocabulary()
-    count, kv, ff = len(vocab.tokens), dim // 2, dim * 4
+    count = len(vocab.tokens)
     with _file(path, "llama", name, dtype, seed) as (writer, tensors):
-        _shape(writer, ctx=ctx, dim=dim, layers=layers, ff=ff, vocab=count)
-        writer.add_head_count_kv(kv // _HEAD)
-        writer.add_rope_dimension_count(_HEAD)
-        writer.add_layer_norm_rms_eps(1e-5)
-        vocab.write(writer, encoder=False)
+        _decoder(writer, dim=dim, layers=layers, ctx=ctx)
 
         embeddings = tensors.noise(count, dim, scale=dim**0.5)
         embeddings[:, 0] = 4.0
@@ -63,18 +60,7 @@ def write_chat(
         outputs[END_OF_TURN, 0] = eos_bias
         tensors.put("output.weight", outputs)
         tensors.norm("output_norm", dim)
-        for block in (f"blk.{i}" for i in range(layers)):
-            tensors.norm(f"{block}.attn_norm", dim)
-            tensors.linear(f"{block}.attn_q", dim, dim)
-            tensors.linear(f"{block}.attn_k", kv, dim)
-            tensors.linear(f"{block}.attn_v", kv, dim)
-            tensors.norm(f"{block}.ffn_norm", dim)
-            tensors.linear(f"{block}.ffn_gate", ff, dim)
-            tensors.linear(f"{block}.ffn_up", ff, dim)
-            for layer, width in (("attn_output", dim), ("ffn_down", ff)):
-                matrix = tensors.noise(dim, width)
-                matrix[0] = 0.0
-                tensors.put(f"{block}.{layer}.weight", matrix)
+        _decoder_blocks(tensors, dim=dim, layers=layers)
     return path
 
 
@@ -95,6 +81,25 @@ def write_rerank(
         _encoder(writer, tensors, PoolingType.RANK, dim=dim, layers=layers, ctx=ctx, volume=1.0)
         tensors.linear("cls", dim, dim, bias=True)
         tensors.linear("cls.output", 1, dim, scale=3.0, bias=True)
+    return path
+
+
+def write_judge(path: Path, *, dim: int = 64, layers: int = 2, ctx: int = 512, seed: int = 1) -> Path:
+    """A Qwen3 made to rank as Qwen3-Reranker is: a prompt of its own around the pair, and a yes or a no at its end."""
+    with _file(path, "qwen3", "tiny-judge", "f16", seed) as (writer, tensors):
+        _decoder(writer, dim=dim, layers=layers, ctx=ctx)
+        writer.add_key_length(_HEAD)
+        writer.add_value_length(_HEAD)
+        writer.add_pooling_type(PoolingType.RANK)
+        writer.add_classifier_output_labels(["yes", "no"])
+        writer.add_string("tokenizer.chat_template.rerank", "<|im_start|>{query}\n{document}<|im_end|>\n")
+        tensors.put("token_embd.weight", tensors.noise(len(vocabulary().tokens), dim, scale=dim**0.5))
+        tensors.norm("output_norm", dim)
+        _decoder_blocks(tensors, dim=dim, layers=layers)
+        for block in (f"blk.{i}" for i in range(layers)):
+            tensors.norm(f"{block}.attn_q_norm", _HEAD)
+            tensors.norm(f"{block}.attn_k_norm", _HEAD)
+        tensors.linear("cls.output", 2, dim, scale=3.0)
     return path
 
 
@@ -217,6 +222,32 @@ def _shape(writer: GGUFWriter, *, ctx: int, dim: int, layers: int, ff: int, voca
     writer.add_block_count(layers)
     writer.add_feed_forward_length(ff)
     writer.add_head_count(dim // _HEAD)
+
+
+def _decoder(writer: GGUFWriter, *, dim: int, layers: int, ctx: int) -> None:
+    vocab = vocabulary()
+    _shape(writer, ctx=ctx, dim=dim, layers=layers, ff=dim * 4, vocab=len(vocab.tokens))
+    writer.add_head_count_kv(dim // 2 // _HEAD)
+    writer.add_rope_dimension_count(_HEAD)
+    writer.add_layer_norm_rms_eps(1e-5)
+    vocab.write(writer, encoder=False)
+
+
+def _decoder_blocks(tensors: _Tensors, *, dim: int, layers: int) -> None:
+    """Of grouped-query attention; none of them writes to lane 0."""
+    kv, ff = dim // 2, dim * 4
+    for block in (f"blk.{i}" for i in range(layers)):
+        tensors.norm(f"{block}.attn_norm", dim)
+        tensors.linear(f"{block}.attn_q", dim, dim)
+        tensors.linear(f"{block}.attn_k", kv, dim)
+        tensors.linear(f"{block}.attn_v", kv, dim)
+        tensors.norm(f"{block}.ffn_norm", dim)
+        tensors.linear(f"{block}.ffn_gate", ff, dim)
+        tensors.linear(f"{block}.ffn_up", ff, dim)
+        for layer, width in (("attn_output", dim), ("ffn_down", ff)):
+            matrix = tensors.noise(dim, width)
+            matrix[0] = 0.0
+            tensors.put(f"{block}.{layer}.weight", matrix)
 
 
 def _encoder(

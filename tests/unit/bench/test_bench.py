@@ -8,7 +8,7 @@ import pytest
 
 from tests.bench.backend import Backend, Connection
 from tests.bench.load import LoadError, gaps, hold_streams, latencies, percentile, request, throughput
-from tests.bench.rows import BARS, judge, table
+from tests.bench.rows import BARS, judge, table, told
 
 PLAIN = request(json.dumps({"messages": []}).encode())
 
@@ -76,6 +76,12 @@ def test_a_bar_is_met_missed_or_met_with_slack(
     assert row.ok is ok
     assert row.bar == BARS[name].limit
     assert row.slack == (float(slack) if BARS[name].proxy else 0)
+
+
+def test_what_has_no_bar_is_told_with_its_parts() -> None:
+    row = told("cold_load_tts", {"create": 0.25, "start": 0.5, "load": 1.0, "ready": 0.1234}, "s")
+    assert (row.value, row.ok, row.as_json()["parts"]["ready"]) == (1.873, True, 0.123)
+    assert "cold_load_tts                       1.873         - s            create 0.250, start" in table([row])
 
 
 def test_the_table_shows_what_slack_was_needed_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,13 @@ from tests.tiny import gguf_models
 
 @pytest.mark.parametrize(
     "write",
-    [gguf_models.write_chat, gguf_models.write_embed, gguf_models.write_rerank, gguf_models.write_mmproj],
+    [
+        gguf_models.write_chat,
+        gguf_models.write_embed,
+        gguf_models.write_rerank,
+        gguf_models.write_judge,
+        gguf_models.write_mmproj,
+    ],
     ids=lambda write: write.__name__,
 )
 def test_same_arguments_same_bytes(tmp_path: Path, write: Callable[..., Path]) -> None:
