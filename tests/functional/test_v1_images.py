@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import random
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from tests.fakes.comfy import FakeComfy, png, refusal, running
 from tests.fakes.slots import READY, settled, snapshot
 from tests.functional.dispatch_app import World, world
 from tests.functional.raw_client import raw
+from tests.tiny.pixels import damaged
 
 MODEL: Final = "tiny-sd15"
 GENERATE: Final = "/v1/images/generations"
@@ -367,3 +369,15 @@ async def test_what_is_no_picture_is_refused(w: World, client: openai.AsyncOpenA
     with pytest.raises(openai.BadRequestError, match="one picture"):
         await client.images.edit(model="img", prompt="x", image=two)
     assert not comfy.jobs
+
+
+async def test_whatever_is_called_a_picture_is_taken_or_refused_by_name(client: openai.AsyncOpenAI) -> None:
+    outcomes: set[tuple[int, str | None]] = set()
+    for number, picture in enumerate(damaged(random.Random(3), count=30)):
+        files = {"image": ("a.png", picture)} if number % 2 else {"image": ("a.png", PICTURE), "mask": ("m", picture)}
+        try:
+            await client.images.edit(model="img", prompt="x", extra_body={"steps": 1}, **files)  # type: ignore[call-overload]
+            outcomes.add((200, None))
+        except openai.APIStatusError as caught:
+            outcomes.add((caught.status_code, caught.code if caught.param in files else None))
+    assert outcomes == {(200, None), (400, "request.invalid"), (415, "render.unsupported_picture")}

@@ -10,30 +10,12 @@ from collections.abc import Callable
 
 import aiohttp
 
-from tests.podman import clients
 from tests.podman.daemon import Daemon
 from tests.podman.streams import chat, until
-from tests.tiny import gguf_models
 
 # From the start of the process to the end of the first answer, in seconds. The full form holds every round to it; the
 # short one, on whatever machine runs it beside whatever else, the median, and every round to twice that.
 SERVING_AGAIN_S = 1.5
-
-
-async def test_every_client_that_users_bring_is_answered_by_the_real_engine(daemon: Daemon) -> None:
-    gguf_models.write_rerank(daemon.models / "tiny-rerank.gguf")
-    with (daemon.home / "etc" / "hal0.toml").open("a") as config:
-        config.write('[slots.embed-rerank]\nmodel = "tiny-rerank"\n')
-    await daemon.start()
-    async with daemon.operator() as operator:
-        for slot, model in (("primary", "tiny-chat"), ("embed", "tiny-embed"), ("embed-rerank", "tiny-rerank")):
-            assert (await operator.verb(slot, "swap", {"model": model}))["state"] == "done"
-    await clients.openai_streams_embeds_and_lists(daemon.url)
-    await clients.openai_responds(daemon.url)
-    await clients.anthropic_talks_counts_and_is_refused(daemon.url)
-    await clients.cohere_ranks(daemon.url)
-    await clients.engines_own_paths(daemon.url)
-    await clients.everything_eight_times_at_once(daemon.url)
 
 
 async def test_the_seeds_commands_word_for_word(daemon: Daemon) -> None:

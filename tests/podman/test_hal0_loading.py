@@ -44,15 +44,3 @@ async def test_the_bytes_that_the_engine_reads_are_shown(daemon: Daemon) -> None
         await operator.verb("primary", "unload")
         # The second load knows how long the first one took, until it reads.
         assert (await operator.slot())["expected_load_s"] > 0
-
-
-async def test_each_kind_of_model_is_verified_by_its_own_work(daemon: Daemon) -> None:
-    daemon.config = "[slots.primary]\nverify_on_load = true\n[slots.embed]\nverify_on_load = true\n"
-    daemon.prepare()
-    await daemon.start()
-    async with daemon.operator() as operator:
-        for slot, model in (("primary", "tiny-chat"), ("embed", "tiny-embed")):
-            assert (await operator.verb(slot, "swap", {"model": model}))["state"] == "done"
-            await asyncio.sleep(1)  # nothing more is asked while nobody asks
-            log = " ".join(line["text"] for line in (await operator.get(f"/api/slots/{slot}/logs"))["items"])
-            assert log.count("processing task") == 1, log

@@ -1,0 +1,138 @@
+"""Text to speech by the real Kokoro library: every format, streams and events, voices, and refusals."""
+
+import asyncio
+import base64
+import json
+import time
+from typing import Any, Final
+
+import openai
+import pytest
+
+from tests.podman.engines.world import World
+from tests.tiny.kokoro_model import VOICES, tone_hz
+
+RIVER: Final = "The river is wide."
+SENTENCES: Final = f"{RIVER} The mountain is high. The sea is deep. The stone is old. The sky is blue."
+# What each format is decoded as, by FFmpeg in the image: container, codec, samples a second.
+FORMATS: Final = {
+    "mp3": ("mp3", "mp3float", 24_000),
+    "opus": ("ogg", "opus", 48_000),
+    "aac": ("aac", "aac", 24_000),
+    "flac": ("flac", "flac", 24_000),
+    "wav": ("wav", "pcm_s16le", 24_000),
+}
+DECODE: Final = """
+import av, base64, io, json, sys
+import numpy as np
+from speech.clips import decoded
+for line in sys.stdin:
+    data = base64.b64decode(line)
+    with av.open(io.BytesIO(data)) as file:
+        stream = file.streams.audio[0]
+        sound = np.concatenate([frame.to_ndarray().astype(float).mean(0) for frame in file.decode(stream)])
+        tone = np.abs(np.fft.rfft(sound)).argmax() * stream.rate / len(sound)
+        length, clip = len(sound) / stream.rate, len(decoded(data)) / 24000
+        print(json.dumps([file.format.name, stream.codec_context.name, stream.rate, length, tone, clip]))
+"""
+
+
+async def said(client: openai.AsyncOpenAI, name: str, text: str, voice: str = "af_bella", **more: Any) -> bytes:
+    answer = await client.audio.speech.create(
+        model="tts", voice=voice, input=text, response_format=name, **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+    return answer.content
+
+
+async def every_format_is_sound(world: World) -> None:
+    """Decoded by another decoder than the encoders that made them."""
+    async with world.openai() as client:
+        spoken = [await said(client, name, RIVER) for name in FORMATS]
+        seconds = len(await said(client, "pcm", RIVER)) / 48_000
+        spoken.append(await said(client, "wav", RIVER, "af_bella(1)+zm_yunyang(3)"))
+        fast = await said(client, "pcm", RIVER, "shimmer", speed=2.0)
+    assert len(fast) / 48_000 == pytest.approx(seconds / 2, rel=0.2)
+    *heard, blend = await asyncio.to_thread(decoded, world, spoken)
+    for one, expected in zip(heard, FORMATS.values(), strict=True):
+        assert tuple(one[:3]) == expected
+        assert one[3] == pytest.approx(seconds, abs=0.12)
+        assert one[4] == pytest.approx(tone_hz("af_bella"), abs=5), "the voice that was asked for"
+        assert one[5] == pytest.approx(one[3], abs=0.01), "what it can say it can hear, to clone it"
+    assert blend[4] == pytest.approx(0.25 * tone_hz("af_bella") + 0.75 * tone_hz("zm_yunyang"), abs=5)
+
+
+def decoded(world: World, sounds: list[bytes]) -> list[Any]:
+    """Container, codec, rate, seconds and tone (Hz) of each, and its seconds as a clip. Blocking."""
+    lines = "\n".join(base64.b64encode(sound).decode() for sound in sounds)
+    return [json.loads(line) for line in world.run("kokoro", DECODE, stdin=lines).splitlines()]
+
+
+async def the_first_sound_comes_before_the_last_sentence_is_spoken(world: World) -> None:
+    began = time.monotonic()
+    async with (
+        world.openai() as client,
+        client.audio.speech.with_streaming_response.create(
+            model="tts", voice="af_sky", input=SENTENCES, response_format="mp3"
+        ) as stream,
+    ):
+        assert stream.headers["content-type"] == "audio/mpeg"
+        arrivals = [time.monotonic() async for _chunk in stream.iter_bytes(512)]
+    # One of five sentences was spoken when the first sound came.
+    assert arrivals[0] - began < (arrivals[-1] - began) / 2
+
+
+async def events_carry_the_same_sound(world: World) -> None:
+    async with world.openai() as client:
+        async with client.audio.speech.with_streaming_response.create(
+            model="tts", voice="af_sky", input=SENTENCES, response_format="pcm", stream_format="sse"
+        ) as stream:
+            assert stream.headers["content-type"] == "text/event-stream"
+            events = [json.loads(line[6:]) async for line in stream.iter_lines() if line]
+        assert [event["type"] for event in events] == ["speech.audio.delta"] * 5 + ["speech.audio.done"]
+        sound = b"".join(base64.b64decode(event["audio"]) for event in events[:-1])
+        assert sound == await said(client, "pcm", SENTENCES, "af_sky")
+        assert events[-1]["usage"]["input_tokens"] > len(SENTENCES) / 2
+
+
+async def mandarin_is_read_by_its_words(world: World) -> None:
+    """Told by the number of its signs: ni↓xau↓, ʂɨ↘ʨje↘."""
+    async with (
+        world.openai() as client,
+        client.audio.speech.with_streaming_response.create(
+            model="tts",
+            voice="zf_xiaoxiao",
+            input="你好，世界。",  # noqa: RUF001
+            response_format="pcm",
+            stream_format="sse",
+        ) as stream,
+    ):
+        events = [json.loads(line[6:]) async for line in stream.iter_lines() if line]
+    assert events[-1]["usage"]["input_tokens"] == 17
+
+
+async def voices_are_listed_and_others_refused(world: World) -> None:
+    async with world.openai() as client:
+        listed = await client.get("/audio/voices", cast_to=dict)
+        assert {voice["id"] for voice in listed["voices"]} == set(VOICES)
+        for wrong, param in (
+            ({"voice": "nobody"}, "voice"),
+            ({"speed": 3.0}, "speed"),
+            ({"response_format": "x"}, "response_format"),
+        ):
+            with pytest.raises(openai.BadRequestError) as refused:
+                await client.audio.speech.create(**{"model": "tts", "voice": "alloy", "input": "Hi.", **wrong})  # type: ignore[arg-type]
+            assert refused.value.param == param
+            assert "allowed: " in refused.value.message
+
+
+async def who_leaves_stops_the_work(world: World) -> None:
+    """The slot is free long before the speech would have ended."""
+    async with world.openai() as client:
+        async with client.audio.speech.with_streaming_response.create(
+            model="tts", voice="af_sky", input=f"{RIVER} " * 200, response_format="pcm"
+        ) as stream:
+            async for _chunk in stream.iter_bytes(512):
+                break
+        began = time.monotonic()
+        assert await said(client, "pcm", "The end.")
+        assert time.monotonic() - began < 3
