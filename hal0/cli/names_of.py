@@ -50,7 +50,12 @@ def SlotName() -> _Listed:  # noqa: N802  reads as a type where it is used
 
 
 def ModelName() -> _Listed:  # noqa: N802
-    return _Listed("model", _entries("/v1/models", "data", "id", "status"))
+    return _Listed("model", _models)
+
+
+def _models(client: Client) -> Iterable[tuple[str, str]]:
+    """Slots stand there by name, too, each with the model that it has: no slot can be given those."""
+    return [(str(it["id"]), str(it["status"])) for it in client.get("/v1/models")["data"] if it.get("model") is None]
 
 
 def JobId() -> _Listed:  # noqa: N802

@@ -13,7 +13,7 @@ from hal0.cli.completion import place
 from hal0.cli.main import main
 from hal0.vocab import SlotState
 from tests.fakes.api_server import ApiServer, serving
-from tests.fakes.api_views import slot_view
+from tests.fakes.api_views import MODEL, slot_view
 
 REPOSITORY = Path(__file__).parents[2]
 DEADLINE_S = 30.0
@@ -78,6 +78,8 @@ def test_there_is_a_shell_to_try() -> None:
         ("hal0ctl slot lo", ["load", "logs"]),
         ("hal0ctl slot load pri", ["primary"]),
         ("hal0ctl slot load --mo", ["--model"]),
+        (f"hal0ctl slot swap primary {MODEL[:1]}", [MODEL]),
+        ("hal0ctl slot load primary --model c", [""]),  # a slot is no model that one could be given
         ("hal0ctl slot wait primary --for re", ["ready"]),
     ],
 )

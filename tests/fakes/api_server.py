@@ -292,7 +292,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._sse(self.api.listen())
 
     def _models(self) -> None:
-        self._json(200, {"object": "list", "data": [{"id": MODEL, "status": "loaded"}]})
+        slots = [{"id": name, "status": "loaded", "model": MODEL} for name in self.api.slots]
+        self._json(200, {"object": "list", "data": [*slots, {"id": MODEL, "status": "loaded"}]})
 
     def _chat(self, body: Json) -> None:
         usage = {"prompt_tokens": 7, "completion_tokens": len(self.api.pieces)}
