@@ -50,6 +50,25 @@ def container_info(document: Mapping[str, Any]) -> ContainerInfo:
     )
 
 
+def listed_container(document: Mapping[str, Any]) -> ContainerInfo:
+    """From an entry of GET containers/json: less than an inspect tells, and nobody asks the container."""
+    status = _STATUS.get(str(document.get("State", "")).lower(), ContainerStatus.OTHER)
+    ended = status is ContainerStatus.EXITED
+    ports = (port.get("host_port") for port in document.get("Ports") or ())
+    return ContainerInfo(
+        id=document["Id"],
+        name=next(iter(document.get("Names") or ()), ""),
+        status=status,
+        labels=document.get("Labels") or {},
+        image_id=str(document.get("ImageID", "")).removeprefix("sha256:"),
+        pid=document.get("Pid") or 0,
+        exit_code=document.get("ExitCode") if ended else None,
+        started_at=_positive(document.get("StartedAt")),
+        finished_at=_positive(document.get("ExitedAt")) if ended else None,
+        host_port=next((int(port) for port in ports if port), None),
+    )
+
+
 def container_stats(document: Mapping[str, Any]) -> ContainerStats | None:
     """From GET containers/stats for one container; None when it does not run (podman then tells zeros)."""
     samples = document.get("Stats") or []
@@ -114,6 +133,11 @@ def seconds(text: object) -> float | None:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return None
+
+
+def _positive(value: object) -> float | None:
+    """Seconds since the epoch; a list tells Go's zero time as a large negative number."""
+    return float(value) if isinstance(value, int | float) and value > 0 else None
 
 
 def _ip(network: Mapping[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import aiohttp
 
@@ -20,13 +20,13 @@ from hal0.engine.base import (
     LogLine,
     OnImageProgress,
 )
-from hal0.engine.documents import container_info, container_stats
+from hal0.engine.documents import container_info, container_stats, listed_container
 from hal0.engine.errors import ContainerMissing
 from hal0.engine.logs import LogDecoder
 from hal0.engine.payload import HostProfile, create_body
 from hal0.engine.store import ImageStore
 from hal0.engine.translate import Subject
-from hal0.engine.transport import API, Transport, json_filters
+from hal0.engine.transport import API, CALL_S, Transport, json_filters
 from hal0.engine.watch import watch_events
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock, SystemClock
@@ -34,6 +34,7 @@ from hal0.lib.clock import Clock, SystemClock
 _START_S: Final = 30.0  # the first start after boot sets up the bridge; devices and images on slow disks
 _REMOVE_S: Final = 30.0
 _STOP_MARGIN_S: Final = 10.0  # beyond the time given to the process: SIGKILL, clean-up, a busy machine
+_LISTED_S: Final = 1.5  # an inspect takes milliseconds; who lists at boot waits for two seconds
 _ALL_LOG_TAIL: Final = "all"
 
 
@@ -128,18 +129,28 @@ class PodmanEngine:
             else:
                 return
 
-    async def inspect(self, container: str) -> ContainerInfo | None:
+    async def inspect(self, container: str, *, timeout_s: float = CALL_S) -> ContainerInfo | None:
         subject = Subject(f"inspect container {container}", container=container)
+        path = f"/containers/{container}/json"
         try:
-            return container_info(await self.transport.json(f"/containers/{container}/json", subject))
+            return container_info(await self.transport.json(path, subject, timeout_s=timeout_s))
         except ContainerMissing:
             return None
 
     async def containers(self, labels: Mapping[str, str]) -> list[ContainerInfo]:
         params = {"all": "true", "filters": json_filters(label=_label_filter(labels))}
         listed = await self.transport.json("/containers/json", Subject("list the containers"), params=params)
-        infos = await asyncio.gather(*(self.inspect(entry["Id"]) for entry in listed or ()))
+        infos = await asyncio.gather(*(self._listed(entry) for entry in listed or ()))
         return [info for info in infos if info is not None]
+
+    async def _listed(self, entry: Mapping[str, Any]) -> ContainerInfo | None:
+        """What podman says of a container of the list; a stuck one, or a broken one, hides none of the others."""
+        try:
+            return await self.inspect(entry["Id"], timeout_s=_LISTED_S)
+        except Hal0Error as error:
+            if error.code == "engine.unreachable":
+                raise
+            return listed_container(entry)
 
     async def logs(
         self, container: str, *, tail: int | None = None, follow: bool = False

@@ -106,7 +106,11 @@ class ImageStore:
             "POST", f"{API}/images/import", subject, params=params, data=_chunks(tar, tell), open_s=_IMPORT_S
         )
         async with stream as reader:
-            await reader.read()
+            try:
+                async with asyncio.timeout(_CALL_S):
+                    await reader.read()
+            except TimeoutError as error:
+                raise timed_out(subject, _CALL_S) from error
         return await self._made(tag, subject)
 
     async def build(

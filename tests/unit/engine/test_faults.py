@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from hal0.engine import podman
 from hal0.engine.base import ContainerStatus
 from hal0.engine.podman import PodmanEngine
 from hal0.engine.translate import Subject
@@ -45,6 +46,53 @@ async def test_half_an_answer_is_a_failure_not_a_container(
     with pytest.raises(Hal0Error) as caught:
         await engine.inspect("c")
     assert caught.value.code in {"engine.unreachable", "engine.failed"}
+
+
+LISTED = {
+    "Id": "s" * 64,
+    "Names": ["hal0-0badcafe-embed-3"],
+    "State": "running",
+    "Labels": {"dev.hal0.slot": "embed"},
+    "ImageID": "sha256:" + "1" * 64,
+    "Pid": 41,
+    "ExitCode": 0,
+    "StartedAt": 1763990000,
+    "ExitedAt": -62135596800,
+    "Ports": [{"host_ip": "127.0.0.1", "container_port": 8080, "host_port": 8082, "range": 1, "protocol": "tcp"}],
+}
+
+
+@pytest.mark.parametrize("reply", [STALLED, refused(500, "cannot lock it")], ids=["stuck", "broken"])
+async def test_one_container_that_cannot_be_inspected_hides_none_of_the_others(
+    api: ScriptedPodman, engine: PodmanEngine, reply: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(podman, "_LISTED_S", 0.3)
+    ended = {**LISTED, "Id": "e" * 64, "State": "exited", "ExitCode": 137, "ExitedAt": 1763990009, "Pid": 0}
+    api.on("GET", "/containers/json", json_reply([{"Id": "c" * 64}, LISTED, ended]))
+    api.on("GET", f"/containers/{'c' * 64}/json", json_reply(RUNNING))
+    api.on("GET", f"/containers/{'s' * 64}/json", reply)
+    api.on("GET", f"/containers/{'e' * 64}/json", reply)
+    whole, stuck, dead = await engine.containers({"dev.hal0.slot": "embed"})
+    assert whole.pid == 7
+    assert (stuck.name, stuck.status, stuck.pid, stuck.host_port, stuck.finished_at) == (
+        "hal0-0badcafe-embed-3",
+        ContainerStatus.RUNNING,
+        41,
+        8082,
+        None,
+    )
+    assert stuck.labels == {"dev.hal0.slot": "embed"}
+    assert (dead.status, dead.exit_code, dead.finished_at) == (ContainerStatus.EXITED, 137, 1763990009.0)
+
+
+async def test_a_podman_that_goes_away_while_it_lists_has_said_nothing(
+    api: ScriptedPodman, engine: PodmanEngine
+) -> None:
+    api.on("GET", "/containers/json", json_reply([LISTED]))
+    api.on("GET", f"/containers/{'s' * 64}/json", Reply(200, (b"{",), End.CUT))
+    with pytest.raises(Hal0Error) as caught:
+        await engine.containers({})
+    assert caught.value.code == "engine.unreachable"
 
 
 async def test_docker_is_told_from_podman_by_ping_and_by_call(api: ScriptedPodman, engine: PodmanEngine) -> None:
