@@ -45,7 +45,7 @@ class Gallery:
             file = await self._spool.create()
             try:
                 await file.append(picture.data)
-            except OSError:
+            except BaseException:  # the client may leave meanwhile: its share of the spool is given back
                 file.close()
                 raise
         except OSError as error:

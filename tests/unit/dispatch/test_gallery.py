@@ -11,6 +11,7 @@ from hal0.dispatch import gallery
 from hal0.dispatch.body import Spool
 from hal0.dispatch.gallery import Gallery, Picture
 from hal0.errors import Hal0Error
+from tests.vloop import until
 
 RED = Picture(b"red" * 10, "image/png")
 
@@ -58,6 +59,14 @@ async def test_the_oldest_makes_room(kept: Gallery, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(gallery, limit, most)
     names = [await kept.keep(RED) for _ in range(3)]
     assert [await found(kept, name) for name in names] == [False, True, True]
+
+
+async def test_a_client_that_leaves_while_it_is_written_leaves_no_share_behind(kept: Gallery, spool: Spool) -> None:
+    writing = asyncio.create_task(kept.keep(Picture(bytes(1 << 20), "image/png")))
+    await until(lambda: spool._held, within_s=5, every_s=0)
+    writing.cancel()
+    await asyncio.wait([writing])
+    assert spool._held == 0
 
 
 async def test_a_full_disk_is_said(kept: Gallery, spool: Spool) -> None:
