@@ -6,7 +6,7 @@ The only module that names concrete adapters; everybody else gets what it needs 
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from hal0.engine.podman import PodmanEngine
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus, Snapshot
 from hal0.ground import Ground
-from hal0.hardware import snapshot, survey
+from hal0.hardware import survey
 from hal0.hardware.advice import Podman
 from hal0.home import Home
 from hal0.lib.aio import cancelled, told_if_broken
@@ -51,6 +51,7 @@ from hal0.slots.fitting import Fitting
 from hal0.slots.gauge import Gauge
 from hal0.slots.handle import Slots, busy, endpoints_of
 from hal0.slots.jobs import Jobs
+from hal0.slots.measuring import Measuring
 from hal0.slots.ports import PortLeases
 from hal0.slots.steward import Steward
 from hal0.slots.store import SlotStore
@@ -82,8 +83,9 @@ async def create_app(
         stack.push_async_callback(store.aclose)
         pulls = _pulls(stack, registry, jobs, clock, live, environ)
         bring = Bringing(pulls.booted, lambda: live.root.models.pull_on_request)
-        effects = Effects(ground.engine, images, registry, store, ground.place, _fitting(images), bring)
-        tools = _tools(ground, effects, store, jobs, await _probe_session(stack), slot_ports(environ))
+        effects = Effects(ground.engine, images, registry, store, ground.place, _fitting(images, live), bring)
+        steward = _steward(stack, ground, store)
+        tools = _tools(ground, effects, store, steward, jobs, await _probe_session(stack), slot_ports(environ))
         supervisor = Supervisor(live.root, ground.engine, registry, PROVIDERS, tools, bus)
         upstreams = await _upstreams(stack, live, environ, clock, bus, instance=home.instance)
         sources += [supervisor.snapshot_events, jobs.snapshot_events, upstreams.snapshot_events]
@@ -148,16 +150,13 @@ async def _images(
     manifest = await asyncio.to_thread(read_manifest, root)
     await asyncio.to_thread(build.sweep, paths.state_dir)
 
-    def instead_of(key: str) -> str | None:
-        return live.root.images.instead_of(key)  # of the configuration in force now
-
     images = ImageService(
         engine,
         manifest,
         root=root,
         record_file=paths.state_dir / "images.json",
         clock=clock,
-        instead_of=instead_of,
+        instead_of=_instead_of(live),
     )
     stack.push_async_callback(images.aclose)
     return images
@@ -214,14 +213,20 @@ def _keep_told(stack: AsyncExitStack, live: LiveConfig, dispatcher: Dispatcher) 
 
 
 def _tools(
-    ground: Ground, effects: Effects, store: SlotStore, jobs: Jobs, session: ClientSession, ports: range
+    ground: Ground,
+    effects: Effects,
+    store: SlotStore,
+    steward: Steward,
+    jobs: Jobs,
+    session: ClientSession,
+    ports: range,
 ) -> Tools:
     clock = ground.clock
     return Tools(
         effects=effects,
         store=store,
         ports=PortLeases(ports),
-        steward=Steward(lambda: asyncio.to_thread(snapshot.read), clock, store, own_cgroup=ground.own_cgroup),
+        steward=steward,
         jobs=jobs,
         watchers=Watchers(ground.engine, session, clock, Gauge()),
         clock=clock,
@@ -240,8 +245,21 @@ def _capabilities(
     return capabilities
 
 
-def _fitting(images: ImageService) -> Fitting:
-    return Fitting(images.manifest, lambda: asyncio.to_thread(survey.read))
+def _steward(stack: AsyncExitStack, ground: Ground, store: SlotStore) -> Steward:
+    measuring = Measuring(ground.clock)
+    stack.push_async_callback(measuring.aclose)
+    return Steward(measuring, ground.clock, store, own_cgroup=ground.own_cgroup)
+
+
+def _fitting(images: ImageService, live: LiveConfig) -> Fitting:
+    return Fitting(images.manifest, survey.read, _instead_of(live))
+
+
+def _instead_of(live: LiveConfig) -> Callable[[str], str | None]:
+    def instead_of(key: str) -> str | None:
+        return live.root.images.instead_of(key)  # of the configuration in force now
+
+    return instead_of
 
 
 def _prober(ground: Ground, registry: Registry, paths: places.Paths, clock: Clock) -> Prober:

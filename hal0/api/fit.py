@@ -13,7 +13,7 @@ from hal0.slots.claims import need_of
 from hal0.slots.fit import words
 from hal0.slots.lookup import facts_of
 from hal0.slots.plan import context_of
-from hal0.slots.view import ModelFacts
+from hal0.slots.shown import ModelFacts
 from hal0.vocab import BUILTIN_SLOTS, Capability, ProviderName, SlotName
 from hal0.wire.fit import FitView
 from hal0.wire.slots import TermView

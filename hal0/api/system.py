@@ -13,6 +13,7 @@ from hal0.engine.checks import CheckState as Found
 from hal0.engine.service import Source
 from hal0.hardware import memory
 from hal0.services import SERVICES, Services
+from hal0.slots import checks as slot_checks
 from hal0.vocab import Access, SlotState
 from hal0.wire.slots import SlotView
 from hal0.wire.system import CheckState, CheckView, EngineView, HealthSummaryView, HealthView, StatusView
@@ -38,7 +39,7 @@ async def health(request: web.Request) -> web.Response:
             uptime_s=_uptime_s(services),
             engine=_engine(services),
             slots=states,
-            checks=[_check(check) for check in _checks(services)],
+            checks=[_check(check) for check in (*_checks(services), *_of_slots(services, slots))],
         )
     )
 
@@ -105,6 +106,10 @@ def _engine(services: Services) -> EngineView:
 
 def _checks(services: Services) -> list[Check]:
     return [*services.checks(), _history(services)]
+
+
+def _of_slots(services: Services, slots: list[SlotView]) -> list[Check]:
+    return slot_checks.checks(slots, engine_up=services.supervisor.engine_up)
 
 
 def _history(services: Services) -> Check:

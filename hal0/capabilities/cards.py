@@ -142,7 +142,7 @@ def _image_key(provider: Provider, device: Device) -> str:
 
 
 def _fault(state: ImageState, device: Device, survey: Survey) -> Hal0Error | None:
-    fault = unready(device, survey) or unfit(state.entry, device, survey)
+    fault = unready(device, survey) or (None if state.own else unfit(state.entry, device, survey))
     if fault is None and state.choice.source is Source.NONE:
         return missing(state.entry)
     return fault

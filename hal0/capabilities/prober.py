@@ -1,15 +1,13 @@
 """Looks at the machine when somebody asks: off the loop, one look at a time for all who ask, and never for long."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from hal0.engine.program import run_program
+from hal0.engine.program import printed
 from hal0.hardware import disk, live, nvidia, survey
 from hal0.hardware.advice import Podman
-from hal0.hardware.cards import Gpu
 from hal0.hardware.cpu import Cpu
 from hal0.hardware.disk import Disk
 from hal0.hardware.live import GpuLive, Moment
@@ -18,6 +16,7 @@ from hal0.hardware.pools import MemoryPool, pools
 from hal0.hardware.snapshot import Machine
 from hal0.hardware.survey import Survey
 from hal0.lib.aio import SingleFlight
+from hal0.lib.aside import Aside
 from hal0.lib.clock import Clock
 
 _READ_S: Final = 3.0  # it takes some milliseconds, unless a driver or a network filesystem hangs
@@ -69,7 +68,7 @@ class Prober:
         self._root = root
         self._ask = ask
         self._looks: SingleFlight[Found] = SingleFlight()
-        self._reading: asyncio.Future[_Read] | None = None
+        self._reading = Aside(self._read)
         self._before: tuple[float, Moment] | None = None
         self._last = Found(
             survey=Survey(machine=Machine(cpu=Cpu(), memory=Memory(0, 0))),
@@ -90,12 +89,8 @@ class Prober:
         return (await self.look()).survey
 
     async def _look(self) -> Found:
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.ensure_future(asyncio.to_thread(self._read, dict(self._places())))
-        await asyncio.wait({self._reading}, timeout=_READ_S)
-        if not self._reading.done():
+        if (read := await self._reading.within(_READ_S, dict(self._places()))) is None:
             return replace(self._last, late=True)
-        read = self._reading.result()
         figures = await self._told() if read.by_nvidia else {}
         self._last = self._found(read, figures)
         return self._last
@@ -111,7 +106,7 @@ class Prober:
         if self._before is None or now - self._before[0] >= _BUSY_OVER_S:
             busy = None if self._before is None else live.cpu_busy(self._before[1], read.moment)
             self._before = (now, read.moment)
-        gpus = tuple(_with_memory(gpu, figures.get(gpu.address)) for gpu in read.survey.machine.gpus)
+        gpus = tuple(nvidia.with_memory(gpu, figures) for gpu in read.survey.machine.gpus)
         return Found(
             survey=replace(read.survey, machine=replace(read.survey.machine, gpus=gpus)),
             moment=replace(
@@ -125,13 +120,7 @@ class Prober:
         )
 
     async def _told(self) -> Figures:
-        """Nothing where the driver's program is missing, fails or takes too long."""
-        lines: list[str] = []
-        try:
-            ended = await run_program(self._ask, timeout_s=_ASK_S, on_line=lines.append)
-        except (OSError, TimeoutError):
-            return {}
-        return nvidia.parse_cards(lines) if ended.status == 0 else {}
+        return nvidia.parse_cards(await printed(self._ask, timeout_s=_ASK_S) or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +129,6 @@ class _Read:
     moment: Moment
     disks: Mapping[str, Disk]
     by_nvidia: bool
-
-
-def _with_memory(gpu: Gpu, told: nvidia.CardFigures | None) -> Gpu:
-    return gpu if told is None else replace(gpu, vram_total=told.total_bytes, vram_used=told.used_bytes)
 
 
 def _with_work(gpu: GpuLive, told: nvidia.CardFigures | None) -> GpuLive:

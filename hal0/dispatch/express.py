@@ -113,7 +113,7 @@ class Express:
     def note(self, it: Request) -> None:
         """Remember what it is; this turn's, and the slot works already."""
         self._it = it
-        self._admitted.serving.on_abort(self.abort)
+        self._admitted.serving.on_abort(self.abort, self.moved)
         if self._connection is None:
             return
         self._connection.on_news = self._news
@@ -134,6 +134,10 @@ class Express:
         self._ended_by = error
         if self._connection is not None:
             self._connection.abort(error)
+
+    def moved(self) -> int:
+        """Whether an answer has begun; of a small one that says enough."""
+        return int(self._connection is not None and self._connection.begun is not None)
 
     def _news(self) -> None:
         """Something came from the slot, or nothing will."""

@@ -73,7 +73,7 @@ class Sender:
             if isinstance(inferred, Serve):
                 return await self._exchange(it, snapshot).run(inferred, serving)
             relay = Relay(self._pool, self._outbound(it, admitted, inferred), it.down, it.trace, self._time, begun)
-            serving.on_abort(relay.abort)
+            serving.on_abort(relay.abort, lambda: it.down.bytes_out)
             return await relay.run()
         except (asyncio.CancelledError, ConnectionError):  # the client left
             draining = relay is not None and snapshot.on_client_gone is OnClientGone.DRAIN
@@ -81,6 +81,9 @@ class Sender:
         finally:
             if it.trace.code in _SUSPICIOUS:
                 it.handle.suspect()
+            elif it.trace.code == "upstream.timeout":
+                silent_s = snapshot.first_byte_timeout_s if it.trace.head_at is None else self.between_bytes_s
+                it.handle.suspect(silent_s=silent_s)
             if relay is not None and draining:
                 self._drain(relay, serving)
             else:

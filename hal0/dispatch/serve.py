@@ -92,7 +92,7 @@ class ServedExchange:
             ended_by.append(error)
             work.cancel()
 
-        serving.on_abort(abort)
+        serving.on_abort(abort, lambda: self._down.bytes_out)
         try:
             await work
         except asyncio.CancelledError:

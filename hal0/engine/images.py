@@ -43,11 +43,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class ImageState:
-    """One row of the image list; `note` says what a person should know about it."""
+    """One row of the image list; `note` says what a person should know about it.
+
+    `own`: another image is used in its place, of which the manifest's entry says nothing.
+    """
 
     entry: ImageEntry
     choice: Choice
     note: str | None = None
+    own: bool = False
 
 
 def choose(
@@ -181,7 +185,8 @@ class ImageService:
         if (own := self._instead_of(entry.key)) is not None:
             image = await self._engine.image_inspect(own)
             source = Source.LOCAL if image else Source.PULL if _DIGEST in own else Source.NONE
-            return ImageState(entry, Choice(source, image), f"{own} is used instead, as [images] in hal0.toml says")
+            note = f"{own} is used instead, as [images] in hal0.toml says"
+            return ImageState(entry, Choice(source, image), note, own=True)
         pulled = None if entry.pull_ref is None else await self._engine.image_inspect(entry.pull_ref)
         recorded, tagged = await self._recorded(entry), await self._engine.image_inspect(entry.local_tag)
         choice = choose(entry, recorded=recorded, tagged=tagged, pulled=pulled)

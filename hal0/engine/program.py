@@ -12,6 +12,7 @@ from typing import Final
 _TAIL_LINES: Final = 20  # enough for the reason a program gives before it stops
 _LINE_BYTES: Final = 256 * 1024  # a program that writes longer lines than this is not one of ours
 _GRACE_S: Final = 3.0  # for traps that clean up after SIGTERM
+_REAP_S: Final = 1.0  # what is stuck in a driver does not even end by SIGKILL: it is left behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ async def run_program(
     """Run `argv` without a terminal; stdout and stderr arrive line by line in `on_line`, in the order written.
 
     `env` replaces the environment. The program has a process group of its own; when the deadline passes
-    (TimeoutError) or the caller is cancelled, the whole group gets SIGTERM and, 3 s later, SIGKILL.
-    Raises OSError when the program cannot be started.
+    (TimeoutError) or the caller is cancelled, the whole group gets SIGTERM and, 3 s later, SIGKILL; what survives
+    that, because the kernel does not let it go, is not waited for. Raises OSError when the program cannot be started.
     """
     process = await asyncio.create_subprocess_exec(
         *argv,
@@ -55,6 +56,16 @@ async def run_program(
     return Finished(status, tuple(tail))
 
 
+async def printed(argv: Sequence[str], *, timeout_s: float) -> list[str] | None:
+    """What `argv` prints; None where the program is missing, fails or takes too long."""
+    lines: list[str] = []
+    try:
+        ended = await run_program(argv, timeout_s=timeout_s, on_line=lines.append)
+    except (OSError, TimeoutError):
+        return None
+    return lines if ended.status == 0 else None
+
+
 async def _read_lines(process: asyncio.subprocess.Process, tail: deque[str], on_line: Callable[[str], None]) -> None:
     assert process.stdout is not None
     async for raw in process.stdout:
@@ -64,12 +75,11 @@ async def _read_lines(process: asyncio.subprocess.Process, tail: deque[str], on_
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:
-    _signal_group(process.pid, signal.SIGTERM)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_GRACE_S):
-            await process.wait()
-    _signal_group(process.pid, signal.SIGKILL)  # the leader may be gone while its children are not
-    await process.wait()
+    for number, grace_s in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _REAP_S)):
+        _signal_group(process.pid, number)  # the second time, too: the leader may be gone while its children are not
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await process.wait()
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

@@ -1,11 +1,12 @@
 """What NVIDIA's GPUs have and who holds it: only the driver's own program tells; this reads what it prints. Pure."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from hal0.hardware import sysfs
+from hal0.hardware.cards import Gpu
 from hal0.hardware.footprint import GpuBytes
 
 COMMAND: Final = (
@@ -50,14 +51,17 @@ def _address(bus_id: str) -> str:
 
 CARDS_COMMAND: Final = (
     "nvidia-smi",
-    "--query-gpu=pci.bus_id,memory.total,memory.used,utilization.gpu,temperature.gpu,power.draw",
+    "--query-gpu=pci.bus_id,memory.total,memory.free,utilization.gpu,temperature.gpu,power.draw",
     "--format=csv,noheader,nounits",
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardFigures:
-    """One card: bytes, 0-1, degrees and watts; None where it does not tell (`[N/A]`)."""
+    """One card: bytes, 0-1, degrees and watts; None where it does not tell (`[N/A]`).
+
+    `used_bytes` counts what the driver keeps for itself: some hundred megabytes that it calls neither used nor free.
+    """
 
     total_bytes: int | None
     used_bytes: int | None
@@ -72,15 +76,21 @@ def parse_cards(lines: Iterable[str]) -> Mapping[str, CardFigures]:
     for line in lines:
         words = [word.strip() for word in line.split(",")]
         if len(words) == 6 and ":" in words[0]:
-            total, used, busy, temperature, power = (_figure(word) for word in words[1:])
+            total, free, busy, temperature, power = (_figure(word) for word in words[1:])
             found[_address(words[0])] = CardFigures(
                 total_bytes=None if total is None else int(total * _MIB),
-                used_bytes=None if used is None else int(used * _MIB),
+                used_bytes=None if total is None or free is None else int((total - free) * _MIB),
                 busy=None if busy is None else busy / 100,
                 temperature_c=temperature,
                 power_w=power,
             )
     return found
+
+
+def with_memory(gpu: Gpu, told: Mapping[str, CardFigures]) -> Gpu:
+    """The GPU with what the driver's program said of its memory, where it said something."""
+    figures = told.get(gpu.address)
+    return gpu if figures is None else replace(gpu, vram_total=figures.total_bytes, vram_used=figures.used_bytes)
 
 
 def _figure(word: str) -> float | None:

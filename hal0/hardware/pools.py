@@ -68,11 +68,6 @@ def pools(machine: Machine, *, own_cgroup: bool = True) -> tuple[MemoryPool, ...
     return (*(_of_gpu(gpu, machine, limited=limited) for gpu in machine.gpus), ram)
 
 
-def capacity_bytes(found: tuple[MemoryPool, ...]) -> int:
-    """All memory that models can be in, nothing counted twice; pools of unknown size count nothing."""
-    return sum(pool.total_bytes or 0 for pool in found if not pool.unified)
-
-
 def pool_for(device: Device, gpu_index: int | None, machine: Machine) -> PoolKey:
     """The pool that a slot's weights go to; `device` is resolved (not `auto`).
 
@@ -126,20 +121,21 @@ def _of_gpu(gpu: Gpu, machine: Machine, *, limited: bool) -> MemoryPool:
     total, free = _borrowable(gpu, machine)
     system, available = machine.memory.total_bytes, machine.memory.available_bytes
     if not limited and system:
-        total, free, note = min(total, system), min(free, available), "shared with the system"
+        free = available if free is None else min(free, available)
+        total, note = min(total, system), "shared with the system"
         return MemoryPool(kind=kind, gpu_index=index, total_bytes=total, free_bytes=free, note=note, unified=True)
     # GTT is not charged to a container's cgroup, and its counters are the host's truth: a 47 GB allocation failed
     # where lxcfs showed 65 GB of free RAM. Where the host's own figures are visible they bound it nevertheless.
     note = "the host's memory, outside of this container's limit" if limited else "the system's memory is unknown"
     hosts = limited and not any(limit.limit_bytes * _LXCFS_SLACK >= system for limit in machine.cgroups)
-    free = min(free, available) if hosts else free
+    free = min(free, available) if hosts and free is not None else free
     return MemoryPool(kind=kind, gpu_index=index, total_bytes=total, free_bytes=free, note=note)
 
 
-def _borrowable(gpu: Gpu, machine: Machine) -> tuple[int, int]:
-    """Total and free bytes that the GPU may borrow from the system."""
+def _borrowable(gpu: Gpu, machine: Machine) -> tuple[int, int | None]:
+    """Total and free bytes that the GPU may borrow from the system; None: its driver does not tell now."""
     if gpu.gtt_total is not None:
-        return gpu.gtt_total, max(gpu.gtt_total - (gpu.gtt_used or 0), 0)
+        return gpu.gtt_total, None if gpu.gtt_used is None else max(gpu.gtt_total - gpu.gtt_used, 0)
     system = machine.memory.total_bytes
     total = system // 2 if system <= _INTEL_SMALL else system * 3 // 4
     return total, min(total, machine.memory.available_bytes)

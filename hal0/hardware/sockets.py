@@ -4,6 +4,8 @@ import contextlib
 from pathlib import Path
 from typing import Final
 
+from hal0.hardware import sysfs
+
 _LISTEN: Final = "0A"
 
 
@@ -27,8 +29,9 @@ def _inodes(table: Path, port: int) -> list[str]:
 
 
 def _holds(process: Path, inodes: set[str]) -> bool:
-    try:
-        links = [str(fd.readlink()) for fd in (process / "fd").iterdir()]
-    except OSError:
-        return False
-    return any(f"socket:[{inode}]" in links for inode in inodes)
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for fd in sysfs.entries(process / "fd"):
+        with contextlib.suppress(OSError):  # closed meanwhile, as the one that this list was read by
+            if str(fd.readlink()) in wanted:
+                return True
+    return False

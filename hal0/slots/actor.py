@@ -27,12 +27,13 @@ from hal0.slots.mailbox import Call, Mailbox, Message
 from hal0.slots.orders import order_of
 from hal0.slots.present import Present
 from hal0.slots.record import Container, SlotRecord
+from hal0.slots.shown import Shown
 from hal0.slots.sight import Sight
 from hal0.slots.state import NEVER, TRANSITIONS, Decision, Effect, decide
 from hal0.slots.store import Remembered
+from hal0.slots.telling import message
 from hal0.slots.tools import Owner, Tools
 from hal0.slots.verbs import Asked
-from hal0.slots.view import Shown, message
 from hal0.vocab import Phase
 
 log = logging.getLogger(__name__)
@@ -164,7 +165,7 @@ class Actor:
         if self.keeper.behind(it.life):
             await self._save()
         if it.life.phase is Phase.READY and it.life.facts.current is not None:
-            await self.keeper.note_model(it.name, it.life.facts.current.model)
+            await self.keeper.note_model(it.life.facts.current.model, self.shown)
         if not self.keeper.unsaved:  # what is stopped is leaving on disk as well
             self._departures.tend(it.life.facts.leaving, it.now, it.config.drain_s)
         await self.keeper.note_failure(it.life, self.shown)
@@ -220,16 +221,17 @@ class Actor:
         it, quiet = self._it, self.face.quiet
         own = timers.wake_at(it.life.phase, it.life.facts, it.book, it.config, quiet=quiet, looked_at=self._looked_at)
         departs = NEVER if self.keeper.unsaved else self._departures.wake_at(it.life.facts.leaving)
-        return min(own, self.keeper.due, departs)
+        return min(own, self.keeper.wake_at, departs)
 
     async def _expire(self) -> None:
         """Learn what time alone has brought."""
         it, now, facts = self._it, self._it.now, self._it.life.facts
         self._looked_at = now
-        if now >= facts.deadline and facts.current is not None and it.life.phase in (Phase.UNLOADING, Phase.ERROR):
-            await self._give_up_for_now(facts.current, now)
+        if now >= facts.deadline and (container := timers.overdue(it.life)) is not None:
+            await self._give_up_for_now(container, now)
         if now >= self.keeper.due:
             await self._save()
+        self.keeper.expire(now)
         quiet = self.face.quiet and not self.keeper.unsaved  # unsaved: an unload would be refused
         for happening in timers.come_due(it.life, it.book, it.config, now, quiet=quiet):
             self.fold(happening)
@@ -237,11 +239,13 @@ class Actor:
             it.learn(deadline=NEVER)
 
     async def _give_up_for_now(self, container: Container, now: float) -> None:
-        """The effect is stuck in the engine: whoever waits is told, and it begins again until it is done."""
+        """What has to go does not: whoever waits is told, and it is tried again until it is done."""
         it = self._it
         await self._hands.stop()
-        text = f"podman has not ended {container.name} within {now - it.book.since:.0f} s"
-        self._errands.fail(Hal0Error("engine.unreachable", f"cannot finish: {text}; hal0 goes on trying"))
+        text, code = f"podman has not ended {container.name} within {now - it.book.since:.0f} s", "engine.unreachable"
+        if self.keeper.unsaved:  # what is leaving is not stopped before that is on disk
+            text, code = f"the record of slot {it.name} cannot be written", "state.write_failed"
+        self._errands.fail(Hal0Error(code, f"cannot finish: {text}; hal0 goes on trying"))
         it.learn(deadline=it.deadline(it.life.phase))
         self.fold(h.EngineTrouble(text))
 

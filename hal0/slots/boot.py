@@ -16,8 +16,8 @@ from hal0.slots.effects import located
 from hal0.slots.happenings import Life
 from hal0.slots.plan import Place
 from hal0.slots.record import Container, Desired, Failure, SlotRecord
+from hal0.slots.routing import address_of
 from hal0.slots.state import NEVER, Facts
-from hal0.slots.view import address_of
 from hal0.slots.watchers import Watchers
 from hal0.vocab import By, FailureClass, Phase, Role, Want
 

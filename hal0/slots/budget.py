@@ -62,8 +62,13 @@ class Refuse:
 Verdict: TypeAlias = Fits | Wait | Evict | Refuse
 
 
-def admit(slot: SlotName, need: Need, ledger: Ledger, now: float, *, beside: bool = False) -> Verdict:
-    """May `slot` load? What it holds itself leaves first, unless the new one starts `beside` it (swap by overlap)."""
+def admit(
+    slot: SlotName, need: Need, ledger: Ledger, now: float, *, beside: bool = False, over: int | None = None
+) -> Verdict:
+    """May `slot` load? What it holds itself leaves first, unless the new one starts `beside` it (swap by overlap).
+
+    `over`: its priority, when nobody has asked for it: then nobody who matters more leaves for it.
+    """
     outgoing = (Standing.LEAVING, Standing.STUCK)  # containers that were its own: they are waited for as others are
     mine = (h for h in ledger.holdings if h.slot == slot and h.standing not in outgoing)
     own = None if beside else next(mine, None)
@@ -76,11 +81,11 @@ def admit(slot: SlotName, need: Need, ledger: Ledger, now: float, *, beside: boo
     room = freed(ledger, room, leaving)
     if not short_of(wanted, room):
         return Wait(tuple(h.slot for h in leaving))
-    candidates = [h for h in others if h.evictable]
+    candidates = [h for h in others if h.evictable and (over is None or h.priority <= over)]
     victims = _victims(ledger, wanted, room, candidates, now)
     if victims is not None:
         return Evict(tuple(h.slot for h in victims))
-    busy = [h for h in others if not h.stays and not h.evictable and h.standing is not Standing.LEAVING]
+    busy = [h for h in others if not h.stays and h not in candidates and h.standing is not Standing.LEAVING]
     in_the_way = not short_of(wanted, freed(ledger, room, [*candidates, *busy]))
     blocked_by = tuple(dict.fromkeys(h.slot for h in busy)) if in_the_way else ()
     return Refuse(_refusal(slot, need, ledger, others, own, blocked_by), blocked_by)
@@ -158,7 +163,7 @@ def _refusal(
     key = max(short_of(wanted, room).items(), key=lambda item: item[1])[0]
     free = max(room.of(key), 0.0)
     holders = [(h, claim(ledger, h).get(key, 0.0)) for h in others]
-    reasons = [f"{h.slot} {_why(h)}" for h, amount in holders if amount and not h.evictable]
+    reasons = [f"{h.slot} {_why(h)}" for h, amount in holders if amount and (not h.evictable or h.slot in blocked_by)]
     pool = next(pool for pool in ledger.pools if pool.key == key)
     total = min((size for size in (pool.total_bytes, pool.limit_bytes) if size is not None), default=0)
     return Hal0Error(
@@ -193,6 +198,8 @@ def _why(holding: Holding) -> str:
         return "does not go"
     if holding.pinned:
         return "is pinned"
+    if holding.evictable:
+        return "matters more"
     if not holding.comes_back:
         return "is loaded by hand only"
     return "is answering" if holding.in_flight else "cannot be unloaded now"

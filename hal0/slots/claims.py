@@ -10,10 +10,10 @@ from hal0.slots.happenings import Life
 from hal0.slots.ledger import Holding, Standing
 from hal0.slots.need import Need, Term, Used, estimate, within
 from hal0.slots.plan import context_of
-from hal0.slots.state import Effect
-from hal0.slots.view import ModelFacts, Shown
+from hal0.slots.shown import ModelFacts, Shown
+from hal0.slots.state import Effect, wanted
 from hal0.slots.warmup import STOP_S, UNLOADING_GRACE_S, expected_s
-from hal0.vocab import Phase, Want
+from hal0.vocab import By, Phase, Want
 
 FactsOf: TypeAlias = Callable[[str], ModelFacts]
 Amounts: TypeAlias = Mapping[PoolKey, int]
@@ -102,10 +102,11 @@ def holdings_of(it: Shown, facts: FactsOf, machine: Machine, promised: Need | No
     `promised` counts while the slot asks for room; from then on it is what the slot knows itself.
     """
     current, known = it.life.facts.current, it.life.facts
+    promised = promised if known.busy is Effect.ADMIT else None
     if it.life.phase is Phase.STARTING and current is None:
         if known.admitted is not None:
             yield _holding(it, known.admitted, Standing.LOADING)
-        elif promised is not None and known.busy is Effect.ADMIT:
+        elif promised is not None:
             yield _holding(it, promised, Standing.RESERVED)
     elif current is not None and (standing := _standing(it)) is not None:
         need = known.admitted or need_of(it, current.model, facts(current.model), machine)
@@ -118,6 +119,26 @@ def holdings_of(it: Shown, facts: FactsOf, machine: Machine, promised: Need | No
     for container in known.leaving:  # also one that was only created: its start may still be on the way to podman
         need = need_of(it, container.model, facts(container.model), machine)
         yield _holding(it, need, Standing.STUCK if container.name in known.stuck else Standing.LEAVING)
+
+
+def unasked(it: Shown, since: float) -> int | None:
+    """Its priority, when nobody has asked for it `since` then and nobody waits for it; None: somebody has, or does."""
+    desired = it.life.desired
+    asked = desired.at >= since and desired.by is not By.CONFIG
+    return None if asked or it.queued else it.config.priority
+
+
+def is_coming(life: Life) -> bool:
+    """It is on its way up, and has not asked for room yet."""
+    facts = life.facts
+    asks = facts.current is None and facts.admitted is None and facts.fault is None
+    return wanted(life.desired) and asks and life.phase in (Phase.OFFLINE, Phase.PULLING, Phase.STARTING)
+
+
+def reserved(it: Shown, facts: FactsOf, machine: Machine) -> Iterator[Holding]:
+    """What it will take."""
+    if (need := wanted_of(it, facts, machine)) is not None:
+        yield _holding(it, need, Standing.RESERVED)
 
 
 def may_leave(it: Shown) -> bool:

@@ -22,15 +22,18 @@ from hal0.slots import failure as failures
 from hal0.slots.adopt import LABEL_SPEC
 from hal0.slots.fitting import Fits
 from hal0.slots.matching import require_match
+from hal0.slots.model_files import ModelFiles
 from hal0.slots.plan import Model, Place, launch_of, resolve_device, spec_of
 from hal0.slots.record import Container, Failure
 from hal0.slots.store import SlotStore
-from hal0.vocab import By, SlotName
+from hal0.vocab import By, Role, SlotName
 
 log = logging.getLogger(__name__)
 
 LOG_TAIL: Final = 50  # lines kept of a start: the first error line of every engine seen is within them
 _LOG_DEADLINE_S: Final = 5.0
+_SETTLED_S: Final = 5.0  # without a change: nobody writes it any more
+_FETCHED: Final = ("image", "model", "device")  # what a start failed on before there was a container
 # Two seconds for podman to record an exit that hal0 saw first; usually it takes 20 ms.
 _EXIT_POLLS: Final = 80
 _EXIT_POLL_S: Final = 0.025
@@ -99,6 +102,7 @@ class Effects:
         self._place = place
         self._fits = fits
         self._bring = bring
+        self._files = ModelFiles()
 
     async def fetch(self, subject: Subject, model_id: str, by: By, on_progress: OnProgress) -> None:
         """See to it that model files and image are here and fit this machine. Raises what `of_error` can classify.
@@ -106,9 +110,8 @@ class Effects:
         `by`: who wants it loaded.
         """
         model = await self._brought(subject, model_id, by, on_progress)
-        missing = await asyncio.to_thread(lambda: [f for f in model.files if not f.is_file()])
-        if missing:
-            raise Hal0Error("model.not_downloaded", f"cannot load {model_id}: {missing[0]} is missing")
+        if (missing := await self._files.missing(model)) is not None:
+            raise Hal0Error("model.not_downloaded", f"cannot load {model_id}: {missing} is missing")
         require_match(model, subject.provider)
         device = resolve_device(subject.config, subject.provider, self._place)
         await self._fits.check(subject.config, self._image_key(subject, model), device)
@@ -126,6 +129,35 @@ class Effects:
             if not await self._bring(err.wanted.id, by, on_progress):
                 raise
         return self._models.require(model_id)
+
+    async def mended(self, subject: Subject, model_id: str, failure: Failure, now: float) -> bool:
+        """The start that failed so would be another one now: another image is here, or the model's files have changed.
+
+        Files that are still being written have not changed yet.
+        """
+        try:
+            model = self._models.require(model_id)
+            changes = [at for at in await self._files.changes(model) if at is not None]
+            if len(changes) < len(model.files) or max(changes, default=0.0) > now - _SETTLED_S:
+                return False
+            if max(changes, default=0.0) > failure.at:
+                return True
+            return await self._would_differ(subject, model, failure)
+        except Hal0Error as err:
+            log.debug("slot %s: nothing is mended yet: %s", subject.slot, err.message)
+            return False
+
+    async def _would_differ(self, subject: Subject, model: Model, failure: Failure) -> bool:
+        """Raises what keeps it from being started at all."""
+        image_id = await self._images.local(self._image_key(subject, model))
+        if image_id is None:
+            return False
+        if failure.spec_hash is not None:
+            container = Container(Role.CURRENT, "", 0, model.id)
+            return self._spec(subject, container, image_id).labels[LABEL_SPEC] != failure.spec_hash
+        device = resolve_device(subject.config, subject.provider, self._place)
+        await self._fits.check(subject.config, self._image_key(subject, model), device)
+        return failure.exit_code is None and failure.code.partition(".")[0] in _FETCHED
 
     async def _image(self, subject: Subject, model: Model, on_progress: OnProgress) -> str:
         return await self._images.ensure(self._image_key(subject, model), lambda p: on_progress(p.message, p.fraction))

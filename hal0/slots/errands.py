@@ -10,8 +10,9 @@ from hal0.slots.fallback import words
 from hal0.slots.happenings import Crowded, Happening, Life
 from hal0.slots.jobs import Job, Jobs
 from hal0.slots.record import Desired, Failure, Swap, SwapStep
+from hal0.slots.shown import Shown
+from hal0.slots.telling import message
 from hal0.slots.verbs import Asked, Goal
-from hal0.slots.view import Shown, message
 from hal0.vocab import Phase, SlotName
 from hal0.wire.jobs import JobState
 

@@ -8,6 +8,7 @@ from typing import Final
 from hal0.lib.aio import cancelled
 from hal0.slots.happenings import Happening
 from hal0.slots.record import Container
+from hal0.slots.serving import Traffic
 from hal0.slots.watchers import Watched, Watchers
 from hal0.vocab import Phase, SlotName
 
@@ -21,11 +22,11 @@ Report = Callable[[Container, Phase | None, Happening], None]
 
 
 class Eyes:
-    def __init__(self, slot: SlotName, watchers: Watchers, report: Report, is_quiet: Callable[[], bool]) -> None:
+    def __init__(self, slot: SlotName, watchers: Watchers, report: Report, requests: Callable[[], Traffic]) -> None:
         self._slot = slot
         self._watchers = watchers
         self._report = report
-        self._is_quiet = is_quiet
+        self._requests = requests
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()  # told to end, not ended yet
         self._hurry = asyncio.Event()
@@ -51,7 +52,7 @@ class Eyes:
         if phase is Phase.WARMING:
             self.start("health", self._watchers.warm(watched, self._hurry, post))
         else:
-            self.start("health", self._watchers.live(watched, self._is_quiet, self._hurry, post))
+            self.start("health", self._watchers.live(watched, self._requests, self._hurry, post))
 
     def confirm(self, container: Container) -> None:
         """Something looked wrong: have a look, once at a time."""

@@ -6,9 +6,10 @@ from typing import Final
 
 from hal0.lib.aio import Signal
 from hal0.slots.handle import SlotSnapshot
+from hal0.slots.routing import snapshot_of
 from hal0.slots.serving import InFlight
+from hal0.slots.shown import ModelFacts, Shown
 from hal0.slots.tools import Owner
-from hal0.slots.view import ModelFacts, Shown, snapshot_of
 
 # Ready <-> serving flips with every request: within this time they are noted and announced together.
 _FLIP_ANNOUNCE_S: Final = 0.05

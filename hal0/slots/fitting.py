@@ -1,7 +1,6 @@
 """Whether an image and a device fit this machine: looked at before a start, in words that a start's log never has."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -11,6 +10,7 @@ from hal0.errors import Hal0Error
 from hal0.hardware import runtimes
 from hal0.hardware.runtimes import Readiness
 from hal0.hardware.survey import Survey
+from hal0.lib.aside import Aside
 from hal0.vocab import Device
 
 _LOOK_S: Final = 3.0  # it takes some milliseconds, unless a driver hangs
@@ -33,32 +33,32 @@ class Fits(Protocol):
 
 
 class Fitting:
-    """The manifest's images against the machine as `look` finds it; a `look` that hangs costs one thread."""
+    """The manifest's images against the machine as `look` finds it (blocking; one that hangs holds nobody up).
 
-    def __init__(self, manifest: Mapping[str, ImageEntry], look: Callable[[], Awaitable[Survey]]) -> None:
+    `instead_of` gives the reference that the user wants in the place of a key's image: of that nothing is declared.
+    """
+
+    def __init__(
+        self,
+        manifest: Mapping[str, ImageEntry],
+        look: Callable[[], Survey],
+        instead_of: Callable[[str], str | None] = lambda _key: None,
+    ) -> None:
         self._manifest = manifest
-        self._look = look
-        self._looking: asyncio.Future[Survey] | None = None
+        self._looking = Aside(look)
+        self._instead_of = instead_of
 
     async def check(self, config: SlotConfig, image: str, device: Device) -> None:
         """Implements `Fits`. What hal0 chose by itself (`auto`) it has looked at before."""
-        survey, entry = await self._seen(), self._manifest.get(image)
+        survey, entry = await self._looking.within(_LOOK_S), self._manifest.get(image)
         if survey is None:  # the start itself shows what works
             return
-        fault = None if entry is None else unfit(entry, device, survey)
+        fault = None if entry is None or self._instead_of(image) else unfit(entry, device, survey)
         chosen = config.device is Device.AUTO and device is not Device.NPU  # FLM has no other choice
         if fault is None and not chosen and _BY_HAND.get(device, "") not in config.env:
             fault = unready(device, survey)
         if fault is not None:
             raise fault
-
-    async def _seen(self) -> Survey | None:
-        """None where the machine cannot be read now."""
-        looking = self._looking
-        if looking is None or looking.done():
-            looking = self._looking = asyncio.ensure_future(self._look())
-        await asyncio.wait({looking}, timeout=_LOOK_S)
-        return looking.result() if looking.done() else None
 
 
 def unfit(entry: ImageEntry, device: Device, survey: Survey) -> Hal0Error | None:

@@ -10,7 +10,7 @@ from hal0.slots.arbiter import Arbiter, Group, Mode
 from hal0.slots.claims import overdue
 from hal0.slots.gpu_words import Arrived, Failed, Forgotten, Left, Report
 from hal0.slots.happenings import Life
-from hal0.slots.view import Shown
+from hal0.slots.shown import Shown
 from hal0.vocab import By, Phase, ProviderName, SlotName, Want
 
 _ON_ITS_WAY: Final = (Phase.STARTING, Phase.WARMING, Phase.READY)

@@ -19,8 +19,8 @@ from hal0.slots.gpu_news import Tenancy, leavers, loaded, news, tenancies
 from hal0.slots.gpu_words import Action, Deny, Event, Hold, ImagesWanted, LlmWanted, Load, Save, Tick, Unload
 from hal0.slots.ledger import Known, Ledger
 from hal0.slots.need import Need
+from hal0.slots.shown import Shown
 from hal0.slots.store import SlotStore
-from hal0.slots.view import Shown
 from hal0.vocab import SlotName
 from hal0.wire.system import GpuView
 

@@ -76,10 +76,11 @@ class Serving(Protocol):
     @property
     def endpoint(self) -> Endpoint: ...
 
-    def on_abort(self, callback: Callable[[Hal0Error], None]) -> None:
-        """Called at most once, when hal0 must end this request (drain deadline, slot lost).
+    def on_abort(self, callback: Callable[[Hal0Error], None], moved: Callable[[], int] | None = None) -> None:
+        """`callback` is called at most once, when hal0 must end this request (drain deadline, slot lost).
 
-        The callee closes the upstream side first, then tells the client with the error.
+        The callee closes the upstream side first, then tells the client with the error. `moved` gives the bytes of the
+        answer that have come so far: an engine that sends some is not dead.
         """
         ...
 
@@ -117,8 +118,11 @@ class SlotHandle(Protocol):
         """So many requests stand at its gate now; it is shown, and nothing rests on it."""
         ...
 
-    def suspect(self) -> None:
-        """A request met a refused connection or a broken answer: look at the container now, not at the next tick."""
+    def suspect(self, *, silent_s: float | None = None) -> None:
+        """A request met a refused connection or a broken answer: look at the container now, not at the next tick.
+
+        `silent_s`: or it has waited for so long without a byte.
+        """
         ...
 
 

@@ -12,8 +12,8 @@ from hal0.slots.changeover import make_way
 from hal0.slots.happenings import RoomMade
 from hal0.slots.ledger import Holding
 from hal0.slots.need import Need
+from hal0.slots.shown import Shown
 from hal0.slots.slot import Slot, Wish
-from hal0.slots.view import Shown
 from hal0.vocab import By, Device, SlotName
 
 log = logging.getLogger(__name__)
@@ -22,10 +22,14 @@ log = logging.getLogger(__name__)
 class Household:
     """Implements `steward.House` and `gpus.Tenants` over the supervisor's own table of slots."""
 
-    def __init__(self, slots: Mapping[SlotName, Slot], facts: claims.FactsOf, config: Callable[[], RootConfig]) -> None:
+    def __init__(
+        self, slots: Mapping[SlotName, Slot], facts: claims.FactsOf, config: Callable[[], RootConfig], *, began: float
+    ) -> None:
+        """`began`: when this hal0 did; what was wished before that is not somebody's wish of now."""
         self._slots = slots
         self._facts = facts
         self._config = config
+        self._began = began
 
     def memory_limit(self) -> int | None:
         return self._config().engine.memory_limit
@@ -40,9 +44,18 @@ class Household:
                 continue
             yield from claims.holdings_of(slot.shown(), self._facts, machine, promised.get(name))
 
+    def unasked(self, slot: SlotName) -> int | None:
+        found = self._slots.get(slot)
+        return None if found is None else claims.unasked(found.shown(), self._began)
+
+    def coming(self, over: int, machine: Machine) -> Iterable[Holding]:
+        for slot in self._slots.values():
+            if slot.config.priority > over and claims.is_coming(slot.life):
+                yield from claims.reserved(slot.shown(), self._facts, machine)
+
     def on_npu(self, slot: SlotName) -> bool:
         found = self._slots.get(slot)
-        return found is not None and found.config.device is Device.NPU
+        return found is not None and found.shown().device is Device.NPU  # as `auto` turns out, too
 
     def shown(self) -> Mapping[SlotName, Shown]:
         return {name: slot.shown() for name, slot in self._slots.items()}

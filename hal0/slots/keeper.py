@@ -1,7 +1,7 @@
 """One slot's files: its record is written before anything is announced, and written again until it could be."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from pydantic import ValidationError
@@ -11,9 +11,10 @@ from hal0.slots.happenings import Life
 from hal0.slots.logbook import Logbook
 from hal0.slots.need import Used
 from hal0.slots.record import SCHEMA, Failure, SlotRecord
+from hal0.slots.shown import Shown
 from hal0.slots.state import NEVER
 from hal0.slots.store import SlotStore
-from hal0.slots.view import Shown, failure_of, failure_view
+from hal0.slots.view import failure_of, failure_view
 from hal0.wire.slots import FailureView
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Keeper:
         self.last_failure = _read(last_failure)
         self._noted: tuple[Failure | None, float | None] = None, None
         self._model: str | None = None  # what override.env was told last
+        self._notes_at = NEVER  # when it is tried again to write what could not be noted
 
     async def save(self, shown: Shown) -> bool:
         """Write the record; False when it could not be (it is retried, and shown as unsaved)."""
@@ -49,6 +51,16 @@ class Keeper:
     def behind(self, life: Life) -> bool:
         """Something changed that the next boot must know, and its writing has not failed just now."""
         return not self.unsaved and _lasting(self.saved) != _lasting(life)
+
+    @property
+    def wake_at(self) -> float:
+        """When there is something to write even if nothing happens."""
+        return min(self.due, self._notes_at)
+
+    def expire(self, now: float) -> None:
+        """What could not be noted may be tried again."""
+        if now >= self._notes_at:
+            self._notes_at = NEVER
 
     def used(self, now: float) -> None:
         """The slot was used: worth writing down, but not at once."""
@@ -72,22 +84,30 @@ class Keeper:
         noted = failure, view.next_attempt_at
         if noted == self._noted or (failure == self._noted[0] and view.next_attempt_at is None):
             return
-        self._noted = noted
         self.last_failure = view
-        try:
-            await self._store.write_failure(shown.name, view.model_dump_json(indent=2).encode() + b"\n")
-        except Hal0Error as err:
-            log.warning("slot %s: %s", shown.name, err.message)
+        text = view.model_dump_json(indent=2).encode() + b"\n"
+        if await self._note(shown, lambda: self._store.write_failure(shown.name, text)):
+            self._noted = noted
 
-    async def note_model(self, slot: str, model: str) -> None:
+    async def note_model(self, model: str, look: Callable[[], Shown]) -> None:
         """The live model decides from now on, not the configuration's seed."""
         if model == self._model:
             return
-        self._model = model
+        shown = look()
+        if await self._note(shown, lambda: self._store.write_override(shown.name, model)):
+            self._model = model
+
+    async def _note(self, shown: Shown, write: Callable[[], Awaitable[None]]) -> bool:
+        """Whether it is on disk; what is not is tried again, as the record is."""
+        if self._notes_at != NEVER:
+            return False
         try:
-            await self._store.write_override(slot, model)
+            await write()
         except Hal0Error as err:
-            log.warning("slot %s: %s", slot, err.message)
+            log.warning("slot %s: %s", shown.name, err.message)
+            self._notes_at = shown.now + _RETRY_S
+            return False
+        return True
 
 
 def _read(data: bytes | None) -> FailureView | None:

@@ -118,6 +118,7 @@ def _overlaps(swap: Swap | None) -> bool:
 
 def _failed(life: h.Life, failure: Failure, now: float, jitter: float) -> h.Life:
     """One more failed attempt. A failed change of model goes back to the old model, once."""
+    failure = _of_container(failure, life.facts.current)
     facts = replace(life.facts, fault=failure, failure=failure, busy=None)
     swap = facts.swap
     if _overlaps(swap):  # the old one, by itself: the new one takes its place
@@ -129,6 +130,13 @@ def _failed(life: h.Life, failure: Failure, now: float, jitter: float) -> h.Life
     attempts = next_attempt(facts.attempts, failure, now, jitter)
     retry_at = attempts.next_at if attempts.next_at is not None else NEVER
     return replace(life, facts=replace(facts, swap=None, attempts=attempts, retry_at=retry_at))
+
+
+def _of_container(failure: Failure, container: Container | None) -> Failure:
+    """What failed in a container is told with what that was."""
+    if container is None or failure.spec_hash is not None:
+        return failure
+    return replace(failure, model=container.model, spec_hash=container.spec_hash)
 
 
 def _without_current(facts: Facts, stuck: Container | None) -> Facts:

@@ -77,16 +77,6 @@ class Ledger:
     pools: tuple[MemoryPool, ...]
     holdings: tuple[Holding, ...] = ()
 
-    def put(self, holding: Holding) -> "Ledger":
-        """With this holding in the place of the slot's old one."""
-        return replace(self, holdings=(*(h for h in self.holdings if h.slot != holding.slot), holding))
-
-    def without(self, slot: SlotName) -> "Ledger":
-        return replace(self, holdings=tuple(h for h in self.holdings if h.slot != slot))
-
-    def measured(self, pools: tuple[MemoryPool, ...]) -> "Ledger":
-        return replace(self, pools=pools)
-
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -94,16 +84,6 @@ class Known:
 
     ledger: Ledger
     need: Callable[[SlotName], Need | None]
-
-
-def claimed(ledger: Ledger, *standings: Standing) -> dict[PoolKey, int]:
-    """Bytes that slots of these standings (none given: all) claim in each pool."""
-    sums = {pool.key: 0 for pool in ledger.pools}
-    for holding in ledger.holdings:
-        if not standings or holding.standing in standings:
-            for key, amount in claim(ledger, holding).items():
-                sums[key] = sums.get(key, 0) + int(amount)
-    return sums
 
 
 def spare_bytes(pool: MemoryPool) -> int:

@@ -6,7 +6,7 @@ from hal0.errors import Hal0Error
 from hal0.models.absent import Absent, NotHere
 from hal0.models.registry import Registry
 from hal0.slots.need import NO_WEIGHTS, Weights, weights_of
-from hal0.slots.view import ModelFacts
+from hal0.slots.shown import ModelFacts
 from hal0.vocab import Capability
 
 

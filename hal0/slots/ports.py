@@ -1,11 +1,14 @@
 """Leases of slot ports: one table for all slots, a port for each container, given back when it is not needed."""
 
+import logging
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from hal0.errors import Hal0Error
 from hal0.vocab import PRIMARY_PORT, SlotName
+
+log = logging.getLogger(__name__)
 
 # The port a slot asks for first; 8086 is the seeds' default for the synthesised reranker.
 PREFERRED: Final[Mapping[str, int]] = {"primary": PRIMARY_PORT, "embed-rerank": 8086}
@@ -33,8 +36,11 @@ class PortLeases:
         if explicit is not None:
             self._check_explicit(explicit, slot)
             return self._take(explicit, slot, container)
-        for port in self._order(slot, frozenset(avoid)):
+        order = self._order(slot, frozenset(avoid))
+        for port in order:
             if self._holders.get(port) in (None, _kept_for(slot)) and self._bindable(port):
+                if slot in PREFERRED and port != order[0] and order[0] not in self._holders:
+                    log.warning("slot %s: another program has port %d; its own is %d for now", slot, order[0], port)
                 return self._take(port, slot, container)
         raise Hal0Error(
             "slot.no_free_port",
@@ -81,7 +87,9 @@ class PortLeases:
         if holder not in (None, _kept_for(slot)):
             raise Hal0Error("slot.port_taken", f"cannot use port {port}: container {holder} holds it")
         if not self._bindable(port):
-            raise Hal0Error("slot.port_taken", f"cannot use port {port}: another program listens there")
+            raise Hal0Error(
+                "slot.port_taken", f"cannot use port {port}: another program listens there", details={"port": port}
+            )
 
     def _bindable(self, port: int) -> bool:
         """Nobody listens there. Without SO_REUSEADDR, so that a socket in TIME_WAIT counts as taken too."""

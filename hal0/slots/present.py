@@ -15,9 +15,10 @@ from hal0.slots.happenings import Life
 from hal0.slots.loading import Expected
 from hal0.slots.plan import Place, context_of, resolve_device
 from hal0.slots.record import Container, SlotRecord, SwapStep
+from hal0.slots.routing import address_of, endpoint_of
+from hal0.slots.shown import ModelFacts, Shown, model_of
 from hal0.slots.store import Remembered
 from hal0.slots.tools import Owner
-from hal0.slots.view import ModelFacts, Shown, address_of, endpoint_of, model_of
 from hal0.slots.watchers import Watched
 from hal0.vocab import Device, Phase, SlotName
 

@@ -8,7 +8,7 @@ from hal0.slots.eyes import Eyes
 from hal0.slots.happenings import Beside, Happening, Life, Strayed
 from hal0.slots.mailbox import Mailbox, Message
 from hal0.slots.record import Container
-from hal0.slots.serving import InFlight
+from hal0.slots.serving import NO_TRAFFIC, InFlight
 from hal0.slots.watchers import Watched, Watchers
 from hal0.vocab import Phase, Role, SlotName
 
@@ -16,8 +16,8 @@ from hal0.vocab import Phase, Role, SlotName
 class Sight:
     def __init__(self, slot: SlotName, watchers: Watchers, mailbox: Mailbox, requests: InFlight) -> None:
         self._mailbox = mailbox
-        self.current = Eyes(slot, watchers, self._seen, lambda: requests.count == 0)
-        self._next = Eyes(slot, watchers, self._seen_beside, lambda: True)
+        self.current = Eyes(slot, watchers, self._seen, requests.traffic)
+        self._next = Eyes(slot, watchers, self._seen_beside, lambda: NO_TRAFFIC)
 
     def watch(self, life: Life, watched: Callable[[Container], Watched]) -> None:
         """Look at what there is to look at in this moment of the slot's life."""

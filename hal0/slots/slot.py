@@ -1,6 +1,7 @@
 """One slot, as everybody else has it: what may be seen of it, and what may be asked. Its actor does the rest."""
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
@@ -18,12 +19,15 @@ from hal0.slots.present import Present
 from hal0.slots.record import Failure, SlotRecord
 from hal0.slots.resolved import Origins
 from hal0.slots.serving import Request
+from hal0.slots.shown import Shown
 from hal0.slots.store import Remembered
 from hal0.slots.tools import Owner, Tools
 from hal0.slots.verbs import Asked
-from hal0.slots.view import Shown, view_of
+from hal0.slots.view import view_of
 from hal0.vocab import SlotName, Want
 from hal0.wire.slots import FailureView, SlotView
+
+log = logging.getLogger(__name__)
 
 Wish: TypeAlias = Callable[[h.Life, float], h.Wished | None]  # of a slot's life at this moment
 
@@ -60,6 +64,11 @@ class Slot:
     @property
     def failure(self) -> Failure | None:
         return self.life.facts.fault or self.life.facts.failure
+
+    @property
+    def rests(self) -> bool:
+        """It has failed, and nobody but somebody who changes something has it tried again."""
+        return verbs.for_good(self.life) is not None
 
     @property
     def in_flight(self) -> int:
@@ -124,7 +133,9 @@ class Slot:
     def queued(self, count: int) -> None:
         self._actor.face.queue(count)
 
-    def suspect(self) -> None:
+    def suspect(self, *, silent_s: float | None = None) -> None:
+        if silent_s is not None:
+            self._actor.face.in_flight.gave_up(silent_s)
         self._actor.suspect()
 
     # -- what is told and asked, in turn ------------------------------------------------------------------------------
@@ -169,6 +180,16 @@ class Slot:
         stale = await self._effects.stale(self._present.subject(current.model), current)
         self._actor.post(h.Judged(stale), of=current)
         return stale
+
+    async def look_again(self) -> None:
+        """What failed for good is tried again when its image or its model's files have changed since."""
+        model, failure = self.life.desired.model, verbs.for_good(self.life)
+        if model is None or failure is None:
+            return
+        subject = self._present.subject(model)
+        if await self._effects.mended(subject, model, failure, self._present.now) and self.failure is failure:
+            log.info("slot %s: tried again, its image or its model's files have changed", self.name)
+            await self.wish(verbs.mended)
 
     # -- its task -----------------------------------------------------------------------------------------------------
 

@@ -7,14 +7,12 @@ be given back by somebody who might die first.
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from hal0.errors import Hal0Error
-from hal0.hardware.cpu import Cpu
-from hal0.hardware.memory import Memory
 from hal0.hardware.pools import MemoryPool, pools
 from hal0.hardware.snapshot import Machine
 from hal0.lib.aio import Signal
@@ -25,17 +23,22 @@ from hal0.slots.claims import used_of
 from hal0.slots.fit import Fit, fit_of
 from hal0.slots.gpus import Gpus, Tenants
 from hal0.slots.ledger import Holding, Known, Ledger, Standing, offered
+from hal0.slots.measuring import UNKNOWN
 from hal0.slots.need import Need, Used
+from hal0.slots.shown import Shown
 from hal0.slots.store import SlotStore
-from hal0.slots.view import Shown
 from hal0.vocab import SlotName
 
-Measure: TypeAlias = Callable[[], Awaitable[Machine]]
 Tell: TypeAlias = Callable[[str], None]
 
 _LOOK_EVERY_S: Final = 3.0  # as the tick: reading a dozen small files takes some milliseconds of a thread
 _ASK_AGAIN_S: Final = 1.0  # freed memory comes back without a word
-_UNKNOWN: Final = Machine(cpu=Cpu(), memory=Memory(0, 0))  # nobody has looked yet: nothing is refused for it
+
+
+class Measure(Protocol):
+    async def __call__(self, *, anew: bool) -> Machine:
+        """The machine's memory, always and soon. `anew`: what takes a moment to find out is found out anew."""
+        ...
 
 
 class House(Tenants, Protocol):
@@ -51,6 +54,14 @@ class House(Tenants, Protocol):
 
     def holdings(self, machine: Machine, promised: Mapping[SlotName, Need]) -> Iterable[Holding]:
         """What every slot holds at this moment, with what was `promised` to those that still ask."""
+        ...
+
+    def unasked(self, slot: SlotName) -> int | None:
+        """The slot's priority, when nobody has asked for it since hal0 began; None: somebody has."""
+        ...
+
+    def coming(self, over: int, machine: Machine) -> Iterable[Holding]:
+        """What those slots will take that matter more, are on their way up, and have not asked for room yet."""
         ...
 
     def on_npu(self, slot: SlotName) -> bool: ...
@@ -71,7 +82,7 @@ class Steward:
         self._measure = measure
         self._clock = clock
         self._own_cgroup = own_cgroup
-        self._machine = _UNKNOWN
+        self._machine = UNKNOWN
         self._promised: dict[SlotName, Need] = {}
         self._one_by_one = asyncio.Lock()
         self._changed = Signal()
@@ -92,9 +103,11 @@ class Steward:
         """What the slot's present load has taken, as far as can be told."""
         return used_of(it, it.model, self._machine)
 
-    async def look(self) -> None:
-        """Measure now; what is asked without looking rests on it until the next time."""
-        self._machine = await self._measure()
+    async def look(self, *, anew: bool = False) -> None:
+        """Measure now; what is asked without looking rests on it until the next time. `anew` as in `Measure`."""
+        before, self._machine = self._machine, await self._measure(anew=anew)
+        if [gpu.address for gpu in before.gpus] != [gpu.address for gpu in self._machine.gpus]:
+            self.house.room_made(anew=True)  # its driver may have hung when hal0 began
         self._known = None
         if self._recovery.saw(self._pools(), self._holdings(), self._clock.now()):
             self.house.room_made(anew=False)
@@ -127,7 +140,7 @@ class Steward:
 
         What holds the memory only now, because it answers or loads, is no reason: the load waits for that.
         """
-        await self.look()
+        await self.look(anew=True)
         need = self.house.need(slot, self._machine, model)
         verdict = None if need is None else admit(slot, need, self._ledger(), self._clock.now())
         if isinstance(verdict, Refuse) and not verdict.blocked_by:
@@ -135,7 +148,7 @@ class Steward:
 
     async def fit(self, slot: SlotName, weigh: Callable[[Machine], Need]) -> Fit:
         """Would so much fit into the slot now? Memory is measured for the question, and none is kept for it."""
-        await self.look()
+        await self.look(anew=True)
         return fit_of(slot, weigh(self._machine), self._ledger(), self._clock.now())
 
     async def make_room(self, slot: SlotName, tell: Tell, *, beside: bool = False) -> Need | None:
@@ -161,16 +174,17 @@ class Steward:
     async def _ask(self, slot: SlotName, *, beside: bool) -> str | None:
         """One decision at a time, so that no two loads get the same bytes. What is waited for; None: come in."""
         async with self._one_by_one:
-            await self.look()
+            await self.look(anew=True)
             need = self.house.need(slot, self._machine)
             if need is None:
                 return None
             if (leaver := self._leaver_of_npu(slot)) is not None:
                 return f"waiting for the NPU: {leaver} is being unloaded"
-            ledger = self._ledger()
+            over = self.house.unasked(slot)
+            ledger = self._ledger() if over is None else self._with_coming(over)
             if (waits_for := await self.gpus.ask(slot, need, ledger)) is not None:
                 return waits_for
-            verdict = admit(slot, need, ledger, self._clock.now(), beside=beside)
+            verdict = admit(slot, need, ledger, self._clock.now(), beside=beside, over=over)
             if isinstance(verdict, Refuse):
                 raise verdict.error
             if beside and not isinstance(verdict, Fits):
@@ -206,6 +220,13 @@ class Steward:
 
     def _ledger(self) -> Ledger:
         return Ledger(self._pools(), (*self._holdings(), *self._recovery.leaving()))
+
+    def _with_coming(self, over: int) -> Ledger:
+        """As it will be: who was left over from before a boot makes no room among those that matter more."""
+        ledger = self._ledger()
+        held = {holding.slot for holding in ledger.holdings}
+        coming = (holding for holding in self.house.coming(over, self._machine) if holding.slot not in held)
+        return replace(ledger, holdings=(*ledger.holdings, *coming))
 
 
 class Recovery:

@@ -6,12 +6,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from hal0.errors import Hal0Error
+from hal0.lib.aside import OneThread
 from hal0.lib.atomic import private_dir, write_atomic
 from hal0.slots.record import DamagedRecordError, NewerRecordError, SlotRecord, dump, load
 from hal0.vocab import SlotName
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 OVERRIDE_KEY: Final = "HAL0_MODEL"
 _SECRETS: Final = "secret.*"
+# A write takes milliseconds, on a slow card that somebody copies to some seconds. Beyond that the disk is ill.
+_WRITE_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,17 @@ class Remembered:
 
 
 class SlotStore:
-    """Files below `<state>/slots/<name>/`. Reads happen at boot; writes go through the one writer thread."""
+    """Files below `<state>/slots/<name>/`. Reads happen at boot; writes go through the one writer thread.
+
+    A disk that hangs refuses as a full one does: nobody waits for it, and what hangs is not added to.
+    """
 
     def __init__(self, slots_dir: Path) -> None:
         self._dir = slots_dir
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hal0-state")
+        self._writer = OneThread("hal0-state")
+        self._latest: asyncio.Future[None] | None = None
+        self._hangs: asyncio.Future[None] | None = None
+        self._landed = 0
 
     def directory(self, slot: str) -> Path:
         return self._dir / slot
@@ -86,15 +94,26 @@ class SlotStore:
         await self._in_turn(path, _write, path, data)
 
     async def _in_turn(self, path: Path, work: Callable[..., None], *arguments: object) -> None:
-        loop = asyncio.get_running_loop()
+        if self._hangs is not None and not self._hangs.done():
+            raise _unwritten(path, "the disk does not answer")
+        writing = asyncio.get_running_loop().run_in_executor(self._writer, work, *arguments)
+        writing.add_done_callback(self._ended)
+        self._latest = writing
+        while not writing.done():
+            landed = self._landed
+            await asyncio.wait({writing}, timeout=_WRITE_S)
+            if not writing.done() and self._landed == landed:  # nor has anything that came before it
+                self._hangs = writing
+                raise _unwritten(path, "the disk does not answer")
         try:
-            await loop.run_in_executor(self._writer, work, *arguments)
+            writing.result()
         except OSError as err:
-            raise Hal0Error(
-                "state.write_failed",
-                f"cannot write {path}: {err.strerror or err}",
-                details={"path": str(path)},
-            ) from err
+            raise _unwritten(path, str(err.strerror or err)) from err
+
+    def _ended(self, writing: "asyncio.Future[None]") -> None:
+        self._landed += 1
+        if not writing.cancelled():
+            writing.exception()  # who asked for it may have left: an unread failure is no warning
 
     async def read(self, slots: Iterable[str]) -> dict[SlotName, Remembered]:
         """What the disk remembers of these slots. Raises state.newer."""
@@ -150,8 +169,14 @@ class SlotStore:
         return self._dir / slot / f"secret.{generation}"
 
     async def aclose(self) -> None:
-        """Wait for the writes under way."""
-        await asyncio.get_running_loop().run_in_executor(None, self._writer.shutdown)
+        """Wait for the writes under way, for as long as a write may take."""
+        if self._latest is not None:
+            await asyncio.wait({self._latest}, timeout=_WRITE_S)
+        self._writer.shutdown()
+
+
+def _unwritten(path: Path, why: str) -> Hal0Error:
+    return Hal0Error("state.write_failed", f"cannot write {path}: {why}", details={"path": str(path)})
 
 
 def env_text(env: dict[str, str]) -> bytes:

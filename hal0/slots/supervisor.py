@@ -1,40 +1,45 @@
-"""The supervisor: owns every slot's actor, boots and adopts, listens to the engine, and ends without stopping anything.
+"""The supervisor: all slots, what dispatch and the operator ask of them, and what the engine says of them.
 
-Commands of the operator come in here and go to the one actor they concern; the engine's events only make an actor
-look sooner than the tick would.
+How slots come to be is the business of `placing`, what a new configuration does to them that of `turnover`. An
+operator's verb goes to the one actor that it concerns; the engine's events only make an actor look sooner than the tick
+would.
 """
 
 import asyncio
+import contextlib
 import difflib
 import functools
+import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
-from typing import Final, TypeAlias
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import Final
 
 from hal0.config.root import RootConfig
 from hal0.engine.base import ContainerInfo, Engine, LogLine
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus, Event, Topic
-from hal0.lib.aio import backoff_s, cancelled
+from hal0.lib.aside import Aside
 from hal0.models.absent import NotHere
 from hal0.models.registry import Registry
 from hal0.providers.base import Provider
 from hal0.slots import boot, verbs
-from hal0.slots.adopt import LABEL_INSTANCE, LABEL_SLOT, Found, adopt
+from hal0.slots.adopt import LABEL_INSTANCE, LABEL_SLOT, Found
 from hal0.slots.changeover import switch
 from hal0.slots.effects import Stuck
 from hal0.slots.happenings import EngineBack
 from hal0.slots.household import Household
 from hal0.slots.jobs import Job
-from hal0.slots.lookout import TICK_S, Lookout
+from hal0.slots.kept import Kept
+from hal0.slots.lookout import Lookout
 from hal0.slots.lookup import Lookup
 from hal0.slots.matching import require_match
+from hal0.slots.placing import Placing
 from hal0.slots.slot import Slot
-from hal0.slots.store import Remembered
 from hal0.slots.tools import Tools
+from hal0.slots.turnover import Turnover
 from hal0.slots.verbs import Asked
 from hal0.slots.warmup import STOP_S
-from hal0.vocab import By, Phase, ProviderName, Role, SlotName, Want
+from hal0.vocab import By, Phase, ProviderName, Role, SlotName
 from hal0.wire.jobs import JobKind
 from hal0.wire.slots import SlotView
 from hal0.wire.system import GpuView
@@ -42,9 +47,10 @@ from hal0.wire.system import GpuView
 log = logging.getLogger(__name__)
 
 _JUDGE_EVERY_S: Final = 60.0  # a stale container serves as well as ever: nobody is in a hurry to know
+_LOOK_AGAIN_S: Final = 10.0  # a look at a few files and a question to podman, for each slot that rests
+_SCAN_EVERY: Final = 6  # of these looks: reading all folders takes longer
+_SCAN_S: Final = 30.0  # thousands of files on a disk that has to wake up first
 _FIRST_LIST_S: Final = 2.0  # at boot; after that slots stand on their records' word
-
-Work: TypeAlias = Callable[[], Coroutine[None, None, None]]
 
 
 class Supervisor:
@@ -66,11 +72,15 @@ class Supervisor:
         self._tools = tools
         self._bus = bus
         self._slots: dict[SlotName, Slot] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._kept = Kept()
         self.model_facts = Lookup(registry, lambda: self._config.models.pull_on_request)
-        tools.steward.settle(Household(self._slots, self.model_facts, lambda: self._config))
+        began = tools.clock.now()
+        tools.steward.settle(Household(self._slots, self.model_facts, lambda: self._config, began=began))
         self.fit = tools.steward.fit
         self._lookout = Lookout(engine, {LABEL_INSTANCE: tools.place.instance}, self)
+        self._placing = Placing(self._slots, lambda: self._config, providers, tools, self, self._lookout, self._kept)
+        self._turnover = Turnover(self._slots, providers, self._placing, self._kept, self._forgotten)
+        self._scanning = Aside(self._scan_now)
         self._version = 0
 
     @property
@@ -172,7 +182,7 @@ class Supervisor:
         engine does not load: a slip changes nothing.
         """
         if wanted is not None and self.model_facts(self._registry.fold(wanted)).missing is not None:
-            await asyncio.to_thread(self._registry.scan)
+            await self._scan()
         if asked is None:
             return None
         try:
@@ -183,6 +193,15 @@ class Supervisor:
             return err.wanted.id
         require_match(entry, self._providers[slot.config.provider])
         return entry.id
+
+    async def _scan(self) -> None:
+        """Look at the models' folders. Raises slot.deadline where their filesystem does not answer."""
+        if await self._scanning.within(_SCAN_S) is None:
+            raise Hal0Error("slot.deadline", "cannot look for models: the filesystem they are on does not answer")
+
+    def _scan_now(self) -> bool:
+        self._registry.scan()
+        return True
 
     def views(self) -> list[SlotView]:
         return [slot.view() for slot in self._slots.values()]
@@ -206,25 +225,17 @@ class Supervisor:
 
     async def start(self) -> None:
         """Boot: place every slot, then run its actor. Returns when requests may be routed."""
-        past = await self._past(self._config.slots)
-        infos = await self._lookout.containers(_FIRST_LIST_S)
-        slots = await asyncio.gather(*(self._construct(n, r, alone=infos is None) for n, r in past.items()))
-        self._slots.update((slot.name, slot) for slot in slots)
+        await self._placing.bring_up(self._config.slots, within_s=_FIRST_LIST_S)
         await self._tools.steward.look()
-        if infos is not None:
-            await self._adopt(slots, infos, past)
-        else:
-            self._keep("late-adoption", lambda: self._adopt_later(slots), once=True)
-        self._keep("events", self._lookout.follow)
-        self._keep("tick", self._lookout.tick)
-        self._keep("judge", self._judge)
-        self._keep("steward", self._tools.steward.keep_looking)
+        self._kept.keep("events", self._lookout.follow)
+        self._kept.keep("tick", self._lookout.tick)
+        self._kept.keep("judge", self._judge)
+        self._kept.keep("mended", self._look_again)
+        self._kept.keep("steward", self._tools.steward.keep_looking)
 
     async def close(self) -> None:
         """End all actors. Containers stay as they are."""
-        for task in list(self._tasks.values()):
-            await cancelled(task)
-        self._tasks.clear()
+        await self._kept.aclose()
         await self._tools.steward.gpus.aclose()
 
     async def apply(self, config: RootConfig) -> None:
@@ -232,109 +243,15 @@ class Supervisor:
         old, self._config = self._config, config
         if old.engine.memory_limit != config.engine.memory_limit:
             self._tools.steward.house.room_made(anew=True)
-        for name in map(SlotName, config.slots):
-            slot = self.get(name)
-            if (drop := self._tasks.pop(_dropping(name), None)) is not None:
-                await cancelled(drop)  # it was on its way out, and is configured again
-            if slot is None:
-                await self._add(name)
-            elif name not in old.slots or old.effective(name) != config.effective(name):
-                effective = config.effective(name)
-                await slot.reconfigure(effective, self._providers[effective.provider])
-                if (renew := self._tasks.pop(f"renew-{name}", None)) is not None:
-                    await cancelled(renew)  # it looked at the configuration before
-                self._keep(f"renew-{name}", functools.partial(self._renew, slot), once=True)
-        for name in self._slots:
-            if name not in config.slots and _dropping(name) not in self._tasks:
-                self._keep(_dropping(name), functools.partial(self._drop, name), once=True)
+        await self._turnover.apply(old, config)
 
     async def gone(self, name: str) -> None:
         """Return when a slot that is configured no more is unloaded and forgotten."""
-        if (drop := self._tasks.get(_dropping(SlotName(name)))) is not None:
-            await asyncio.wait([drop])
+        await self._turnover.gone(SlotName(name))
 
-    async def _add(self, name: SlotName) -> None:
-        past = await self._past([name])
-        infos = await self._lookout.containers()
-        slot = self._slots[name] = await self._construct(name, past[name], alone=infos is None)
-        if infos is not None:
-            await self._adopt([slot], infos, past)
-        else:
-            self._keep(f"late-{name}", lambda: self._adopt_later([slot]), once=True)
-
-    async def _renew(self, slot: Slot) -> None:
-        """Replace a container that is not what is configured now; where podman is silent, when it speaks again."""
-        while await slot.judge() is not None and slot.life.desired.want is Want.LOADED:
-            try:
-                await slot.ask(Asked(JobKind.RESTART, None, By.CONFIG))
-            except Hal0Error as err:
-                log.info("slot %s cannot be restarted as configured yet: %s", slot.name, err.message)
-                await asyncio.sleep(TICK_S)
-            else:
-                break
-
-    async def _drop(self, name: SlotName) -> None:
-        """A slot that is configured no more: unload it, however long that takes, then forget it."""
-        slot = self._slots[name]
-        shut = slot.config.model_copy(update={"load_on_request": False})  # those who wait would load it again
-        while slot.life.phase is not Phase.OFFLINE:
-            try:
-                await slot.reconfigure(shut, self._providers[shut.provider])
-                job = await slot.ask(Asked(JobKind.UNLOAD, None, By.CONFIG))
-            except Hal0Error as err:
-                log.info("slot %s cannot be unloaded yet: %s", name, err.message)
-                await asyncio.sleep(TICK_S)
-            else:
-                await job.wait()
-        await cancelled(self._tasks.pop(name))
-        del self._slots[name]
-        del self._tasks[_dropping(name)]
+    def _forgotten(self, name: SlotName) -> None:
         self._version += 1
         self._bus.publish(Topic.SLOT, name, None)
-
-    async def _past(self, slots: Iterable[str]) -> Mapping[SlotName, Remembered]:
-        """What the disk remembers of slots that come to be."""
-        past = await self._tools.store.read(slots)
-        for name, remembered in past.items():
-            self._tools.steward.gpus.recall(name, remembered.gpu)
-        return past
-
-    # -- boot and adoption ------------------------------------------------------------------------------------------
-
-    async def _construct(self, name: SlotName, past: Remembered, *, alone: bool) -> Slot:
-        """A slot as its record has it; `alone`: podman is silent, so its engine is asked whether it still serves."""
-        config, tools = self._config.effective(name), self._tools
-        provider = self._providers[config.provider]
-        serves = alone and await boot.still_answers(past.record, provider, past.secrets, tools.watchers)
-        configured = boot.configured(config, past.model)
-        life = boot.on_the_records_word(past.record, configured, serves=serves, now=tools.clock.now())
-        return Slot(name, config, provider, tools, self, life, past)
-
-    async def _adopt(
-        self, slots: Iterable[Slot], infos: list[ContainerInfo], past: Mapping[SlotName, Remembered]
-    ) -> None:
-        """Place these slots beside what runs, and let their actors begin."""
-        found = boot.by_slot(infos)
-        await asyncio.gather(*(self._place(slot, found.get(slot.name, []), past[slot.name]) for slot in slots))
-        for slot in slots:
-            self._keep(slot.name, slot.run, again=functools.partial(self._place_anew, slot))
-
-    async def _adopt_later(self, slots: Collection[Slot]) -> None:
-        infos = await self._lookout.patiently()
-        await self._adopt(slots, infos, await self._tools.store.read([slot.name for slot in slots]))
-
-    async def _place_anew(self, slot: Slot) -> None:
-        """A slot whose actor failed stands where a boot would place it."""
-        infos = boot.by_slot(await self._lookout.patiently()).get(slot.name, [])
-        past = await self._tools.store.read([slot.name])
-        await self._place(slot, infos, past[slot.name])
-
-    async def _place(self, slot: Slot, infos: list[ContainerInfo], past: Remembered) -> None:
-        tools, provider = self._tools, self._providers[slot.config.provider]
-        found = await boot.ask_engines(infos, provider, past.secrets, tools.watchers, tools.place)
-        life = adopt(past.record, found, boot.configured(slot.config, past.model), tools.clock.now())
-        slot.adopt(life, past.record)
-        log.info("slot %s: %s at boot (%d containers found)", slot.name, life.phase, len(infos))
 
     # -- what the lookout tells (`lookout.Watch`) ---------------------------------------------------------------------
 
@@ -347,8 +264,8 @@ class Supervisor:
         for slot in self._slots.values():
             slot.observe(found.pop(slot.name, []))
         for info in (info for left in found.values() for info in left):
-            if (name := f"stray-{info.id}") not in self._tasks:
-                self._keep(name, functools.partial(self._retire_stray, info), once=True)
+            if (name := f"stray-{info.id}") not in self._kept:
+                self._kept.keep(name, functools.partial(self._retire_stray, info), once=True)
 
     def ended(self, labels: Mapping[str, str]) -> None:
         slot = self.get(labels.get(LABEL_SLOT, ""))
@@ -362,6 +279,17 @@ class Supervisor:
                 await slot.judge()
             await asyncio.sleep(_JUDGE_EVERY_S)
 
+    async def _look_again(self) -> None:
+        """Images are built and models mended without a word: who rests because of them is looked at now and then."""
+        for count in itertools.count():
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            resting = [slot for slot in self._slots.values() if slot.rests]
+            with contextlib.suppress(Hal0Error):  # a share that hangs, or an actor that begins anew just now
+                if count % _SCAN_EVERY == 0 and any(self.model_facts(s.life.desired.model).missing for s in resting):
+                    await self._scan()
+                for slot in resting:
+                    await slot.look_again()
+
     async def _retire_stray(self, info: ContainerInfo) -> None:
         """A container of ours whose slot is configured no more. If it will not go it is met again at the next look."""
         log.warning("removing %s: no slot %r is configured", info.name, info.labels.get(LABEL_SLOT))
@@ -369,31 +297,3 @@ class Supervisor:
             await self._tools.effects.retire(Found(info, answers=False).container(Role.LEAVING, {}), stop_s=STOP_S)
         except (Stuck, Hal0Error) as err:
             log.warning("cannot remove %s: %s", info.name, err)
-
-    # -- tasks --------------------------------------------------------------------------------------------------------
-
-    def _keep(self, name: str, work: Work, *, again: Work | None = None, once: bool = False) -> None:
-        """Have `work` done in a task of its own; one that fails by our own mistake begins again, after `again`."""
-        task = asyncio.create_task(self._kept(name, work, again, once=once), name=f"supervisor-{name}")
-        self._tasks[name] = task
-
-    async def _kept(self, name: str, work: Work, again: Work | None, *, once: bool) -> None:
-        failed = False
-        for delay_s in backoff_s(1.0, 60.0):
-            try:
-                if failed and again is not None:
-                    await again()
-                failed = False
-                await work()
-                if once:
-                    break
-            except Exception:  # the task's outermost line: nothing that hal0 keeps alive may end by a mistake
-                log.exception("%s failed by a mistake of hal0's; it begins again in %.0f s", name, delay_s)
-            failed = True
-            await asyncio.sleep(delay_s)
-        if self._tasks.get(name) is asyncio.current_task():
-            del self._tasks[name]
-
-
-def _dropping(name: SlotName) -> str:
-    return f"drop-{name}"

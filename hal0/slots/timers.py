@@ -10,7 +10,7 @@ from hal0.slots import failure as failures
 from hal0.slots import warmup
 from hal0.slots.happenings import Beside, Crowded, Failed, Happening, Life, StayedHealthy, Wished
 from hal0.slots.logbook import Logbook
-from hal0.slots.record import SwapStep
+from hal0.slots.record import Container, SwapStep
 from hal0.slots.state import HEALTHY_RESETS_S, NEVER, PORT_TRIES, Facts
 from hal0.vocab import By, Phase, Want
 
@@ -32,6 +32,13 @@ def deadline(phase: Phase, now: float, config: SlotConfig, size_bytes: int, book
             return NEVER
         case _:
             assert_never(phase)
+
+
+def overdue(life: Life) -> Container | None:
+    """The container that has to go before the slot is where it should be, when its time is over."""
+    if life.phase is Phase.UNLOADING:
+        return life.facts.current or next(iter(life.facts.leaving), None)
+    return life.facts.current if life.phase is Phase.ERROR else None
 
 
 # What the steps of a swap by overlap have in common with phases: how long they may take.

@@ -8,9 +8,9 @@ from hal0.slots.effects import Effects
 from hal0.slots.jobs import Jobs
 from hal0.slots.plan import Place
 from hal0.slots.ports import PortLeases
+from hal0.slots.shown import ModelFacts
 from hal0.slots.steward import Steward
 from hal0.slots.store import SlotStore
-from hal0.slots.view import ModelFacts
 from hal0.slots.watchers import Watchers
 from hal0.vocab import SlotName
 

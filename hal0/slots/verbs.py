@@ -100,6 +100,19 @@ def reconfigured(seed: str | None, life: Life, book: Logbook) -> Wished | None:
     return None
 
 
+def for_good(life: Life) -> Failure | None:
+    """Why it rests until somebody changes something; None: it does not."""
+    facts, fault = life.facts, life.facts.fault
+    resting = life.phase is Phase.ERROR and facts.busy is None and facts.current is None and fault is not None
+    lasting = fault is not None and fault.settled and fault.failure_class is FailureClass.PERMANENT
+    return fault if resting and lasting and life.desired.want is Want.LOADED else None
+
+
+def mended(life: Life, _now: float) -> Wished | None:
+    """What a start that failed for good was made of has changed; None: it does not rest any more."""
+    return None if for_good(life) is None else Wished(life.desired, life.facts.swap)
+
+
 def _load(asked: Asked, life: Life, now: float) -> tuple[Wished | None, Goal]:
     model = asked.model or life.desired.model
     if model is None:

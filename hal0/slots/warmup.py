@@ -11,7 +11,6 @@ from hal0.slots.record import Failure, Load
 PULL_STALL_S: Final = 120.0  # without any progress
 START_S: Final = 30.0  # create and start take well under a second on a healthy engine
 STOP_S: Final = 20.0  # then SIGKILL
-DRAIN_S: Final = 120.0
 WARM_MIN_S: Final = 180.0
 UNLOADING_GRACE_S: Final = 60.0  # beyond drain and stop: podman's own time for kill and removal
 

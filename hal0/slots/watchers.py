@@ -20,8 +20,9 @@ from hal0.slots.gauge import Gauge
 from hal0.slots.happenings import Advanced, Answered, BecameReady, Died, Failed, Happening, Measured
 from hal0.slots.load_watch import LoadWatch
 from hal0.slots.loading import Expected
-from hal0.slots.pulse import Pulse
-from hal0.slots.record import Container, Progress
+from hal0.slots.pulse import Hush, Pulse
+from hal0.slots.record import Container, Failure, Progress
+from hal0.slots.serving import Traffic
 from hal0.slots.trial import tried
 from hal0.slots.warmup import CUT_OFF_EVERY_S, LIVENESS_EVERY_S, METER_EVERY_S, jitter, probe_delays
 
@@ -99,31 +100,50 @@ class Watchers:
         else:
             post(Failed(failure, jitter=jitter()))
 
-    async def live(self, watched: Watched, quiet: Callable[[], bool], hurry: asyncio.Event, post: Post) -> None:
+    async def live(self, watched: Watched, requests: Callable[[], Traffic], hurry: asyncio.Event, post: Post) -> None:
         """Ask now and then whether it still answers; `pulse` says when silence is death.
 
-        `hurry` is set by whoever met something wrong: the next look is due now.
+        `requests` says what they have met since it was asked last. `hurry` is set by whoever met something wrong: the
+        next look is due now.
         """
-        container, pulse = watched.container, Pulse()
-        while True:
+        pulse, hush, failure = Pulse(), Hush(), None
+        while failure is None:
             await _pause(pulse, hurry)
-            health = await watched.provider.health(watched.endpoint, container.model, self._session)
+            health = await watched.provider.health(watched.endpoint, watched.container.model, self._session)
+            traffic = requests()
             if health.state is HealthState.READY:
-                pulse = Pulse()
-                continue
-            cut_off = health.state is HealthState.NOT_LISTENING or await self._answers_inside(watched)
-            sample = await self._sample(container)
-            now = self._clock.now()
-            pulse = pulse.missed(None if sample is None else sample.cpu_s, now, cut_off=cut_off)
-            if pulse.port_lost(now):
-                failure = failures.port_lost(health.evidence, now)
-            elif pulse.dead(now, quiet=quiet()):
-                failure = failures.unresponsive(health.evidence, now)
+                pulse = Pulse(answered=traffic.answered)
+                hush, failure = await self._heard(watched.container, hush, traffic)
             else:
-                continue
-            ended = await self._has_ended(container)  # a death has reasons that can be read
-            post(Died(failures.provisional(now)) if ended else Failed(failure, jitter=jitter()))
-            return
+                pulse, failure = await self._missed(watched, health, pulse, traffic)
+        ended = await self._has_ended(watched.container)  # a death has reasons that can be read
+        post(Died(failures.provisional(self._clock.now())) if ended else Failed(failure, jitter=jitter()))
+
+    async def _missed(
+        self, watched: Watched, health: Health, pulse: Pulse, traffic: Traffic
+    ) -> tuple[Pulse, Failure | None]:
+        """A probe without an answer: what is known by now, and why it is dead if it is."""
+        cut_off = health.state is HealthState.NOT_LISTENING or await self._answers_inside(watched)
+        cpu_s = await self._cpu_s(watched.container)
+        now = self._clock.now()
+        pulse = pulse.missed(cpu_s, now, answered=traffic.answered, cut_off=cut_off)
+        if pulse.port_lost(now):
+            return pulse, failures.port_lost(health.evidence, now)
+        dead = pulse.dead(now, quiet=not traffic.open)
+        return pulse, failures.unresponsive(health.evidence, now) if dead else None
+
+    async def _heard(self, container: Container, hush: Hush, traffic: Traffic) -> tuple[Hush, Failure | None]:
+        """A probe was answered: what is known of its work by now, and why it is dead all the same if it is."""
+        now = self._clock.now()
+        if hush.dead(traffic, now):
+            evidence = f"it answers probes, and has sent no byte of an answer for {traffic.gave_up_s:.0f} s"
+            return hush, failures.unresponsive(evidence, now)
+        hush = hush.seen(traffic, now)
+        return (hush.used(await self._cpu_s(container), now) if hush.stalled(now) else hush), None
+
+    async def _cpu_s(self, container: Container) -> float | None:
+        sample = await self._sample(container)
+        return None if sample is None else sample.cpu_s
 
     async def _answers_inside(self, watched: Watched) -> bool:
         """The engine answers at its container's own address: then what leads there from its port is lost.

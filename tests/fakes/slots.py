@@ -73,7 +73,7 @@ class FakeServing:
         self._on_end = on_end
         self.callbacks: list[Callable[[Hal0Error], None]] = []
 
-    def on_abort(self, callback: Callable[[Hal0Error], None]) -> None:
+    def on_abort(self, callback: Callable[[Hal0Error], None], moved: Callable[[], int] | None = None) -> None:
         self.callbacks.append(callback)
 
     def end(self) -> None:
@@ -90,6 +90,7 @@ class FakeSlot:
         self.in_flight = 0
         self.loads = 0
         self.suspected = 0
+        self.silent_s: float | None = None
         self.servings: list[FakeServing] = []
         self.queues: list[int] = []
         self.on_load: Callable[[FakeSlot], None] = _starts
@@ -145,8 +146,9 @@ class FakeSlot:
     def queued(self, count: int) -> None:
         self.queues.append(count)
 
-    def suspect(self) -> None:
+    def suspect(self, *, silent_s: float | None = None) -> None:
         self.suspected += 1
+        self.silent_s = silent_s
 
     async def quiet(self) -> None:
         """Until nothing is in flight."""

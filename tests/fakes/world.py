@@ -203,7 +203,7 @@ class World:
     def __post_init__(self) -> None:
         self.models.add(self.folder / "models", "one", "two", "bad")
 
-    async def measure(self) -> Machine:
+    async def measure(self, *, anew: bool = True) -> Machine:
         """A machine of `ram_bytes`, with an APU or without; what containers take is not available."""
         taken = sum(container.program.memory_bytes for container in self.engine.running)
         memory = Memory(self.ram_bytes, max(self.ram_bytes - taken, 0))

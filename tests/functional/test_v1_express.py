@@ -103,7 +103,8 @@ async def test_whatever_a_slot_answers_on_the_short_way(
     await settled(lambda: slot.in_flight == 0)
     *_, last = w.decisions
     assert (last.status, last.code) == (502 if behaviour is breaking_off else status, code)
-    assert slot.suspected == (code in ("upstream.broken", "upstream.unreachable"))
+    assert slot.suspected == (code in ("upstream.broken", "upstream.unreachable", "upstream.timeout"))
+    assert slot.silent_s == (0.3 if code == "upstream.timeout" else None)
     assert left_over == []
 
 

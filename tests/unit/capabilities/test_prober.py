@@ -51,7 +51,7 @@ async def test_nvidias_program_fills_in_what_the_kernel_does_not_tell(tmp_path: 
     root = trees.nvidia(tmp_path)
     (unknown,) = picture(await prober(root).look(), None).gpus
     assert unknown.vram_total_bytes is None
-    line = "00000000:01:00.0, 24576, 1024, 35, 52, 112.50"
+    line = "00000000:01:00.0, 24576, 23552, 35, 52, 112.50"
     (gpu,) = picture(await prober(root, "echo", line).look(), None).gpus
     assert (gpu.vram_total_bytes, gpu.vram_used_bytes) == (24 * GIB, GIB)
     assert (gpu.busy, gpu.temperature_c, gpu.power_w) == (0.35, 52, 112.5)
@@ -82,7 +82,7 @@ async def test_a_driver_that_hangs_costs_one_thread_and_the_last_look_is_shown(
     assert all(look is together[0] for look in together)  # nobody waits behind another
     assert len(reads) == 1
     answers.set()
-    monkeypatch.undo()
+    monkeypatch.undo()  # from now on a look waits for as long as it may
     assert not (await one.look()).late
 
 

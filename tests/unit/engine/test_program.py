@@ -1,9 +1,11 @@
 """A program's lines, its end, and that nothing of it stays."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from hal0.engine import program
 from hal0.engine.program import Finished, run_program
 
 
@@ -33,6 +35,16 @@ async def test_a_deadline_ends_children_that_ignore_sigterm() -> None:
             on_line=lines.append,
         )
     assert not running(int(lines[0]))
+
+
+async def test_what_the_kernel_does_not_let_go_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that is stuck in a driver: no signal reaches it."""
+    monkeypatch.setattr(program, "_GRACE_S", 0.05)
+    monkeypatch.setattr(program, "_REAP_S", 0.05)
+    monkeypatch.setattr(program, "_signal_group", lambda _pid, _number: None)
+    async with asyncio.timeout(3):
+        assert await program.printed(["sleep", "0.5"], timeout_s=0.05) is None
+        await asyncio.sleep(0.6)  # it ends after all: nobody minds
 
 
 async def test_what_cannot_be_started_is_an_os_error() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hal0.hardware.pools import RAM, MemoryPool, PoolKey, PoolKind, capacity_bytes, pool_for, pools
+from hal0.hardware.pools import RAM, MemoryPool, PoolKey, PoolKind, pool_for, pools
 from hal0.hardware.snapshot import read
 from hal0.vocab import Device
 from tests.unit.hardware import trees
@@ -22,7 +22,6 @@ def test_strix_halo_works_in_gtt_which_is_ram_and_counts_once(tmp_path: Path) ->
     found = pools(read(trees.strix_halo(tmp_path)))
     # 104 GiB of GTT are free, but only 100 GiB of the memory that it borrows from.
     assert figures(found) == {GTT0: (110 * GIB, 100 * GIB, True), RAM: (125 * GIB, 100 * GIB, False)}
-    assert capacity_bytes(found) == 125 * GIB
 
 
 def test_an_apu_with_most_memory_set_aside_works_in_that(tmp_path: Path) -> None:
@@ -40,7 +39,6 @@ def test_a_card_has_its_own_memory_whatever_it_might_borrow(tmp_path: Path) -> N
         GTT1: (31 * GIB, 31 * GIB, True),
         RAM: (62 * GIB, 50 * GIB, False),
     }
-    assert capacity_bytes(found) == (24 + 62) * GIB
 
 
 def test_nvidia_memory_is_unknown_and_said_to_be(tmp_path: Path) -> None:

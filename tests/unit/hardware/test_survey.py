@@ -233,7 +233,7 @@ def test_ticks_that_cannot_be_read_say_nothing(stat: str) -> None:
 def test_nvidias_own_program_tells_of_its_cards() -> None:
     found = nvidia.parse_cards(
         [
-            "00000000:01:00.0, 24576, 1024, 35, 52, 112.50",
+            "00000000:01:00.0, 24576, 23552, 35, 52, 112.50",
             "00000000:02:00.0, [N/A], [N/A], [N/A], nan, [N/A]",
             "No devices",
         ]

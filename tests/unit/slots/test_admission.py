@@ -9,9 +9,10 @@ import pytest
 from hal0.errors import Hal0Error
 from hal0.slots.slot import Slot
 from hal0.slots.state import NEVER
-from hal0.vocab import By, FailureClass, Phase, SlotName, Want
+from hal0.vocab import By, Device, FailureClass, Phase, SlotName, Want
 from hal0.wire.jobs import JobState
 from tests.fakes.program import Program
+from tests.fakes.provider import FakeHealth
 from tests.fakes.world import Running, World
 from tests.unit.slots.rough import REFUSED, RoughEngine, on_disk
 from tests.vloop import until, virtual_time
@@ -137,6 +138,33 @@ async def test_the_operators_limit_counts_and_a_new_one_is_tried_at_once(world: 
 
 
 @virtual_time
+async def test_after_a_reboot_slots_load_again_by_priority(world: World, engine: RoughEngine) -> None:
+    """What was loaded before does not fit any more: who matters more comes, and stays until somebody asks."""
+    slots: dict[str, dict[str, Any]] = {
+        "primary": {"model": "one", "priority": 10},
+        "embed": {**EMBED, "priority": 90},
+    }
+    async with world.hal0(**slots) as hal0:
+        await hal0.load()
+        await hal0.load("embed")
+    for box in list(engine.all):
+        await engine.remove(box.spec.name)
+    world.ram_bytes = ROOM_FOR_ONE
+    engine.plan(Program(ready_after_s=5), slot="embed")
+    async with world.hal0(**slots) as hal0:
+        await hal0.reaches(Phase.READY, "embed")
+        await asyncio.sleep(600)
+        assert embed(hal0).snapshot().routable
+        fault = hal0.primary.life.facts.fault
+        assert fault is not None
+        assert (fault.code, fault.failure_class) == ("slot.memory_budget", FailureClass.TRANSIENT)
+        assert "embed matters more" in fault.message
+        hal0.primary.queued(1)
+        await hal0.reaches(Phase.READY, within_s=400)
+        assert hal0.phase("embed") is Phase.OFFLINE
+
+
+@virtual_time
 async def test_a_pinned_slot_never_leaves(world: World) -> None:
     async with world.hal0(embed=EMBED | {"pinned": True}) as hal0:
         await crowded(hal0)
@@ -252,9 +280,13 @@ async def test_a_container_that_podman_does_not_remove_keeps_its_memory(world: W
         await hal0.reaches(Phase.READY, within_s=200)  # the quarantine is tried again every minute
 
 
+@pytest.mark.parametrize("device", ["npu", "auto"])
 @virtual_time
-async def test_one_language_model_at_a_time_on_the_npu(world: World) -> None:
-    npu = {"device": "npu"}
+async def test_one_language_model_at_a_time_on_the_npu(
+    world: World, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeHealth, "devices", (Device.NPU,))  # as FLM's: `auto` has no other choice
+    npu = {"device": device}
     async with world.hal0(embed=EMBED | npu, coder={"model": "one"} | npu) as hal0:
         await hal0.load("embed")
         view = await hal0.load("coder")

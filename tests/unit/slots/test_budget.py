@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hal0.hardware.pools import RAM, MemoryPool, PoolKey, PoolKind
 from hal0.slots.budget import Evict, Fits, Refuse, Verdict, Wait, admit, eviction_order, fits_together, memory_back
-from hal0.slots.ledger import Holding, Ledger, Standing, claimed, spare_bytes
+from hal0.slots.ledger import Holding, Ledger, Standing, claim, spare_bytes
 from hal0.slots.need import Need, Term
 from hal0.vocab import SlotName
 
@@ -203,6 +203,16 @@ OPS = st.tuples(
 )
 
 
+def claimed(ledger: Ledger, *standings: Standing) -> dict[PoolKey, int]:
+    """Bytes that slots of these standings claim in each pool."""
+    sums = {pool.key: 0 for pool in ledger.pools}
+    for holding in ledger.holdings:
+        if holding.standing in standings:
+            for key, amount in claim(ledger, holding).items():
+                sums[key] += int(amount)
+    return sums
+
+
 class World:
     """A machine whose memory is really taken: what slots have allocated, and what the ledger believes of it.
 
@@ -220,13 +230,18 @@ class World:
     def measure(self) -> None:
         used = 0 if self.mapped else sum(self.taken.values()) / GB
         ram = pool(RAM, 40, 40 - (used if self.unified else 0))
-        self.book = self.book.measured((pool(self.key, 32, 32 - used, unified=self.unified), ram))
+        self.book = replace(self.book, pools=(pool(self.key, 32, 32 - used, unified=self.unified), ram))
 
     def of(self, slot: SlotName) -> Holding | None:
         return next((h for h in self.book.holdings if h.slot == slot), None)
 
     def put(self, old: Holding, **change: Any) -> None:
-        self.book = self.book.put(replace(old, **change))
+        """In the place of the slot's old one."""
+        self.drop(old.slot)
+        self.book = replace(self.book, holdings=(*self.book.holdings, replace(old, **change)))
+
+    def drop(self, slot: SlotName) -> None:
+        self.book = replace(self.book, holdings=tuple(h for h in self.book.holdings if h.slot != slot))
 
     def step(self, op: str, slot: SlotName, size: int) -> None:
         held = self.of(slot)
@@ -248,7 +263,7 @@ class World:
             case "stopped", Standing.LEAVING:
                 self.taken.pop(slot, None)
             case "gone", Standing.LEAVING if slot not in self.taken:
-                self.book = self.book.without(slot)
+                self.drop(slot)
             case _:
                 return
         self.measure()
@@ -257,10 +272,10 @@ class World:
         mine = Holding(slot=slot, need=wanted, standing=Standing.RESERVED)
         match admit(slot, wanted, self.book, 100.0):
             case Fits():
-                self.book = self.book.put(replace(mine, standing=Standing.LOADING))
+                self.put(mine, standing=Standing.LOADING)
             case Wait(leaving):
                 assert leaving
-                self.book = self.book.put(mine)
+                self.put(mine)
             case Evict(victims):
                 assert victims
                 for name in victims:
@@ -268,10 +283,10 @@ class World:
                     assert victim is not None
                     assert victim.evictable
                     self.put(victim, standing=Standing.LEAVING)
-                self.book = self.book.put(mine)
+                self.put(mine)
             case Refuse(error):
                 assert error.details["short_bytes"] > 0
-                self.book = self.book.without(slot)
+                self.drop(slot)
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,5 +1,6 @@
 """What a slot holds of memory at each moment of its life."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from hal0.slots.claims import holdings_of, may_leave, need_of
 from hal0.slots.happenings import Life
 from hal0.slots.ledger import Standing
 from hal0.slots.need import Need, Weights
+from hal0.slots.record import Swap, SwapStep
+from hal0.slots.shown import ModelFacts
 from hal0.slots.state import Effect
-from hal0.slots.view import ModelFacts
 from hal0.vocab import Phase, Role
 from tests.unit.slots.lives import container, life, ready, unloaded
 from tests.unit.slots.test_timers_view import BOOK, shown
@@ -35,6 +37,7 @@ def held(at: Life, **more: Any) -> list[tuple[Standing, int]]:
 
 
 ESTIMATED = need_of(shown(ready()), "one", FACTS, MACHINE).bytes
+OVERLAP = ready(swap=Swap("one", "two", SwapStep.WAITING))
 MOMENTS = {
     "nothing while it is offline": (life(Phase.OFFLINE, unloaded()), {}, []),
     "nothing while files are fetched": (life(Phase.PULLING, busy=Effect.FETCH), {"promised": ROOM}, []),
@@ -56,6 +59,12 @@ MOMENTS = {
         [(Standing.STUCK, 3)],
     ),
     "dead, not yet buried": (life(Phase.ERROR, current=ONE, admitted=ROOM), {}, [(Standing.LEAVING, 3)]),
+    "a promise of the load before is none beside it": (OVERLAP, {"promised": ROOM}, [(Standing.LOADED, ESTIMATED)]),
+    "what was promised beside it while it asks": (
+        replace(OVERLAP, facts=replace(OVERLAP.facts, busy=Effect.ADMIT)),
+        {"promised": ROOM},
+        [(Standing.LOADED, ESTIMATED), (Standing.RESERVED, 3)],
+    ),
     "error without a container": (life(Phase.ERROR, admitted=ROOM), {}, []),
     "what leaves, beside the current one": (
         ready(admitted=ROOM, leaving=(LEAVING,)), {}, [(Standing.LOADED, 3), (Standing.LEAVING, ESTIMATED)],

@@ -1,6 +1,8 @@
-"""When disk, engine or boot go wrong, on virtual time: each fault by name."""
+"""When engine or boot go wrong, on virtual time: each fault by name."""
 
 import asyncio
+import os
+import socket
 from dataclasses import replace
 from typing import Any
 
@@ -8,121 +10,15 @@ import pytest
 
 from hal0.engine.base import ContainerStatus
 from hal0.errors import Hal0Error
-from hal0.slots.record import SlotRecord, Swap
-from hal0.vocab import Phase, Want
+from hal0.slots.record import Swap
+from hal0.vocab import SLOT_PORTS, Phase, Want
 from hal0.wire.jobs import JobState
 from tests.factories import container_spec
 from tests.fakes.engine import Program
-from tests.fakes.world import Disk, World
+from tests.fakes.world import World
 from tests.unit.slots.lives import container, loaded, record
 from tests.unit.slots.rough import AWAY, REFUSED, RoughEngine, ends, on_disk, remember
 from tests.vloop import until, virtual_time
-
-# -- the disk --
-
-
-@virtual_time
-async def test_a_full_disk_refuses_a_start_and_the_job_says_why(world: World, disk: Disk) -> None:
-    async with world.hal0() as hal0:
-        disk.full = True
-        job = await hal0.load()
-        assert job.state is JobState.FAILED
-        assert job.error is not None
-        assert job.error["code"] == "state.write_failed"
-        assert world.engine.called("create") == []
-        assert hal0.primary.view().unsaved
-        disk.full = False
-        await hal0.reaches(Phase.READY)
-        assert not hal0.primary.view().unsaved
-
-
-@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.WARMING, Phase.READY])
-def test_a_full_disk_refuses_an_unload_and_the_slot_goes_on(world: World, disk: Disk, phase: Phase) -> None:
-    @virtual_time
-    async def story() -> None:
-        world.engine.program = Program(ready_after_s=5)
-        async with world.hal0() as hal0:
-            await hal0.supervisor.load("primary")
-            await hal0.reaches(phase)
-            disk.full = True
-            job = await (await hal0.supervisor.unload("primary")).wait()
-            assert job.state is JobState.FAILED
-            assert job.error is not None
-            assert job.error["code"] == "state.write_failed"
-            assert hal0.primary.life.desired.want is Want.LOADED
-            await hal0.reaches(Phase.READY)
-            assert world.engine.called("stop") == []
-            disk.full = False
-            assert await ends(await hal0.supervisor.unload("primary"), 30) is JobState.DONE
-
-    story()
-
-
-@virtual_time
-async def test_an_idle_unload_waits_for_the_disk_without_a_storm_of_writes(world: World, disk: Disk) -> None:
-    writes = []
-    async with world.hal0(primary={"model": "one", "unload_after_s": 60}) as hal0:
-        await hal0.load()
-        disk.full = True
-        original = hal0.tools.store.write_record
-
-        async def counted(record: SlotRecord) -> None:
-            writes.append(record.phase)
-            await original(record)
-
-        hal0.tools.store.write_record = counted  # type: ignore[method-assign]
-        await asyncio.sleep(120)
-        assert hal0.phase() is Phase.READY
-        assert len(writes) < 40, "one try in five seconds"
-        disk.full = False
-        await hal0.reaches(Phase.OFFLINE, within_s=30)
-
-
-@virtual_time
-async def test_ready_that_cannot_be_written_serves_says_so_and_is_written_later(world: World, disk: Disk) -> None:
-    world.engine.program = Program(ready_after_s=5)
-    async with world.hal0() as hal0:
-        job = await hal0.supervisor.load("primary")
-        await hal0.reaches(Phase.WARMING)
-        disk.full = True
-        assert await ends(job, 10) is JobState.DONE
-        assert hal0.primary.snapshot().routable
-        assert hal0.primary.view().unsaved
-        assert on_disk(world).phase is Phase.WARMING
-        disk.full = False
-        await until(lambda: on_disk(world).phase is Phase.READY, within_s=6)
-
-
-@virtual_time
-async def test_an_unload_refused_after_an_unsaved_swap_leaves_the_swap_done(world: World, disk: Disk) -> None:
-    async with world.hal0() as hal0:
-        await hal0.load()
-        world.engine.program = Program(ready_after_s=5)
-        swap = await hal0.supervisor.swap("primary", "two")
-        await hal0.reaches(Phase.WARMING)
-        disk.full = True
-        assert await ends(swap, 10) is JobState.DONE
-        assert await ends(await hal0.supervisor.unload("primary"), 10) is JobState.FAILED
-        assert hal0.primary.view().swap is None
-        disk.full = False
-        assert (await hal0.load()).state is JobState.DONE
-        assert hal0.primary.snapshot().model == "two"
-
-
-@virtual_time
-async def test_a_wish_that_changes_no_phase_survives_a_kill(world: World, engine: RoughEngine) -> None:
-    async with world.hal0() as hal0:
-        await hal0.load()
-        engine.stall("stop")
-        await hal0.supervisor.unload("primary")
-        await hal0.reaches(Phase.UNLOADING)
-        await hal0.supervisor.load("primary")
-        await asyncio.sleep(0.1)
-        assert hal0.phase() is Phase.UNLOADING
-    engine.release()
-    async with world.hal0() as hal0:
-        await hal0.reaches(Phase.READY)
-
 
 # -- the engine --
 
@@ -214,6 +110,26 @@ async def test_a_port_of_the_operators_is_not_replaced_and_a_load_tries_again(wo
         assert job.error["code"] == "slot.no_free_port"
         world.engine.busy_ports.clear()
         assert (await hal0.load()).state is JobState.DONE
+
+
+def is_bound(stranger: socket.socket, port: int) -> bool:
+    try:
+        stranger.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True
+
+
+@virtual_time
+async def test_who_has_the_operators_port_is_named(world: World) -> None:
+    with socket.socket() as stranger:
+        port = next(port for port in reversed(SLOT_PORTS) if is_bound(stranger, port))
+        stranger.listen()
+        async with world.hal0(primary={"model": "one", "port": port}) as hal0:
+            job = await hal0.load()
+    assert job.error is not None
+    assert job.error["code"] == "slot.port_taken"
+    assert f"(pid {os.getpid()}) listens there" in job.error["message"]
 
 
 @virtual_time

@@ -1,6 +1,7 @@
 """Before a start: whether the image uses the device, the processor has what it needs, the device is there and open."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -109,10 +110,7 @@ async def test_who_names_the_engines_device_by_hand_is_believed(
 ) -> None:
     root = await asyncio.to_thread(trees.cpu_only_vm, tmp_path)
 
-    async def look() -> Survey:
-        return await asyncio.to_thread(survey.read, root)
-
-    fitting = Fitting({"vulkan": image("vulkan", Device.VULKAN)}, look)
+    fitting = Fitting({"vulkan": image("vulkan", Device.VULKAN)}, lambda: survey.read(root))
     raised = None
     try:
         await fitting.check(config, "vulkan", device)
@@ -124,17 +122,31 @@ async def test_who_names_the_engines_device_by_hand_is_believed(
 
 async def test_a_driver_that_hangs_keeps_no_start_waiting_and_costs_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hal0.slots.fitting._LOOK_S", 0.02)
-    looks: list[asyncio.Future[Survey]] = []
+    looks: list[None] = []
+    answers = threading.Event()
 
-    def look() -> asyncio.Future[Survey]:
-        looks.append(asyncio.get_running_loop().create_future())
-        return looks[-1]
+    def look() -> Survey:
+        looks.append(None)
+        answers.wait(5)
+        return survey.read(Path("/no/such/root"))
 
     fitting = Fitting({}, look)
     async with asyncio.timeout(5):
         for _ in range(3):
             await fitting.check(SlotConfig(device=Device.ROCM), "rocm", Device.ROCM)
+    answers.set()
     assert len(looks) == 1
+
+
+async def test_an_image_put_in_the_place_of_a_key_is_not_judged_by_the_manifests(tmp_path: Path) -> None:
+    root = await asyncio.to_thread(trees.cpu_only_vm, tmp_path)
+    manifest = {"cpu": image("cpu", Device.CPU, flags=("amx_tile",))}
+    own: dict[str, str] = {}
+    fitting = Fitting(manifest, lambda: survey.read(root), own.get)
+    with pytest.raises(Hal0Error, match="no amx_tile"):
+        await fitting.check(SlotConfig(), "cpu", Device.CPU)
+    own["cpu"] = "localhost/plain:1"
+    await fitting.check(SlotConfig(), "cpu", Device.CPU)
 
 
 async def test_a_start_that_does_not_fit_rests_in_error_and_makes_no_container(

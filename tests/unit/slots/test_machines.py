@@ -1,11 +1,13 @@
 """From recorded machines to the decision: which pool a model goes to, whether it may load, and why not."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
+from hal0.hardware import nvidia
 from hal0.hardware.pools import RAM, PoolKey, PoolKind, pool_for, pools
 from hal0.hardware.snapshot import read
 from hal0.slots.budget import Fits, Refuse, admit
@@ -28,7 +30,10 @@ class Case(NamedTuple):
     pool: PoolKey
     short: tuple[PoolKey, float, float] | None = None
     limit_gib: int | None = None
+    told: str = ""  # by NVIDIA's own program
 
+
+RTX_3090: Final = "00000000:01:00.0, 24576, 23552, 35, 52, 112.50"
 
 TABLE: Final = {
     # 100 GiB of 125 are available, and one stays for the system; GTT could borrow 110 of them.
@@ -39,6 +44,14 @@ TABLE: Final = {
     "card: too large, whatever RAM there is": Case(trees.radeon_24, Device.VULKAN, 22, VRAM0, (VRAM0, 22, 24)),
     "card: on the processor beside it": Case(trees.radeon_24, Device.CPU, 40, RAM),
     "card that tells nothing: nothing is refused": Case(trees.nvidia, Device.CUDA, 60, VRAM0),
+    "card whose own program tells: fits": Case(trees.nvidia, Device.CUDA, 22, VRAM0, told=RTX_3090),
+    "card whose own program tells: too large": Case(
+        trees.nvidia, Device.CUDA, 23, VRAM0, (VRAM0, 23, 24), told=RTX_3090
+    ),
+    "the same card by Vulkan": Case(trees.nvidia, Device.VULKAN, 23, VRAM0, (VRAM0, 23, 24), told=RTX_3090),
+    "card whose program does not say what is free": Case(
+        trees.nvidia, Device.CUDA, 25, VRAM0, (VRAM0, 24, 24), told="00000000:01:00.0, 24576, [N/A], 0, 52, 112.50"
+    ),
     "notebook: three quarters": Case(trees.intel_igpu, Device.VULKAN, 10, GTT0),
     "processor only: fits": Case(trees.cpu_only_vm, Device.CPU, 4, RAM),
     "processor only: too large": Case(trees.cpu_only_vm, Device.CPU, 6, RAM, (RAM, 5.5, 8)),
@@ -53,6 +66,8 @@ TABLE: Final = {
 
 def asked(case: Case, root: Path) -> tuple[Need, Ledger]:
     machine = read(case.tree(root))
+    told = nvidia.parse_cards(case.told.splitlines())
+    machine = replace(machine, gpus=tuple(nvidia.with_memory(gpu, told) for gpu in machine.gpus))
     weights = Weights(size_bytes=int(case.weights_gib * GIB), cache_bytes_per_token=None)
     need = estimate(weights, pool=pool_for(case.device, None, machine), context=4096)
     limit = None if case.limit_gib is None else case.limit_gib * GIB

@@ -40,6 +40,17 @@ def test_the_first_port_belongs_to_primary_alone(port_block: range) -> None:
     assert leases.lease(SlotName("embed-rerank"), "r-1", explicit=None) == port_block[5]
 
 
+def test_a_stranger_on_primarys_port_is_told_and_passed_over(
+    port_block: range, caplog: pytest.LogCaptureFixture
+) -> None:
+    leases = PortLeases(port_block)
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", port_block[0]))
+        stranger.listen()
+        assert leases.lease(PRIMARY, "p-1", explicit=None) == port_block[1]
+    assert f"another program has port {port_block[0]}" in caplog.text
+
+
 def test_a_lease_belongs_to_a_container_and_ends_with_it(port_block: range) -> None:
     leases = PortLeases(port_block)
     first = leases.lease(PRIMARY, "p-1", explicit=None)

@@ -10,7 +10,7 @@ import pytest
 from hal0.slots.pulse import STILL_S, Pulse
 from hal0.vocab import Phase
 from tests.fakes.engine import DeafEngine, FakeEngine
-from tests.fakes.world import World
+from tests.fakes.world import Running, World
 from tests.vloop import until, virtual_time
 
 
@@ -40,6 +40,16 @@ def silent(*cpu_s: float | None, every_s: float = 5.0) -> tuple[Pulse, float]:
 def test_silence_is_death(cpu_s: tuple[float | None, ...], quiet: bool, dead: bool) -> None:
     pulse, now = silent(*cpu_s)
     assert pulse.dead(now, quiet=quiet) is dead
+
+
+def test_bytes_are_work() -> None:
+    pulse = Pulse()
+    for number in range(100):
+        pulse = pulse.missed(1.0, 5.0 * number, answered=number // 10)
+    assert not pulse.dead(500.0, quiet=False)
+    for number in range(100, 113):
+        pulse = pulse.missed(1.0, 5.0 * number, answered=9)
+    assert pulse.dead(560.0, quiet=False)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +106,82 @@ async def test_an_engine_that_hangs_on_a_request_is_replaced_after_a_minute(worl
             await until(lambda: bool(ended), within_s=STILL_S + 60)
         await until(lambda: hal0.primary.life.facts.generation == 2, within_s=60)
         await hal0.reaches(Phase.READY)
+
+
+@virtual_time
+async def test_an_engine_that_answers_no_probe_while_it_sends_is_never_taken_for_dead(world: World) -> None:
+    """FLM: the NPU works, the processor hardly, and nobody else is listened to meanwhile."""
+    async with world.hal0() as hal0:
+        await hal0.load()
+        world.engine.running[0].change(hangs=True)
+        began = hal0.tools.clock.now()
+        with hal0.primary.serving() as request:
+            request.on_abort(
+                lambda error: pytest.fail(error.message), lambda: int(hal0.tools.clock.now() - began) // 20
+            )
+            await asyncio.sleep(600)
+            assert hal0.primary.life.facts.generation == 1
+
+
+async def waits_in_vain(hal0: Running, wait_s: float = 600.0) -> bool:
+    """A request without a byte of an answer, until its timeout; whether hal0 took the engine for dead."""
+    ended: list[str] = []
+    with hal0.primary.serving() as request:
+        request.on_abort(lambda error: ended.append(error.code), lambda: 0)
+        await asyncio.sleep(wait_s)
+        hal0.primary.suspect(silent_s=wait_s)
+    await asyncio.sleep(1)
+    return hal0.primary.life.facts.generation > 1 or hal0.phase() is not Phase.READY
+
+
+async def answered(hal0: Running) -> None:
+    with hal0.primary.serving() as request:
+        request.on_abort(lambda error: pytest.fail(error.message), lambda: 100)
+        await asyncio.sleep(1)
+
+
+@virtual_time
+async def test_an_engine_that_answers_probes_and_does_nothing_else_is_replaced(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        await answered(hal0)
+        assert await waits_in_vain(hal0)
+        await hal0.reaches(Phase.READY)
+        assert "no byte of an answer" in hal0.primary.last_failure.message  # type: ignore[union-attr]
+
+
+@virtual_time
+async def test_a_long_prompt_is_no_death_but_two_of_them_without_a_byte_between_are(world: World) -> None:
+    """A processor that spins proves nothing: a GPU that hangs is waited for just so."""
+    async with world.hal0() as hal0:
+        await hal0.load()
+        world.engine.running[0].change(busy_cores=1.0)
+        assert not await waits_in_vain(hal0)
+        await answered(hal0)
+        assert not await waits_in_vain(hal0)
+        await asyncio.sleep(3600)
+        assert hal0.primary.life.facts.generation == 1, "an engine with nothing to do is not dead"
+        assert await waits_in_vain(hal0)
+
+
+@virtual_time
+async def test_many_that_wait_for_the_same_long_prompt_are_no_proof_of_its_death(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        world.engine.running[0].change(busy_cores=1.0)
+        late = asyncio.create_task(waits_in_vain(hal0, 590.0))
+        assert not await waits_in_vain(hal0)
+        assert not await late
+
+
+@virtual_time
+async def test_one_answer_that_flows_vouches_for_all(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        with hal0.primary.serving() as other:
+            other.on_abort(lambda error: pytest.fail(error.message), lambda: int(hal0.tools.clock.now()))
+            for _ in range(3):
+                assert not await waits_in_vain(hal0)
 
 
 LOST = {"refused": {"listens_after_s": math.inf}, "leads nowhere": {"port_lost": True}}

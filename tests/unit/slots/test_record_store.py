@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
+from hal0.slots import store as store_module
 from hal0.slots.record import SCHEMA, Attempts, DamagedRecordError, Failure, Load, NewerRecordError, Swap, dump, load
 from hal0.slots.store import SlotStore
 from hal0.vocab import FailureClass, Phase, Role
@@ -127,6 +130,56 @@ def test_a_newer_record_is_refused_and_named(tmp_path: Path) -> None:
         SlotStore(tmp_path).read_record("primary")
     assert refused.value.code == "state.newer"
     assert path.exists()
+
+
+async def test_a_disk_that_hangs_refuses_and_is_not_added_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_WRITE_S", 0.05)
+    answers, begun, write = threading.Event(), [], store_module._write
+
+    def hanging(path: Path, data: bytes, owner: int | None = None) -> None:
+        begun.append(path)
+        answers.wait(10)
+        write(path, data, owner)
+
+    monkeypatch.setattr(store_module, "_write", hanging)
+    store = SlotStore(tmp_path)
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            with pytest.raises(Hal0Error, match="the disk does not answer") as refused:
+                await store.write_record(FULL)
+            assert refused.value.code == "state.write_failed"
+    assert len(begun) == 1
+    answers.set()
+    for _ in range(500):
+        if (tmp_path / "primary/state.json").exists():
+            break
+        await asyncio.sleep(0.01)
+    await store.write_record(record(Phase.READY))
+    assert load((tmp_path / "primary/state.json").read_bytes()) == record(Phase.READY)
+    answers.clear()
+    async with asyncio.timeout(5):
+        with pytest.raises(Hal0Error):
+            await store.write_record(FULL)
+        await store.aclose()
+    answers.set()
+    assert store._latest is not None
+    await asyncio.wait({store._latest}, timeout=5)  # its thread leaves nothing open
+
+
+async def test_writes_that_wait_for_others_are_no_disk_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_WRITE_S", 0.2)
+    write = store_module._write
+
+    def slow(path: Path, data: bytes, owner: int | None = None) -> None:
+        time.sleep(0.05)
+        write(path, data, owner)
+
+    monkeypatch.setattr(store_module, "_write", slow)
+    store = SlotStore(tmp_path)
+    await asyncio.gather(*(store.write_record(FULL) for _ in range(12)))
+    await store.aclose()
 
 
 async def test_a_write_that_fails_leaves_the_old_record(tmp_path: Path) -> None:

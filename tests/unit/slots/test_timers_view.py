@@ -9,8 +9,11 @@ from hal0.slots import timers, warmup
 from hal0.slots.happenings import Failed, Life
 from hal0.slots.logbook import Logbook, opened
 from hal0.slots.record import Attempts, Load, Progress, Swap
+from hal0.slots.routing import endpoint_of, snapshot_of
+from hal0.slots.shown import ModelFacts, Shown
 from hal0.slots.state import HEALTHY_RESETS_S, NEVER, PORT_TRIES, Effect, Facts
-from hal0.slots.view import ModelFacts, Shown, endpoint_of, message, notes, snapshot_of, view_of
+from hal0.slots.telling import message, notes
+from hal0.slots.view import view_of
 from hal0.vocab import Capability, Device, Phase, SlotName, SlotState
 from tests.fakes.engine import FakeEngine
 from tests.fakes.provider import FakeHealth

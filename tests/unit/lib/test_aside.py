@@ -1,0 +1,62 @@
+"""Work that hangs costs its own thread: nobody waits for it, and hal0 can end."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from hal0.lib.aside import Aside
+
+
+async def test_what_it_gives_and_what_it_raises() -> None:
+    assert await Aside(lambda a, b: a + b).within(5, 1, b=2) == 3
+    with pytest.raises(ZeroDivisionError):
+        await Aside(lambda: 1 // 0).within(5)
+
+
+async def test_who_asks_together_shares_one_and_nobody_waits_longer_than_agreed() -> None:
+    begun: list[int] = []
+    answers = threading.Event()
+
+    def work() -> int:
+        begun.append(1)
+        answers.wait(10)
+        return len(begun)
+
+    look = Aside(work)
+    assert await asyncio.gather(*(look.within(0.02) for _ in range(20))) == [None] * 20
+    assert (look.hangs, len(begun)) == (True, 1)
+    answers.set()
+    assert await look.within(5) in (1, 2)
+    assert not look.hangs
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    fails = threading.Event()
+
+    def work() -> int:
+        fails.wait(10)
+        raise OSError("gone")
+
+    look = Aside(work)
+    assert await look.within(0.01) is None
+    fails.set()
+    with pytest.raises(OSError, match="gone"):
+        await look.within(5)
+    assert caplog.records == []
+
+
+def test_a_process_ends_while_its_work_hangs() -> None:
+    """With asyncio's own threads it would wait for ever."""
+    program = (
+        "import asyncio, threading\n"
+        "from hal0.lib.aside import Aside\n"
+        "async def main():\n"
+        "    assert await Aside(threading.Event().wait).within(0.01) is None\n"
+        "    print('done')\n"
+        "asyncio.run(main())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, b"done", b"")
