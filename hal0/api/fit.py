@@ -76,7 +76,7 @@ async def _known(services: Services, name: str) -> _Known:
         try:
             entry = services.registry.require(name)
         except NotHere as err:
-            if err.wanted is not None and err.wanted.cache_bytes_per_token is not None:
+            if err.wanted is not None and err.wanted.size_bytes is not None:
                 return _absent(err.wanted)
         else:
             facts = services.supervisor.model_facts(entry.id)

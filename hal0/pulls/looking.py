@@ -36,12 +36,18 @@ class Looking:
             return await drafted(self._source(asked.model, asker.hub), asked, asker)
 
     async def weighed(self, model: str) -> Absent:
-        """What is known of a model that would be fetched by this name. Raises as `drafted`."""
+        """What is known of a model of the catalog or the hub. Raises as `drafted`.
+
+        Who may only look has no other address called, and no path of this machine looked at.
+        """
         from hal0.pulls.weighing import weighed  # for who asks before the download
 
         async with self._asker() as asker:
-            draft = await drafted(self._source(model, asker.hub), PullRequest(model=model), asker)
-            return await weighed(draft, asker)
+            source = self._source(model, asker.hub)
+            if not isinstance(source, HubSource | CatalogSource):
+                message = f"cannot weigh {model[:200]!r}: it is neither in the catalog nor a place on the hub"
+                raise Hal0Error("request.invalid", message, param="model")
+            return await weighed(await drafted(source, PullRequest(model=model), asker), asker)
 
     def hub(self) -> Hub:
         config = self._settings()

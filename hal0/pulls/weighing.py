@@ -31,10 +31,8 @@ async def weighed(draft: Draft, asker: Asker) -> Absent:
     whole = Absent(id=draft.model, size_bytes=size)
     if not first.name.lower().endswith(".gguf") or not first.size_bytes:
         return whole
-    if first.url.startswith("/"):
-        return await asyncio.to_thread(_read, whole, Path(first.url))
     head = await _head(first, draft.source.get("repo"), asker)
-    return await asyncio.to_thread(_read_head, whole, first, head)
+    return await asyncio.to_thread(_read, whole, first, head)
 
 
 async def _head(file: PlannedFile, repo: str | None, asker: Asker) -> bytes:
@@ -52,22 +50,18 @@ async def _head(file: PlannedFile, repo: str | None, asker: Asker) -> bytes:
     return bytes(got[:_HEAD_BYTES])
 
 
-def _read_head(whole: Absent, file: PlannedFile, head: bytes) -> Absent:
+def _read(whole: Absent, file: PlannedFile, head: bytes) -> Absent:
     """As if the file were here, with nothing behind its head. Blocking."""
     with TemporaryDirectory(prefix="hal0-") as folder:
         path = Path(folder, Path(file.name).name)
         path.write_bytes(head)
         os.truncate(path, file.size_bytes or len(head))
-        return _read(whole, path)
-
-
-def _read(whole: Absent, path: Path) -> Absent:
-    with suppress(GgufError):
-        entry = entry_of(gguf.read(path), whole.id, created=0)
-        return replace(
-            whole,
-            capabilities=entry.capabilities,
-            context_length=entry.context_length,
-            cache_bytes_per_token=entry.cache_bytes_per_token,
-        )
+        with suppress(GgufError):
+            entry = entry_of(gguf.read(path), whole.id, created=0)
+            return replace(
+                whole,
+                capabilities=entry.capabilities,
+                context_length=entry.context_length,
+                cache_bytes_per_token=entry.cache_bytes_per_token,
+            )
     return whole

@@ -88,6 +88,8 @@ async def test_what_cannot_be_told_is_said(paths: Paths, port_block: range) -> N
             ({"model": "one", "context": "1"}, "request.invalid"),
             ({"model": "one", "slot": "nope"}, "slot.not_found"),
             ({"model": "nothing-i-know"}, "model.not_found"),
+            ({"model": "/etc/passwd"}, "request.invalid"),
+            ({"model": "http://127.0.0.1:1/m.gguf"}, "request.invalid"),
         ):
             _, body = await hal0.call("GET", "/api/models/fit", params=query)
             assert body["error"]["code"] == code, query
