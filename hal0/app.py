@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ from hal0.upstreams.upstreams import Upstreams
 from hal0.vocab import SLOT_PORTS
 
 if TYPE_CHECKING:
+    from hal0.capabilities.setup import Setup
     from hal0.pulls.pulls import Pulls
 
 
@@ -118,6 +120,7 @@ async def create_app(
             pulls=pulls,
             prober=prober,
             capabilities=capabilities,
+            setup=_setup(stack, world, capabilities, prober, jobs, pulls),
             jobs=jobs,
             bus=bus,
             access=await stack.enter_async_context(open_access(paths, clock)),
@@ -243,6 +246,22 @@ def _capabilities(
     stack.push_async_callback(capabilities.aclose)
     _run(stack, capabilities.keep_telling())
     return capabilities
+
+
+def _setup(
+    stack: AsyncExitStack, world: World, cards: Orchestrator, prober: Prober, jobs: Jobs, pulls: PullsLater
+) -> "Callable[[], Setup]":
+    """Made at its first use: most starts of hal0 set nothing up."""
+
+    @cache
+    def make() -> "Setup":
+        from hal0.capabilities.setup import Setup
+
+        setup = Setup(world, cards, prober, jobs, pulls.booted)
+        stack.push_async_callback(setup.aclose)
+        return setup
+
+    return make
 
 
 def _steward(stack: AsyncExitStack, ground: Ground, store: SlotStore) -> Steward:

@@ -107,6 +107,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "slot.memory_budget": _row(507, "Not enough memory to load", "Unload a slot, or use a smaller model."),
         "gpu.image_mode": _row(503, "The GPU is busy with images", "Try again shortly.", retry=True),
         "model.not_downloaded": _row(503, "The model is not downloaded", "Put its file into the models folder."),
+        "setup.incomplete": _row(502, "Not every slot could be set up", "hal0ctl setup goes on where it stopped."),
         # images, engine, devices
         "image.missing": _row(503, "The runtime image is not here", "hal0ctl image build KEY"),
         "image.digest_mismatch": _row(502, "The image is not what was asked for", "hal0ctl image verify"),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aiohttp import web
 
@@ -28,6 +28,9 @@ from hal0.slots.jobs import Jobs
 from hal0.slots.supervisor import Supervisor
 from hal0.upstreams.tables import UpstreamTables
 from hal0.upstreams.upstreams import Upstreams
+
+if TYPE_CHECKING:
+    from hal0.capabilities.setup import Setup
 
 
 class Images(Protocol):
@@ -63,6 +66,7 @@ class About:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """`config`, `service` and `checks` are asked anew every time; `checks` gives what is known, without looking again.
+    `setup` is made when it is asked for first.
 
     `config_problem` is why the files on disk are not in force, None while they are. `keyless_off` is why this
     machine's loopback proves nothing (`access.place`), None where it does.
@@ -81,6 +85,7 @@ class Services:
     pulls: PullsLater
     prober: Prober
     capabilities: Orchestrator
+    setup: "Callable[[], Setup]"
     jobs: Jobs
     bus: Bus
     access: AccessParts

@@ -21,6 +21,7 @@ from hal0.api import (
     providers,
     pulls,
     session,
+    setup,
     slots,
     system,
     upstreams,
@@ -56,6 +57,7 @@ from hal0.wire.profiles import (
 )
 from hal0.wire.pulls import PullRequest, PullsView, PullView
 from hal0.wire.resolved import ResolvedView
+from hal0.wire.setup import SetupRequest, SetupView
 from hal0.wire.slots import (
     CreateRequest,
     DeletedView,
@@ -167,6 +169,8 @@ ROUTES: Final = (
         TrialView,
         query=("timeout_s",),
     ),
+    _show("/api/setup", setup.show, "What this machine should have.", SetupView),
+    _do("/api/setup", setup.start, "Fetch and load it.", SetupRequest, JobView),
     _show("/api/images", images.list_images, "List the runtime images.", ImagesView),
     _do(f"{_IMAGE}/build", images.build, "Build an image here.", ImageRequest, JobView),
     _do(f"{_IMAGE}/pull", images.pull, "Pull an image by digest.", ImageRequest, JobView),

@@ -70,6 +70,8 @@ def for_error(error: ClientError) -> Exit:
         return Exit.UNREACHABLE
     if error.code == STILL_RUNNING:
         return Exit.TIMED_OUT
+    if error.code == "setup.incomplete":
+        return Exit.PARTLY if error.details.get("done") else Exit.FAILED
     if error.code in _REFUSED:
         return Exit.REFUSED
     if error.code.startswith(("auth.", "access.")):

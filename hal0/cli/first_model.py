@@ -36,7 +36,7 @@ def first_choice(catalog: Json) -> Json | None:
 
 
 def advice(models_dir: Path, command: str, *, internet: bool, choice: Json | None) -> list[str]:
-    """Lines for the welcome text: the one command that brings a model which this machine can run."""
+    """Lines for the welcome text: the one command that brings models which this machine can run."""
     if not internet or choice is None:
         why = "this machine has no internet" if not internet else "the catalog has none that fits this machine"
         sudo = "sudo " if command.startswith("sudo ") else ""  # then the folder is root's as well
@@ -45,6 +45,6 @@ def advice(models_dir: Path, command: str, *, internet: bool, choice: Json | Non
             f"                  {sudo}cp FILE.gguf {models_dir}/ && {command} slot swap primary FILE",
         ]
     return [
-        f"A real model      {choice['name']}, {choice['size_bytes'] / 1e9:.1f} GB, licence {choice['license']}:",
-        f"  {command} pull {choice['id']} && {command} slot swap primary {choice['id']}",
+        f"Real models       {choice['name']} ({choice['size_bytes'] / 1e9:.1f} GB) to talk to, and more besides:",
+        f"  {command} setup",
     ]

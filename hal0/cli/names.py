@@ -19,6 +19,7 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "model": "model:model",
         "pull": "model:pull_",
         "image": "image:image",
+        "setup": "setup:setup",
         "cap": "cap:cap",
         "hw": "hw:hw",
         "upstream": "upstream:upstream",

@@ -27,6 +27,7 @@ class JobKind(StrEnum):
     MODEL_PULL = "model.pull"
     CAPABILITY_ENABLE = "capability.enable"
     CAPABILITY_DISABLE = "capability.disable"
+    SETUP = "machine.setup"
 
 
 class JobPace(View):

@@ -66,6 +66,8 @@ GET /api/capabilities/{card}
 POST /api/capabilities/{card}/{child}
 POST /api/capabilities/{card}/{child}/plan
 POST /api/capabilities/{card}/{child}/test
+GET /api/setup
+POST /api/setup
 GET /api/hardware
 POST /api/hardware/probe
 GET /api/catalog

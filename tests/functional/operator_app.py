@@ -17,6 +17,7 @@ from hal0.api.runner import serving
 from hal0.capabilities.orchestrator import Orchestrator
 from hal0.capabilities.orchestrator import World as Surroundings
 from hal0.capabilities.prober import Prober
+from hal0.capabilities.setup import Setup
 from hal0.capabilities.switching import Switching
 from hal0.config.live import LiveConfig
 from hal0.config.load import load
@@ -178,6 +179,7 @@ async def operator(
 
 
 async def _close(services: Services) -> None:
+    await services.setup().aclose()
     await services.pulls.aclose()
     await services.capabilities.aclose()
     await services.custom.close()
@@ -202,6 +204,21 @@ def _live(paths: Paths, config: dict[str, Any]) -> LiveConfig:
     return LiveConfig(paths, load(paths), {}, {})
 
 
+def _surroundings(
+    running: Running, models: Registry, paths: Paths, live: LiveConfig, images: ImageService, prober: Prober
+) -> Surroundings:
+    return Surroundings(
+        config=lambda: live.root,
+        supervisor=running.supervisor,
+        registry=models,
+        providers=PROVIDERS,
+        images=images,
+        survey=prober.survey,
+        bus=running.supervisor._bus,
+        socket=paths.run_dir / "hal0.sock",
+    )
+
+
 def _services(
     running: Running,
     models: Registry,
@@ -220,16 +237,10 @@ def _services(
     )
     kept, machine = {"models": models.store}, paths.state_dir / "machine"
     prober = Prober(lambda: kept, Podman, clock, root=machine, ask=("false",))
-    cards = Surroundings(
-        config=lambda: live.root,
-        supervisor=supervisor,
-        registry=models,
-        providers=PROVIDERS,
-        images=images,
-        survey=prober.survey,
-        bus=supervisor._bus,
-        socket=paths.run_dir / "hal0.sock",
-    )
+    cards = _surroundings(running, models, paths, live, images, prober)
+    orchestrator = Orchestrator(cards, Switching(custom, supervisor, tools.jobs))
+    pulls = PullsLater(models.store, lambda: Pulls(models, tools.jobs, clock, lambda: live.root.models, {}))
+    setup = Setup(cards, orchestrator, prober, tools.jobs, pulls.booted)
     return Services(
         about=About(
             version="0.1.0",
@@ -252,9 +263,10 @@ def _services(
         upstreams=upstreams,
         upstream_tables=tables,
         registry=models,
-        pulls=PullsLater(models.store, lambda: Pulls(models, tools.jobs, clock, lambda: live.root.models, {})),
+        pulls=pulls,
         prober=prober,
-        capabilities=Orchestrator(cards, Switching(custom, supervisor, tools.jobs)),
+        capabilities=orchestrator,
+        setup=lambda: setup,
         jobs=tools.jobs,
         access=access_parts(paths, clock),
         bus=supervisor._bus,

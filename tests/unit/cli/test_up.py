@@ -41,7 +41,7 @@ def test_from_nothing_to_a_loaded_demo(api: ApiServer, hal0ctl: Run) -> None:
     assert _posted(api) == ["/api/images/cpu/build", "/api/models/demo", "/api/slots/primary/load"]
     assert "wrote demo, a tiny demonstration model whose answers are noise" in ran.err
     assert "curl -N http://127.0.0.1:8080/v1/chat/completions" in ran.out
-    assert "hal0ctl pull big-q4_k_m && " in ran.out
+    assert "hal0ctl setup\n" in ran.out
 
 
 def test_what_is_there_is_not_made_again(api: ApiServer, hal0ctl: Run) -> None:
@@ -49,7 +49,7 @@ def test_what_is_there_is_not_made_again(api: ApiServer, hal0ctl: Run) -> None:
     assert ran.code == 0
     assert _posted(api) == []
     assert "hal0 is already running" in ran.err
-    assert "A real model" not in ran.out
+    assert "hal0ctl setup\n" not in ran.out
 
 
 def test_installed_models_need_no_demo_and_a_present_image_no_build(api: ApiServer, hal0ctl: Run) -> None:
@@ -113,8 +113,8 @@ CATALOG = {"items": [{"id": "small", "slots": []}, CHOICE], "memory_bytes": 64 *
 def test_the_advice_is_what_the_catalog_recommends_to_talk_to(tmp_path: Path) -> None:
     assert first_model.first_choice(CATALOG) == CHOICE
     told = first_model.advice(tmp_path, "sudo hal0ctl", internet=True, choice=CHOICE)
-    assert "Big, 20.0 GB, licence mit" in told[0]
-    assert told[1].strip() == "sudo hal0ctl pull big-q4_k_m && sudo hal0ctl slot swap primary big-q4_k_m"
+    assert "Big (20.0 GB) to talk to" in told[0]
+    assert told[1].strip() == "sudo hal0ctl setup"
 
 
 @pytest.mark.parametrize(("internet", "why"), [(False, "no internet"), (True, "none that fits this machine")])
