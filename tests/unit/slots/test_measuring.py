@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from hal0.slots import measuring
 from hal0.slots.measuring import Measuring
 from tests.unit.hardware import trees
 from tests.unit.hardware.trees import GIB
+from tests.vloop import until
 
 LINE = "00000000:01:00.0, 24576, 23552, 35, 52, 112.50"
 
@@ -45,25 +45,22 @@ def answer(file: Path, size: int) -> None:
     pipe.write_text(f"{size}\n")
 
 
-@pytest.fixture
-def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A Strix Halo whose driver tells nothing of GTT for as long as the test runs; the file that hangs."""
+async def test_a_driver_that_hangs_keeps_nobody_waiting_and_what_is_known_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(measuring, "_READ_S", 0.3)
-    file = trees.strix_halo(tmp_path) / "sys/bus/pci/devices/0000:c5:00.0/mem_info_gtt_used"
-    yield file
-    if file.is_fifo():  # let the thread go
-        os.close(os.open(file, os.O_RDWR | os.O_NONBLOCK))
-
-
-async def test_a_driver_that_hangs_keeps_nobody_waiting_and_what_is_known_stays(hanging: Path) -> None:
-    measure = Measuring(SystemClock(), root=hanging.parents[5])
+    root = trees.strix_halo(tmp_path)
+    measure = Measuring(SystemClock(), root=root)
     assert figures(await measure(anew=True))["GTT of GPU 0"] == (110 * GIB, 100 * GIB)
-    hang(hanging)
-    trees.meminfo(hanging.parents[5], total=125 * GIB, available=40 * GIB)
+    file = root / "sys/bus/pci/devices/0000:c5:00.0/mem_info_gtt_used"
+    hang(file)
+    trees.meminfo(root, total=125 * GIB, available=40 * GIB)
     async with asyncio.timeout(5):
         late = [figures(await measure(anew=True)) for _ in range(50)][-1]
     assert late["RAM"] == (125 * GIB, 40 * GIB), "what the kernel itself tells goes on being measured"
     assert late["GTT of GPU 0"] == (110 * GIB, 40 * GIB), "there is as much as before; what is free, RAM says"
+    answer(file, 6 * GIB)
+    await until(lambda: not measure._devices.hangs, within_s=5)
 
 
 async def test_a_card_whose_driver_hangs_is_there_and_says_nothing_of_what_is_free(
