@@ -46,7 +46,7 @@ async def test_a_setup_that_is_killed_half_way_goes_on(daemon: Daemon, moment: s
 
 def _model(daemon: Daemon) -> bytes:
     """None of the models that are here already."""
-    made = gguf_models.write_chat(daemon.home / FILE, seed=3)
+    made = gguf_models.write_chat(daemon.home / FILE, seed=3, eos_bias=gguf_models.NEVER_ENDS)
     data = made.read_bytes()
     made.unlink()
     return data

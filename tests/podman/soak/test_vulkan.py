@@ -36,4 +36,5 @@ async def test_a_slot_on_vulkan_answers_and_its_layers_are_on_the_device(daemon:
         answer = await client.chat.completions.create(
             model="primary", messages=[{"role": "user", "content": "Hello"}], max_tokens=5
         )
-        assert answer.choices[0].message.content
+        assert answer.usage is not None
+        assert answer.usage.completion_tokens > 0  # what a random model says may be nothing but its end
