@@ -98,7 +98,8 @@ class Download:
             await self._copy(Path(file.url), part)
         else:
             repo = self.plan.source.get("repo")
-            await transfer.run(Wanted(name=file.name, url=file.url, size_bytes=file.size_bytes, repo=repo), part, room)
+            wanted = Wanted(name=file.name, url=file.url, size_bytes=file.size_bytes, repo=repo)
+            await transfer.run(wanted, part, room, partial(self._tell, file.name))
         self.message = f"checking {file.name}"
         try:
             await placing.check_digest(part.path, file)
@@ -107,6 +108,9 @@ class Download:
             self.done_bytes -= part.done_bytes
             await asyncio.to_thread(part.forget)
             raise
+
+    def _tell(self, name: str, trouble: str) -> None:
+        self.message = f"fetching {name}; {trouble}, trying again" if trouble else f"fetching {name}"
 
     async def _copy(self, source: Path, part: Part) -> None:
         """From this machine: as a download, but from a file that is here."""

@@ -25,6 +25,10 @@ from hal0.pulls.verdicts import Again, Changed
 # Without a single byte for so long a download gives up; pauses that the server asked for do not count.
 PATIENCE_S: Final = 120.0
 _PAUSE_S: Final = (1.0, 30.0)
+_OFFLINE: Final = (
+    "What has come is kept; the next try goes on from there. Without internet, bring the file by other means: "
+    "hal0ctl pull /path/to/it"
+)
 _BEGINNINGS: Final = 3  # a file that changes more often while it comes is none to wait for
 _BATCH_BYTES: Final = 1 << 20
 _BATCH_S: Final = 1.0
@@ -43,13 +47,21 @@ class Wanted:
 
 @dataclass(slots=True)
 class Patience:
-    """Shared by all ranges of a file: as long as bytes come anywhere, nothing is lost."""
+    """Shared by all ranges of a file: as long as bytes come anywhere, nothing is lost.
+
+    `tell` hears why nothing comes for now, and "" once it goes on.
+    """
 
     limit_s: float = PATIENCE_S
+    tell: Callable[[str], None] = lambda _trouble: None
+    troubled: bool = False
     since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
     def byte(self) -> None:
         self.since = asyncio.get_running_loop().time()
+        if self.troubled:
+            self.troubled = False
+            self.tell("")
 
     async def pause(self, again: Again, pause_s: float) -> None:
         """Before the next try. Raises pull.failed when there shall be none."""
@@ -58,7 +70,9 @@ class Patience:
             pause_s = again.wait_s
         if asyncio.get_running_loop().time() + pause_s - self.since > self.limit_s:
             message = f"{again}; for {self.limit_s:.0f} s nothing came"
-            raise Hal0Error("pull.failed", f"cannot go on with the download: {message}") from again
+            raise Hal0Error("pull.failed", f"cannot go on with the download: {message}", hint=_OFFLINE) from again
+        self.troubled = True
+        self.tell(str(again))
         await asyncio.sleep(pause_s)
 
 
@@ -80,12 +94,13 @@ class Transfer:
         self._patience_s = patience_s
         self._pause_s = pause_s
 
-    async def run(self, wanted: Wanted, part: Part, room: Callable[[int], None]) -> None:
+    async def run(self, wanted: Wanted, part: Part, room: Callable[[int], None], tell: Callable[[str], None]) -> None:
         """Return when `part` is whole. Raises Hal0Error; what has come stays for the next time.
 
-        `room` is told the size, in a thread, where nobody published it; it raises when the disk is too small.
+        `room` is told the size, in a thread, where nobody published it; it raises when the disk is too small. `tell`
+        hears why nothing comes for now, and "" once it goes on.
         """
-        patience = Patience(self._patience_s)
+        patience = Patience(self._patience_s, tell)
         for _ in range(_BEGINNINGS):
             try:
                 ranged = await self._begin(wanted, part, patience, room)

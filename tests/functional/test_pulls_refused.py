@@ -22,6 +22,29 @@ from hal0.wire.pulls import PullRequest
 from tests.fakes.hub import Cut, Hub, status
 from tests.functional.pulling import FILE, GGUF, MODEL, Place, partial, pulled, refused
 from tests.unit.models.test_content import PICKLE
+from tests.vloop import until
+
+# ---- what is told ----
+
+
+async def test_why_nothing_comes_is_told_while_it_waits_and_what_to_do_when_it_gives_up(place: Place) -> None:
+    place.hub.faults.extend([Cut(0), *[status(503)] * 500])
+
+    async with place.hal0(pause_s=(0.3, 0.3), patience_s=2.0) as pulls:
+        job = await pulls.start(PullRequest(model="acme/tiny"))
+
+        def told() -> str:
+            return (job.view.progress.message if job.view.progress else None) or ""
+
+        await until(lambda: told().endswith("trying again"), within_s=5)
+        assert told().startswith(f"fetching {FILE}; ")
+        async with asyncio.timeout(5):
+            await job.wait()
+
+        assert job.view.error is not None
+        assert job.view.error["code"] == "pull.failed"
+        assert "hal0ctl pull /path/to/it" in job.view.error["hint"]
+
 
 # ---- what is refused ----
 
