@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from serving.errors import Refusal
+from serving.sounds import FORMATS, oddity
 from speech.backend import RATE, Samples
 
 LONGEST_S: Final = 12.0  # F5-TTS uses no more, and a clip that was cut would no longer say its words
@@ -20,19 +21,21 @@ def decoded(audio: bytes) -> Samples:
 
     parts: list[Samples] = []
     try:
-        with av.open(io.BytesIO(audio)) as file:
+        with av.open(io.BytesIO(audio), options={"format_whitelist": FORMATS}) as file:
             resampler = av.AudioResampler("flt", "mono", RATE)
             for frame in file.decode(audio=0):
+                if (odd := oddity(frame.sample_rate, frame.layout.nb_channels)) is not None:
+                    raise _refused(f"ref_audio is no sound: {odd}")
                 frame.pts = None
                 parts += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
                 if sum(map(len, parts)) > (LONGEST_S + 1) * RATE:
                     break
             parts += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
-    except (av.FFmpegError, IndexError, ValueError) as fault:
+    except (av.FFmpegError, ValueError, LookupError, OverflowError) as fault:  # the last three: PyAV's own words
         raise _refused("ref_audio holds no sound that can be decoded") from fault
     if not parts:
         raise _refused("ref_audio holds no sound that can be decoded")
-    return np.concatenate(parts)
+    return np.nan_to_num(np.concatenate(parts))
 
 
 def voiced(sound: Samples) -> Samples:

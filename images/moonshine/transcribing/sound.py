@@ -9,18 +9,11 @@ import numpy as np
 from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
 
+from serving.sounds import FORMATS, oddity
 from transcribing.cutting import RATE, Samples
 from transcribing.speech import NotSoundError
 
-# What is in a file decides, not its name. Only formats that hold their sound themselves: FFmpeg also reads playlists,
-# which name other files and addresses.
-_FORMATS: Final = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,loas,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav,wv"
-)
 _CHUNK: Final = RATE  # handed on by the second: the frames of most formats last a few milliseconds
-# Samples a second, and channels, that a sound may have: with one sample a second a few bytes are hours.
-_RATES: Final = range(2_000, 768_001)
-_MOST_CHANNELS: Final = 64
 
 
 def decoded(path: Path) -> Iterator[Samples]:
@@ -29,7 +22,7 @@ def decoded(path: Path) -> Iterator[Samples]:
     A packet that is no sound is passed over, as players do: many files end with a tag that is one.
     """
     try:
-        with av.open(str(path), options={"format_whitelist": _FORMATS}) as container:
+        with av.open(str(path), options={"format_whitelist": FORMATS}) as container:
             if not container.streams.audio:
                 raise NotSoundError("it has no audio track")
             yield from _gathered(_resampled(container))
@@ -65,8 +58,8 @@ def _resampled(container: av.container.InputContainer) -> Iterator[Samples]:
 def _kind(frame: av.AudioFrame) -> tuple[str, str, int]:
     """Raises NotSoundError for what no sound has."""
     rate, channels = frame.sample_rate, frame.layout.nb_channels
-    if rate not in _RATES or not 0 < channels <= _MOST_CHANNELS:
-        raise NotSoundError(f"it says that it has {rate} samples a second in {channels} channels")
+    if (odd := oddity(rate, channels)) is not None:
+        raise NotSoundError(odd)
     return frame.format.name, frame.layout.name, rate
 
 

@@ -1,6 +1,10 @@
 """F5-TTS behind the speech server: which files it needs, whose voice it clones, and what it is asked."""
 
+import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ from serving.app import UnusableError
 from serving.errors import Refusal
 from speech import f5_backend, f5_shape
 from speech.backend import RATE, Reference, Samples
-from speech.clips import voiced
+from speech.clips import decoded, voiced
 from speech.f5_backend import F5Backend
 
 
@@ -49,6 +53,42 @@ def backend(folder: Path, model: Model, monkeypatch: pytest.MonkeyPatch, caplog:
     made.load()
     assert "CC-BY-NC" in caplog.text
     return made
+
+
+class Player:
+    """As much of PyAV as a clip needs: it notes which formats it may open, and plays one frame of this rate."""
+
+    FFmpegError = OSError
+
+    def __init__(self, rate: int, sample: float = 0.5) -> None:
+        self.formats: list[str] = []
+        self.frame = SimpleNamespace(sample_rate=rate, layout=SimpleNamespace(nb_channels=1), pts=0)
+        self.played = SimpleNamespace(to_ndarray=lambda: np.full((1, RATE), sample, dtype=np.float32))
+
+    def open(self, _file: Any, options: dict[str, str]) -> Any:
+        self.formats = options["format_whitelist"].split(",")
+        return nullcontext(SimpleNamespace(decode=lambda audio: [self.frame]))
+
+    def AudioResampler(self, *_: Any) -> Any:
+        return SimpleNamespace(resample=lambda frame: [self.played] if frame else [])
+
+
+def test_a_clip_that_names_other_files_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", player := Player(48_000))
+    assert len(decoded(b"#EXTM3U")) == RATE
+    assert {"wav", "flac", "mp3", "ogg", "mov"} <= set(player.formats)
+    assert not {"hls", "concat", "dash", "sdp"} & set(player.formats)
+
+
+def test_a_clip_of_a_sample_a_second_is_not_blown_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", Player(1))
+    with pytest.raises(Refusal, match="1 samples a second"):
+        decoded(b"RIFF")
+
+
+def test_a_clip_of_what_is_no_number_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", Player(48_000, float("nan")))
+    assert not decoded(b"RIFF").any()
 
 
 def test_a_clip_without_its_words_is_no_voice(backend: F5Backend) -> None:
