@@ -47,7 +47,7 @@ def _route(row: PathRow, spelling: str) -> Route:
 
 
 def _dispatched(row: PathRow) -> Handler:
-    guarding = _NO_PAGE if row.body is BodyKind.RAW else {}
+    guarding = _NO_PAGE if row.only_here else {}
 
     async def handler(request: web.Request) -> web.StreamResponse:
         return await request.app[DISPATCHER].handle(

@@ -6,7 +6,7 @@ An engine begins nearly all its answers alike, but for their length. To parse th
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from hal0.dispatch.headers import END, LENGTH, get
+from hal0.dispatch.headers import BODILESS, END, LENGTH, get
 
 _REMEMBERED: Final = 64  # headers of answers; an engine has a handful
 
@@ -70,8 +70,8 @@ class Familiar:
         return Whole(Head(self._head.status, self._head.reason, self._head.headers, len(body)), body, self._keep)
 
     def learn(self, head: Head, *, keep: bool) -> None:
-        """The answer that was looked at last has this head."""
-        if self._seen:
+        """The answer that was looked at last has this head; where none ever has a body, its length says nothing."""
+        if self._seen and head.status not in BODILESS:
             self._known, self._head, self._keep = self._seen, head, keep
 
     def doubt(self) -> None:

@@ -21,6 +21,7 @@ from hal0.dispatch.lane import Lane
 from hal0.dispatch.noted import Noted, honestly
 from hal0.dispatch.peek import Peek
 from hal0.dispatch.pool import Pool
+from hal0.dispatch.proxy import OWN_FAULT
 from hal0.dispatch.resolve import Decision
 from hal0.dispatch.sending import Sender, Sending
 from hal0.dispatch.trace import Trace
@@ -146,11 +147,15 @@ class Express:
         head = connection.begun
         if head is None and not connection.failed:
             return
-        if head is not None and connection.complete and not head.is_events:
+        if head is not None and connection.complete and not head.is_events and head.status != OWN_FAULT:
             self._answer(connection, head)
-        elif head is None or connection.failed or not connection.expects(_SMALL_BYTES, self._house.between_bytes_s):
+        elif connection.complete or connection.failed or not self._expects_little(connection):
             connection.on_news = None
             self._go_on()
+
+    def _expects_little(self, connection: Connection) -> bool:
+        """Whether a small answer is on its way, of which nobody has to see the parts."""
+        return connection.expects(_SMALL_BYTES, self._house.between_bytes_s)
 
     def _answer(self, connection: Connection, head: Head) -> None:
         connection.on_news = None

@@ -25,6 +25,8 @@ from hal0.providers.base import Answer, AnswerMode, Endpoint, Forward
 _ONE_WRITE_BYTES: Final = 64 * 1024
 # An answer that hal0 has to read whole (INSPECT, or an error behind a stream that has begun).
 _MAX_READ_BYTES: Final = 64 << 20
+# What an engine answers to what it has no better word for; its provider may have one (`Forward.explain`).
+OWN_FAULT: Final = 500
 # A client that left a slot with `on_client_gone = "drain"` holds it this much longer at most.
 DRAIN_LIMIT_S: Final = 60.0
 
@@ -89,6 +91,8 @@ class Relay:
         self._trace.status = head.status
         if self._out.forward.answer is AnswerMode.INSPECT and self._is_convertible(head):
             return await self._converted(head)
+        if head.status == OWN_FAULT and self._out.forward.explain is not None:
+            return await self._explained(head)
         assert self._connection is not None
         if self._connection.complete and not head.is_events:
             return self._whole(head)
@@ -193,6 +197,9 @@ class Relay:
         if self._out.forward.answer is AnswerMode.INSPECT and self._is_convertible(head):
             made = await self._convert(body)
             status, body = (made.status, made.body) if isinstance(made, Answer) else (status, made)
+        if (known := self._explanation(head, body)) is not None:
+            self._trace.failed(known)
+            return self._down.fail(known)
         error = Hal0Error(
             "upstream.broken",
             f"cannot go on: the engine answered {status} {HTTPStatus(status).phrase}",
@@ -209,6 +216,17 @@ class Relay:
             and self._out.forward.convert is not None
             and (head.get(b"content-type") or b"").startswith(b"application/json")
         )
+
+    async def _explained(self, head: Head) -> web.StreamResponse:
+        answer = await self._read_all()
+        if (known := self._explanation(head, answer)) is not None:
+            raise known
+        return self._down.answer(head.status, head.reason, head.headers, self._marked(answer))
+
+    def _explanation(self, head: Head, answer: bytes) -> Hal0Error | None:
+        """The provider's word for what its engine calls a fault of its own."""
+        explain = self._out.forward.explain
+        return explain(answer) if explain is not None and head.status == OWN_FAULT else None
 
     async def _converted(self, head: Head) -> web.StreamResponse:
         answer = await self._read_all()

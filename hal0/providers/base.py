@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hal0.engine.base import Mount
+from hal0.errors import Hal0Error
 from hal0.vocab import Capability, Device, FailureClass, ProviderName, SlotName
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class Forward:
     JSON body and returns further edits, for members that have to be read to be changed. `convert(request, answer)`
     gets both JSON bodies of a complete 200 answer when `answer` is INSPECT, and returns the body to send, or another
     answer; where the request is a form it gets those of the form's text fields that `fields` names. `substitute`
-    changes an answer while it passes.
+    changes an answer while it passes. `explain(answer)` gets the body of a 500, and returns the error that is the
+    client's or hal0's rather than the engine's; None: the engine's own words stand.
     """
 
     path: str
@@ -113,6 +115,7 @@ class Forward:
     convert: Callable[[Mapping[str, Any], bytes], "bytes | Answer"] | None = None
     fields: tuple[str, ...] = ()
     substitute: "Substitute | None" = None
+    explain: Callable[[bytes], Hal0Error | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

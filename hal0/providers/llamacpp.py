@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Final, assert_never
 
@@ -36,6 +37,9 @@ _DEMO: Final = Substitute(_FINGERPRINT, lambda: _FINGERPRINT + b"hal0-demo ")
 # Host memory for the states of earlier prompts. The server's own default is 8 GiB, which small hosts do not have;
 # 1 GiB holds some tens of conversations of a mid-sized model.
 _PROMPT_CACHE_MIB: Final = 1024
+
+# What it says, with a 500, to a picture or a sound for a model that was given no projector for it.
+_NO_PROJECTOR: Final = re.compile(rb'"message": ?"(image|audio|video) input is not supported')
 
 # Path below /v1 -> the server's own path. One answer for every spelling of rerank.
 _PATHS: Final[Mapping[str, str]] = MappingProxyType(
@@ -158,13 +162,26 @@ class LlamaCpp:
         if request.capability is Capability.RERANK:
             revise, convert = llamacpp_rerank.plain_documents, llamacpp_rerank.with_documents
             return Forward(path, revise=revise, answer=AnswerMode.INSPECT, convert=convert)
-        return Forward(path, substitute=_DEMO if request.demo else None)
+        return Forward(path, substitute=_DEMO if request.demo else None, explain=partial(_explained, request.model))
 
     def classify(self, ended: Exit) -> Verdict:
         return llamacpp_failures.verdict(ended)
 
     def progress(self, line: str) -> float | None:
         return next((fraction for pattern, fraction in _MILESTONES if pattern.search(line)), None)
+
+
+def _explained(model: str, answer: bytes) -> Hal0Error | None:
+    said = _NO_PROJECTOR.search(answer)
+    if said is None:
+        return None
+    kind = said[1].decode()
+    return Hal0Error(
+        "dispatch.capability_mismatch",
+        f"cannot answer with {model!r}: it has no projector (mmproj), so it takes no {kind}",
+        details={"model": model, "needs": kind},
+        hint="Send text alone, or choose a model with a projector for it.",
+    )
 
 
 def _mode_flags(launch: Launch) -> list[str]:

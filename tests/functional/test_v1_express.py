@@ -41,6 +41,10 @@ async def large(talk: Talk) -> None:
     await talk.json({"text": "x" * 300_000})
 
 
+async def eventful(talk: Talk) -> None:
+    await talk.raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 10\r\n\r\ndata: {}\n\n")
+
+
 async def chunked(talk: Talk) -> None:
     await talk.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     await talk.chunk(b"{}")
@@ -74,6 +78,7 @@ async def without_a_word(talk: Talk) -> None:
     [
         (in_pieces, 200, None),
         (large, 200, None),
+        (eventful, 200, None),
         (chunked, 200, None),
         (announced, 200, None),
         (refusing, 400, None),
@@ -89,7 +94,7 @@ async def test_whatever_a_slot_answers_on_the_short_way(
     slot = w.slots.get("primary")
     assert slot is not None
     slot.become(first_byte_timeout_s=0.3)
-    async with raw(w.port) as client:
+    async with raw(w.port) as client, asyncio.timeout(LIMIT_S):
         for _ in range(2):  # the second one takes the short way, on a connection that is there
             await client.send(post(w.chat()))
             await answer(client)

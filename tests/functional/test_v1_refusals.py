@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from hal0.config.dispatch import DispatchConfig
 from hal0.lib import jsonio
+from hal0.providers.llamacpp import LlamaCpp
 from hal0.slots.handle import Serves
 from hal0.vocab import Capability
+from tests.fakes.backend import Talk
 from tests.fakes.slots import snapshot
 from tests.functional.dispatch_app import World, world
 from tests.functional.raw_client import raw
@@ -192,3 +195,36 @@ async def test_media_by_address_are_for_upstreams_only(w: World, padding: int) -
     async with w.http.post(w.url + CHAT, data=BytesIO(here)) as answer:
         assert answer.status == 200
     assert w.backend.seen[0].body == here
+
+
+async def blind(talk: Talk) -> None:
+    await asyncio.sleep(0.05)
+    message = "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
+    await talk.json({"error": {"code": 500, "message": message, "type": "server_error"}}, status="500 Internal Error")
+
+
+async def unlucky(talk: Talk) -> None:
+    await talk.json({"error": {"code": 500, "message": "out of luck"}}, status="500 Internal Error")
+
+
+async def test_a_picture_for_a_model_without_eyes_is_refused_as_such(w: World) -> None:
+    w.slots["primary"].become(provider=LlamaCpp())
+    w.backend.behave("fake-chat", blind)
+    for _ in range(3):  # on the ordinary way, then on the short one
+        assert await refused(w, jsonio.dumps(w.chat())) == (409, "dispatch.capability_mismatch")
+    assert [(record.status, record.code) for record in w.decisions] == [(409, "dispatch.capability_mismatch")] * 3
+    w.backend.behave("fake-chat", unlucky)
+    for _ in range(2):
+        async with w.http.post(w.url + CHAT, json=w.chat()) as answer:
+            assert (answer.status, (await answer.json())["error"]["message"]) == (500, "out of luck")
+
+
+async def test_a_stream_that_was_kept_alive_ends_with_the_same_refusal(tmp_path: Path) -> None:
+    async with world(tmp_path, keepalive_s=0.01) as w:
+        w.slots["primary"].become(provider=LlamaCpp())
+        w.backend.behave("fake-chat", blind)
+        async with w.http.post(w.url + CHAT, json=w.chat(stream=True)) as answer:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.read()
+        (record,) = w.decisions
+        assert (record.status, record.code) == (409, "dispatch.capability_mismatch")

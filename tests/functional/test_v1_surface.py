@@ -169,6 +169,12 @@ async def test_a_slot_that_is_not_there_is_said_to_be_missing(w: World, name: st
     assert not w.backend.seen
 
 
+@pytest.mark.parametrize("path", ["/v1/audio/voices", "/props?model=tts"])
+async def test_what_a_browser_can_be_led_to_is_no_page_of_hal0s_own(w: World, path: str) -> None:
+    async with w.http.get(w.url + path) as answer:
+        assert answer.headers["Content-Security-Policy"] == "sandbox; frame-ancestors 'none'"
+
+
 async def test_llama_cpp_knows_what_it_can_be_asked(w: World) -> None:
     w.slots["primary"].become(provider=LlamaCpp())
     w.slots["embed-rerank"].become(provider=LlamaCpp())

@@ -92,6 +92,15 @@ def test_what_is_known_again_is_what_the_parser_reads(answers: list[tuple[bytes,
     asyncio.run(run())
 
 
+async def test_an_answer_that_never_has_a_body_is_not_known_to_have_one() -> None:
+    """What was passed on behind it would be the next answer for the client."""
+    connection = Connection(asyncio.get_running_loop())
+    connection.connection_made(Pipe())
+    assert told(connection, [b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"])[1] == b""
+    _, body, _, failed, kept = told(connection, [b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{}"])
+    assert (body, failed, kept) == (b"", True, False)
+
+
 async def test_an_engines_second_answer_needs_no_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = Connection(asyncio.get_running_loop())
     connection.connection_made(Pipe())
