@@ -128,7 +128,9 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
             508, "The request came back to where it was", "Do not make two hal0 each other's upstream."
         ),
         # storage and the rest
-        "pull.failed": _row(502, "The download failed", "hal0ctl model resume ID", retry=True),
+        "pull.failed": _row(
+            502, "The download failed", "Try again; what had begun goes on with hal0ctl model resume ID.", retry=True
+        ),
         "pull.gated": _row(403, "The publisher asks for a licence", "Add a token with access."),
         "pull.address_refused": _row(403, "This address is not fetched from", "Use a public address."),
         "pull.disk_full": _row(507, "The model store is full", "Free space, or move the store."),

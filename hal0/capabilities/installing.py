@@ -27,7 +27,7 @@ class Pulls(Protocol):
 
     async def start(self, asked: PullRequest) -> Job: ...
 
-    async def pause(self, pull_id: str) -> Job: ...
+    async def leave(self, job: Job) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,19 +123,18 @@ class Installing:
             if not self.closing:
                 await self._stopped(row, part)
             raise
+        if (error := part.error) is not None:
+            raise error
         view = part.view
-        if view.error is not None:
-            error = view.error
-            raise Hal0Error(error["code"], error["message"], details=error["details"], hint=error["hint"])
         if view.state is not JobState.DONE:
             raise Hal0Error("slot.load_cancelled", f"cannot set up {row.slot}: its {view.kind} was {view.state}")
 
     async def _stopped(self, row: _Row, part: Job) -> None:
-        """What has come of a download is kept; a load is undone."""
+        """What has come of a download is kept, and it goes on for others; a load is undone."""
         with suppress(Hal0Error, TimeoutError):  # it has ended meanwhile, or must end by itself
             async with asyncio.timeout(_STOP_S):
                 if part.view.kind is JobKind.MODEL_PULL:
-                    await (await self.hands.pulls()).pause(part.view.id)
+                    await (await self.hands.pulls()).leave(part)
                 else:
                     self.hands.jobs.cancel(part.view.id)
                     await part.wait()

@@ -149,8 +149,8 @@ class Switching:
         view = of_slot.view
         if view.state is JobState.SUPERSEDED:
             raise _Overtaken
-        if view.error is not None:
-            raise Hal0Error(view.error["code"], view.error["message"], details=view.error["details"])
+        if (error := of_slot.error) is not None:
+            raise error
         if view.state is not JobState.DONE:
             raise Hal0Error("slot.load_cancelled", f"cannot switch {job.view.target}: its load was {view.state}")
 

@@ -1,5 +1,6 @@
 """The first hal0.toml: every key with its meaning and default, and the five built-in slots to copy from."""
 
+import os
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
@@ -10,7 +11,6 @@ import tomlkit
 from pydantic.fields import FieldInfo
 
 from hal0.config.base import ConfigModel
-from hal0.config.edit import ABSENT, revision
 from hal0.config.profiles import PROFILE_FIELDS
 from hal0.config.root import BUILTIN_PROVIDERS, RootConfig
 from hal0.config.slots import SlotConfig
@@ -79,7 +79,7 @@ def write_first(paths: Paths, seeds: Callable[[], Seeds] = dict) -> bool:
 
     `seeds` are asked for only then: it takes a look at the machine to know them.
     """
-    if revision(paths.config_file) != ABSENT:
+    if os.path.lexists(paths.config_file):  # also what cannot be read now, or leads to where nothing is yet
         return False
     try:
         paths.config_dir.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,8 @@ _MAX_DIRECTORY_BYTES: Final = 4 << 20
 _MAX_HEADER_BYTES: Final = 4_096
 _END: Final = b"PK\x05\x06"
 _END_BYTES: Final = 22
+_LARGE: Final = b"PK\x06\x07"  # before the end: another place says how large the directory is
+_LARGE_BYTES: Final = 20
 _MAX_COMMENT_BYTES: Final = 65_535
 _STORED, _DEFLATED = 0, 8  # what numpy writes; other methods fail in other ways, some of them in hours
 _ENCRYPTED: Final = 0x1  # a flag of a member
@@ -51,12 +53,13 @@ def check_arrays(path: Path) -> tuple[str, ...]:
 def _bound_directory(path: Path, file: BinaryIO) -> None:
     """The archive's directory is read as a whole: its size is looked at first."""
     size = file.seek(0, 2)
-    file.seek(max(size - _END_BYTES - _MAX_COMMENT_BYTES, 0))
+    file.seek(max(size - _LARGE_BYTES - _END_BYTES - _MAX_COMMENT_BYTES, 0))
     tail = file.read()
     at = tail.rfind(_END)
     if at < 0 or len(tail) - at < _END_BYTES:
         raise ContentError(f"cannot read {path}: the archive has no end; it is truncated")
-    if int.from_bytes(tail[at + 12 : at + 16], "little") > _MAX_DIRECTORY_BYTES:
+    large = tail[max(at - _LARGE_BYTES, 0) : at].startswith(_LARGE)
+    if large or int.from_bytes(tail[at + 12 : at + 16], "little") > _MAX_DIRECTORY_BYTES:
         raise ContentError(f"cannot read {path}: the archive's directory is larger than hal0 reads")
     file.seek(0)
 

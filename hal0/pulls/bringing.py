@@ -34,13 +34,12 @@ class Bringing:
     async def __call__(self, model: str, by: By, tell: OnProgress) -> bool:
         """Return when the model is here; False at once when `by` may not have it fetched.
 
-        A download that was under way is joined. One that was begun here is paused when nobody wants the slot any
-        more; what has come is kept. Raises pull.* and model.*.
+        A download that was under way is joined. It is paused when nobody wants its model any more; what has come is
+        kept. Raises pull.* and model.*.
         """
         if by is not By.OPERATOR and not (by is By.REQUEST and self._on_request()):
             return False
         pulls = await self._pulls()
-        joined = pulls.runs(model)
         try:
             job = await pulls.start(PullRequest(model=model), by)
         except Hal0Error as err:
@@ -50,9 +49,7 @@ class Bringing:
         try:
             await _followed(job, tell)
         except asyncio.CancelledError:
-            if not joined:
-                with suppress(Hal0Error):  # it has just come to its end
-                    await settled(pulls.pause(job.view.id))
+            await settled(pulls.leave(job))
             raise
         return True
 
@@ -64,9 +61,8 @@ async def _followed(job: Job, tell: OnProgress) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(_TELL_S):
                 await job.changed.wait()
-    if job.view.error is not None:
-        error = job.view.error
-        raise Hal0Error(error["code"], error["message"], details=error["details"], hint=error["hint"])
+    if (error := job.error) is not None:
+        raise error
     if job.view.state is not JobState.DONE:
         raise Hal0Error(
             "model.not_downloaded",

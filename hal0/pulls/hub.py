@@ -18,6 +18,7 @@ from hal0.pulls.verdicts import Again, Changed
 _LIST_S: Final = 30.0  # somebody waits for it
 _MAX_LIST_BYTES: Final = 16 << 20  # the longest repositories have 10 000 files
 _MAX_PAGES: Final = 20
+_MAX_FILE_BYTES: Final = 1 << 50  # what claims more is no file
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,16 @@ async def _files(asker: Asker, url: str, repo: str) -> AsyncIterator[RemoteFile]
 
 def _file(entry: object) -> RemoteFile | None:
     match entry:
-        case {"type": "file", "path": str(path), "lfs": {"oid": str(oid), "size": int(size)}}:
+        case {"type": "file", "path": str(path), "lfs": {"oid": str(oid), "size": int(size)}} if _is_size(size):
             return RemoteFile(path, size, oid if len(oid) == 64 else None)
-        case {"type": "file", "path": str(path), "size": int(size)}:
+        case {"type": "file", "path": str(path), "size": int(size)} if _is_size(size):
             return RemoteFile(path, size)
         case _:
             return None
+
+
+def _is_size(size: int) -> bool:
+    return 0 <= size <= _MAX_FILE_BYTES
 
 
 def _license(about: object) -> str | None:

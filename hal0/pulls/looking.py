@@ -1,7 +1,9 @@
 """From a name to what would be fetched by it: a model that was here before, the catalog's, a place on the hub, ..."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 from hal0.config.models import ModelsConfig
 from hal0.errors import Hal0Error
@@ -13,6 +15,8 @@ from hal0.pulls.asking import Asker, Hub
 from hal0.pulls.planning import Draft, drafted
 from hal0.pulls.sources import CatalogSource, HubSource, Source, UrlSource, source_of
 from hal0.wire.pulls import PullRequest
+
+_WEIGHED_AT_ONCE: Final = 4  # each holds the head of a file
 
 
 class Looking:
@@ -29,6 +33,7 @@ class Looking:
         self._settings = settings
         self._environ = environ
         self._outside = outside
+        self._weighing = asyncio.Semaphore(_WEIGHED_AT_ONCE)
 
     async def drafted(self, asked: PullRequest) -> Draft:
         """Within half a minute. Raises request.invalid, model.not_found, model.unsafe_format, pull.*."""
@@ -42,7 +47,7 @@ class Looking:
         """
         from hal0.pulls.weighing import weighed  # for who asks before the download
 
-        async with self._asker() as asker:
+        async with self._weighing, self._asker() as asker:
             source = self._source(model, asker.hub)
             if not isinstance(source, HubSource | CatalogSource):
                 message = f"cannot weigh {model[:200]!r}: it is neither in the catalog nor a place on the hub"

@@ -37,6 +37,7 @@ class _Pull:
     task: asyncio.Task[None] | None = None
     ending: PullState | None = None  # what its cancellation means: PAUSED, or None for given up
     closing: bool = False
+    wanted: int = 0  # by so many of this process, since it runs
 
 
 class Pulls:
@@ -73,11 +74,12 @@ class Pulls:
             pull = await self._kept(plan)
             if plan.state in (PullState.QUEUED, PullState.RUNNING):
                 self._begin(pull)
+                pull.wanted = 0  # who asked for it is gone
             else:
                 self._jobs.finish(pull.job, JobState.INTERRUPTED, note=_PAUSED.format(plan.id))
 
     async def start(self, asked: PullRequest, by: By = By.OPERATOR) -> Job:
-        """The job; the one under way when the model is already on its way.
+        """The job; the one under way when the model is already on its way. Who wants it no more may `leave` it.
 
         Raises request.invalid, model.exists, model.not_found, model.unsafe_format, pull.gated, pull.address_refused,
         pull.failed, state.write_failed: what is named is looked at before this returns, within half a minute.
@@ -107,18 +109,24 @@ class Pulls:
         try:
             await self._note(pull, PullState.QUEUED)  # from here on it outlives this process
         except Hal0Error as err:
-            self._pulls.pop(plan.id, None)
-            self._jobs.finish(job, JobState.FAILED, error=err)
+            if pull.task is None:
+                self._pulls.pop(plan.id, None)
+                self._jobs.finish(job, JobState.FAILED, error=err)
             raise
         except asyncio.CancelledError:  # who asked has left in this very moment
-            await settled(self._ended(pull))
+            if pull.task is None:  # and nobody else has come
+                await settled(self._ended(pull))
             raise
         return self._begin(pull)
 
-    def runs(self, model: str) -> bool:
-        """Whether a model is on its way at this moment, or waits for its turn."""
-        running = (pull for pull in self._pulls.values() if pull.task is not None and not pull.task.done())
-        return any(pull.download.plan.model == self._registry.fold(model) for pull in running)
+    async def leave(self, job: Job) -> None:
+        """For one of those who asked for it: it is paused once all have left, and what has come is kept."""
+        pull = self._pulls.get(job.view.id)
+        if pull is None or pull.job is not job or job.ended:
+            return
+        pull.wanted -= 1
+        if pull.wanted <= 0:
+            await self.pause(job.view.id)
 
     async def pause(self, pull_id: str) -> Job:
         """Stop, and keep what has come. Raises pull.not_found."""
@@ -178,9 +186,10 @@ class Pulls:
             plan = pull.download.plan
             pull.job = self._jobs.resume(plan.id, JobKind.MODEL_PULL, plan.model, pull.job.view.by, plan.started_at)
             pull.job.on_cancel = lambda: self._give_up(pull)
-            pull.ending = None
+            pull.ending, pull.wanted = None, 0
             pull.download.plan = plan.model_copy(update={"state": PullState.QUEUED, "error": None})
             pull.task = asyncio.create_task(self._run(pull), name=f"pull {plan.model}")
+        pull.wanted += 1
         return pull.job
 
     def _give_up(self, pull: _Pull) -> None:

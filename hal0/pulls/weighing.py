@@ -52,11 +52,11 @@ async def _head(file: PlannedFile, repo: str | None, asker: Asker) -> bytes:
 
 def _read(whole: Absent, file: PlannedFile, head: bytes) -> Absent:
     """As if the file were here, with nothing behind its head. Blocking."""
-    with TemporaryDirectory(prefix="hal0-") as folder:
-        path = Path(folder, Path(file.name).name)
-        path.write_bytes(head)
-        os.truncate(path, file.size_bytes or len(head))
-        with suppress(GgufError):
+    try:
+        with TemporaryDirectory(prefix="hal0-") as folder, suppress(GgufError):
+            path = Path(folder, Path(file.name).name)
+            path.write_bytes(head)
+            os.truncate(path, file.size_bytes or len(head))
             entry = entry_of(gguf.read(path), whole.id, created=0)
             return replace(
                 whole,
@@ -64,4 +64,7 @@ def _read(whole: Absent, file: PlannedFile, head: bytes) -> Absent:
                 context_length=entry.context_length,
                 cache_bytes_per_token=entry.cache_bytes_per_token,
             )
+    except OSError as e:
+        message = f"cannot look at the head of {file.name}: {e.strerror or e}"
+        raise Hal0Error("state.write_failed", message, hint="Free space in the folder for temporary files.") from e
     return whole

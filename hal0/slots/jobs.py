@@ -41,6 +41,13 @@ class Job:
     def ended(self) -> bool:
         return self.view.state in ENDED
 
+    @property
+    def error(self) -> Hal0Error | None:
+        """What it has failed with, for whoever waits for it."""
+        if (told := self.view.error) is None:
+            return None
+        return Hal0Error(told["code"], told["message"], details=told["details"], hint=told["hint"])
+
     async def wait(self) -> JobView:
         """Return when it has ended, however it did."""
         while not self.ended:

@@ -46,6 +46,17 @@ def test_a_machine_is_looked_at_only_for_its_first_file(tmp_path: Path) -> None:
     assert not write_first(paths, never)
 
 
+def test_a_file_that_cannot_be_read_now_is_not_replaced(tmp_path: Path) -> None:
+    paths = resolve({"HAL0_HOME": str(tmp_path)})
+    paths.config_dir.mkdir(parents=True)
+    paths.config_file.symlink_to(tmp_path / "share" / "hal0.toml")
+    assert not write_first(paths)
+    assert paths.config_file.is_symlink()
+    paths.config_file.unlink()
+    paths.config_file.mkdir()
+    assert not write_first(paths)
+
+
 def test_all_built_in_slots_are_full_tables() -> None:
     slots = tomllib.loads(template())["slots"]
     assert tuple(slots) == BUILTIN_SLOTS

@@ -100,3 +100,14 @@ async def refused(pulls: Pulls, model: str = "acme/tiny", **asked: Any) -> dict[
 
 async def partial(place: Place) -> list[Path]:
     return await asyncio.to_thread(lambda: sorted(place.store.glob(".pulls/*/*.part")))
+
+
+async def begun(place: Place, pulls: Pulls) -> Job:
+    """A slow pull of which some has come."""
+    place.hub.pace = 0.05
+    job = await pulls.start(PullRequest(model="acme/tiny"))
+    for _ in range(500):
+        if pulls.views()[0].pace.done_bytes:
+            break
+        await asyncio.sleep(0.01)
+    return job

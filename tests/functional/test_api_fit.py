@@ -1,11 +1,14 @@
 """Would it fit, over the API: what is here, what the catalog knows, what only the hub knows, and what nobody knows."""
 
+import asyncio
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hal0.models import demo
+from hal0.models.absent import Absent
 from hal0.models.entry import entry_of
 from hal0.models.gguf import read
 from hal0.paths import Paths
@@ -14,6 +17,7 @@ from tests.fakes.hub import hub
 from tests.functional.curating import Curate, file
 from tests.functional.operator_app import Operator, operator
 from tests.functional.pulling import FILE, GGUF, MODEL
+from tests.vloop import until
 
 
 async def _fit(hal0: Operator, model: str, **asked: Any) -> dict[str, Any]:
@@ -67,6 +71,44 @@ async def test_one_of_the_hub_is_weighed_by_its_list_and_its_head(
         view = await _fit(hal0, "acme/tiny/odd-Q4_K_M.gguf")
         assert (view["verdict"], view["guess"]) == ("fits", True)
         assert await hal0.call("GET", "/api/pulls") == (200, {"items": []})
+
+
+async def test_a_head_that_cannot_be_kept_and_a_size_that_no_file_has_are_said(
+    paths: Paths, port_block: range, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with hub() as far, operator(paths, port_block, config={"models": {"hf_endpoint": far.endpoint}}) as hal0:
+        far.files[FILE] = GGUF
+        with monkeypatch.context() as patched:
+            patched.setattr("hal0.pulls.weighing.os.truncate", full)
+            status, body = await hal0.call("GET", "/api/models/fit", params={"model": "acme/tiny"})
+        assert (status, body["error"]["code"]) == (507, "state.write_failed")
+        for size in (-5, 1 << 63):
+            far.sizes[FILE] = size
+            status, body = await hal0.call("GET", "/api/models/fit", params={"model": "acme/tiny"})
+            assert (status, body["error"]["code"]) == (404, "model.not_found")
+
+
+async def test_few_heads_are_held_at_once(paths: Paths, port_block: range, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, most, go_on = 0, 0, asyncio.Event()
+
+    async def slow(*_args: object) -> Absent:
+        nonlocal held, most
+        held, most = held + 1, max(most, held + 1)
+        await go_on.wait()
+        held -= 1
+        return Absent(id=ModelId(MODEL), size_bytes=1000)
+
+    monkeypatch.setattr("hal0.pulls.weighing.weighed", slow)
+    async with hub() as far, operator(paths, port_block, config={"models": {"hf_endpoint": far.endpoint}}) as hal0:
+        far.files[FILE] = GGUF
+        asked = [asyncio.create_task(_fit(hal0, "acme/tiny")) for _ in range(12)]
+        await until(lambda: held == 4, within_s=10)
+        go_on.set()
+        await asyncio.gather(*asked)
+        assert most == 4
 
 
 async def test_what_would_have_to_leave_is_named(paths: Paths, port_block: range, curate: Curate) -> None:

@@ -170,6 +170,17 @@ async def test_it_is_given_up_and_gone_on_with(machine: Machine) -> None:
     assert await machine.loaded() == SLOTS
 
 
+async def test_a_download_that_somebody_else_wants_too_goes_on_when_it_is_given_up(machine: Machine) -> None:
+    machine.hub.pace = 0.01
+    _, pull = await machine.hal0.call("POST", "/api/pulls", {"model": "tiny-chat"})
+    job_id = await machine.begin()
+    await _until_coming(machine, "tiny-chat")
+    await settled(lambda: len(machine.hal0.services.pulls().views()) == len(MODELS))
+    await machine.hal0.call("DELETE", f"/api/jobs/{job_id}")
+    machine.hub.pace = 0
+    assert (await machine.hal0.services.jobs.get(pull["id"]).wait()).state == "done"
+
+
 async def test_a_load_that_is_given_up_is_undone(machine: Machine) -> None:
     machine.hal0.engine.program = Program(ready_after_s=60)
     before = machine.configuration()

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,12 @@ from aiohttp import web
 
 from hal0.errors import Hal0Error
 from hal0.models import demo
-from hal0.models.records import ModelRecord
-from hal0.pulls import placing, plan
-from hal0.pulls.pulls import Pulls
+from hal0.pulls import placing
 from hal0.pulls.verdicts import Again, judge
-from hal0.slots.jobs import Job
 from hal0.wire.jobs import JobState
 from hal0.wire.pulls import PullRequest
 from tests.fakes.hub import Cut, Hub, status
-from tests.functional.pulling import FILE, GGUF, MODEL, Place, partial, pulled, refused
+from tests.functional.pulling import FILE, GGUF, MODEL, Place, begun, partial, pulled, refused
 from tests.unit.models.test_content import PICKLE
 from tests.vloop import until
 
@@ -264,16 +260,6 @@ def full(*_args: object, **_named: object) -> None:
     raise OSError(28, "No space left on device")
 
 
-async def begun(place: Place, pulls: Pulls) -> Job:
-    place.hub.pace = 0.05
-    job = await pulls.start(PullRequest(model="acme/tiny"))
-    for _ in range(500):
-        if pulls.views()[0].pace.done_bytes:
-            break
-        await asyncio.sleep(0.01)
-    return job
-
-
 async def test_a_note_that_cannot_be_written_ends_the_pull_instead_of_only_the_noting(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,67 +292,6 @@ async def test_a_disk_that_is_full_at_the_last_step_is_told_as_that(
     monkeypatch.setattr("hal0.pulls.placing.move", full)
     async with place.hal0() as pulls:
         assert (await refused(pulls))["code"] == "pull.disk_full"
-
-
-# ---- at the same time ----
-
-
-async def test_given_up_twice_at_once_a_pull_still_ends(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    remove = plan.Place.remove
-
-    def slow(it: plan.Place) -> None:
-        time.sleep(0.1)
-        remove(it)
-
-    monkeypatch.setattr(plan.Place, "remove", slow)
-    async with place.hal0() as pulls:
-        job = await begun(place, pulls)
-        for _ in range(2):
-            assert job.on_cancel is not None
-            job.on_cancel()
-            await asyncio.sleep(0.03)
-
-        async with asyncio.timeout(5):
-            await job.wait()
-        assert job.view.state is JobState.CANCELLED
-
-
-async def test_given_up_while_it_pauses_nothing_of_it_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    save = plan.Place.save
-
-    def slow(it: plan.Place, saved: plan.Plan) -> None:
-        time.sleep(0.1)
-        save(it, saved)
-
-    async with place.hal0() as pulls:
-        job = await begun(place, pulls)
-        monkeypatch.setattr(plan.Place, "save", slow)
-        pausing = asyncio.create_task(pulls.pause(job.view.id))
-        await asyncio.sleep(0.03)
-        await pulls.cancel(job.view.id)
-        await pausing
-
-        assert (job.view.state, pulls.views()) == (JobState.CANCELLED, [])
-    assert await asyncio.to_thread(lambda: list(place.store.glob(".pulls/*"))) == []
-
-
-async def test_two_models_of_one_file_name_do_not_replace_each_other(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record_of = placing.record_of
-
-    def slow(*args: Any) -> ModelRecord:
-        found = record_of(*args)
-        time.sleep(0.1)
-        return found
-
-    monkeypatch.setattr("hal0.pulls.placing.record_of", slow)
-    async with place.hal0() as pulls:
-        jobs = [await pulls.start(PullRequest(model="acme/tiny", id=name)) for name in ("one", "two")]
-        for job in jobs:
-            await job.wait()
-
-    assert await place.in_place() in ([FILE, f"one/{FILE}"], [FILE, f"two/{FILE}"])
 
 
 def test_a_file_that_is_called_like_the_plan_does_not_replace_it(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from hal0.errors import Hal0Error
 from hal0.models import demo
+from hal0.models.arrays import check_arrays
 from hal0.models.content import Format, accept
+from hal0.models.tensors import ContentError
 
 
 def tensors(shapes: dict[str, tuple[int, ...]], **changes: object) -> bytes:
@@ -217,6 +219,21 @@ def test_an_archive_that_numpy_did_not_pack_is_refused_by_a_typed_error(tmp_path
     whole[44:69] = b"\xff" * 25  # its data
 
     assert judged(path, bytes(whole)) is None
+
+
+def test_a_directory_that_is_large_by_another_place_than_the_end_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "voices.npz"
+    raw = voices(path, a=np.zeros((2, 2), "f4"))
+    at, end = raw.rfind(b"PK\x01\x02"), raw.rfind(b"PK\x05\x06")
+    entry = bytearray(raw[at:end])
+    struct.pack_into("<H", entry, 32, 60_000)  # its comment
+    directory = (bytes(entry) + bytes(60_000)) * 90
+    size = struct.pack("<4sQHHLLQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 90, 90, len(directory), at)
+    place = struct.pack("<4sLQL", b"PK\x06\x07", 0, at + len(directory), 1)
+    path.write_bytes(raw[:at] + directory + size + place + raw[end:])
+
+    with pytest.raises(ContentError, match="larger than hal0 reads"):
+        check_arrays(path)
 
 
 def test_an_archive_whose_array_is_beyond_all_files_is_refused_by_a_typed_error(tmp_path: Path) -> None:

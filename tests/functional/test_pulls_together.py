@@ -1,0 +1,142 @@
+"""Pulls that several want, begin, leave or give up at the same moment."""
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hal0.lib.aio import cancelled
+from hal0.pulls import placing, plan
+from hal0.pulls.bringing import Bringing
+from hal0.pulls.pulls import Pulls
+from hal0.vocab import By
+from hal0.wire.jobs import JobState
+from hal0.wire.pulls import PullRequest, PullState
+from tests.functional.pulling import FILE, GGUF, Place, begun
+from tests.vloop import until
+
+
+class Held:
+    """What runs in a thread, and does not go on until it is told."""
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        self.go_on = threading.Event()
+        self._work = work
+        self._begun = threading.Event()
+
+    def __call__(self, *args: Any) -> Any:
+        self._begun.set()
+        assert self.go_on.wait(10)
+        return self._work(*args)
+
+    def __get__(self, it: object, _kind: type) -> Callable[..., Any]:
+        return functools.partial(self, it)
+
+    async def reached(self) -> None:
+        assert await asyncio.to_thread(self._begun.wait, 10)
+
+
+async def test_given_up_twice_at_once_a_pull_still_ends(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Held(plan.Place.remove)
+    monkeypatch.setattr(plan.Place, "remove", held)
+    async with place.hal0() as pulls:
+        job = await begun(place, pulls)
+        assert job.on_cancel is not None
+        job.on_cancel()
+        await held.reached()
+        job.on_cancel()
+        await asyncio.sleep(0)
+        held.go_on.set()
+
+        async with asyncio.timeout(5):
+            await job.wait()
+        assert job.view.state is JobState.CANCELLED
+
+
+async def test_given_up_while_it_pauses_nothing_of_it_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Held(plan.Place.save)
+    async with place.hal0() as pulls:
+        job = await begun(place, pulls)
+        monkeypatch.setattr(plan.Place, "save", held)
+        pausing = asyncio.create_task(pulls.pause(job.view.id))
+        await held.reached()
+        giving_up = asyncio.create_task(pulls.cancel(job.view.id))
+        await asyncio.sleep(0)
+        held.go_on.set()
+        await asyncio.gather(pausing, giving_up)
+
+        assert (job.view.state, pulls.views()) == (JobState.CANCELLED, [])
+    assert await asyncio.to_thread(lambda: list(place.store.glob(".pulls/*"))) == []
+
+
+async def test_two_models_of_one_file_name_do_not_replace_each_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(placing.record_of)
+    monkeypatch.setattr("hal0.pulls.placing.record_of", held)
+    async with place.hal0() as pulls:
+        jobs = [await pulls.start(PullRequest(model="acme/tiny", id=name)) for name in ("one", "two")]
+        await held.reached()
+        await until(
+            lambda: [it.view.progress and it.view.progress.message for it in jobs] == ["putting it in place"] * 2,
+            within_s=10,
+        )
+        held.go_on.set()
+        for job in jobs:
+            await job.wait()
+
+    assert await place.in_place() in ([FILE, f"one/{FILE}"], [FILE, f"two/{FILE}"])
+
+
+async def test_a_download_that_several_asked_for_goes_on_until_all_have_left(place: Place) -> None:
+    place.hub.pace = 0.05
+    async with place.hal0() as pulls:
+
+        async def given() -> Pulls:
+            return pulls
+
+        bring = Bringing(given, lambda: True)
+        one, two = (asyncio.create_task(bring("acme/tiny", By.OPERATOR, lambda *_: None)) for _ in range(2))
+        await until(lambda: [it.wanted for it in pulls._pulls.values()] == [2], within_s=10)
+        await cancelled(one)
+        (view,) = pulls.views()
+        assert view.state is not PullState.PAUSED
+        await cancelled(two)
+        (view,) = pulls.views()
+        assert view.state is PullState.PAUSED
+
+        place.hub.pace = 0.0
+        assert await bring("acme/tiny", By.OPERATOR, lambda *_: None)
+    assert await place.model() == GGUF
+
+
+async def test_a_download_of_an_earlier_process_ends_with_the_last_who_wants_it(place: Place) -> None:
+    async with place.hal0() as pulls:
+        await begun(place, pulls)
+    async with place.hal0() as pulls:
+        job = await pulls.start(PullRequest(model="acme/tiny"))
+        assert (await place.in_place(), job.ended) == ([], False)
+        await pulls.leave(job)
+        assert [it.state for it in pulls.views()] == [PullState.PAUSED]
+
+
+async def test_who_leaves_as_a_pull_is_noted_takes_it_from_nobody_who_has_joined(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(plan.Place.save)
+    monkeypatch.setattr(plan.Place, "save", held)
+    async with place.hal0() as pulls:
+        first = asyncio.create_task(pulls.start(PullRequest(model="acme/tiny")))
+        await held.reached()
+        job = await pulls.start(PullRequest(model="acme/tiny"))
+        first.cancel()
+        await asyncio.sleep(0)
+        held.go_on.set()
+        await asyncio.wait([first])
+        await job.wait()
+
+        assert (job.view.state, first.cancelled()) == (JobState.DONE, True)
+    assert await place.model() == GGUF
