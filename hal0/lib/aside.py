@@ -21,6 +21,7 @@ class Aside(Generic[P, T]):
     def __init__(self, work: Callable[P, T]) -> None:
         self._work: Final = work
         self._running: asyncio.Future[T] | None = None
+        self._of: tuple[object, object] = ((), {})  # what it was asked of: its arguments
         self._given_up = False
 
     @property
@@ -29,19 +30,25 @@ class Aside(Generic[P, T]):
         return self._given_up and self._running is not None and not self._running.done()
 
     async def within(self, seconds: float, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """What it gives; None when that takes longer. Who asks while it is under way shares it, arguments and all.
+        """What it gives; None when that takes longer. Who asks the same while it is under way shares it, who asks
+        something else waits for its end first.
 
         Raises what it raises.
         """
-        running = self._running
-        if running is None or running.done():
-            running = self._running = in_a_thread(lambda: self._work(*args, **kwargs))
-            self._given_up = False
-        await asyncio.wait({running}, timeout=seconds)
-        if running.done():
-            return running.result()
-        self._given_up = True
-        return None
+        loop, of = asyncio.get_running_loop(), (args, kwargs)
+        until = loop.time() + seconds
+        while True:
+            running = self._running
+            if running is None or running.done():
+                running = self._running = in_a_thread(lambda: self._work(*args, **kwargs))
+                self._of, self._given_up = of, False
+            mine = self._of == of
+            await asyncio.wait({running}, timeout=max(until - loop.time(), 0.0))
+            if not running.done():
+                self._given_up = True
+                return None
+            if mine:
+                return running.result()
 
 
 def in_a_thread(work: Callable[[], T]) -> "asyncio.Future[T]":
@@ -66,10 +73,10 @@ class OneThread(Executor):
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
         future: Future[T] = Future()
-        self._queue.put(lambda: _carry_out(future, lambda: fn(*args, **kwargs)))
         if not self._begun:
-            self._begun = True
             threading.Thread(target=self._run, name=self._name, daemon=True).start()
+            self._begun = True  # a machine that has no thread left now may have one later
+        self._queue.put(lambda: _carry_out(future, lambda: fn(*args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:

@@ -36,8 +36,8 @@ class Kept:
             await asyncio.wait([task])
 
     async def aclose(self) -> None:
-        for name in list(self._tasks):
-            await self.end(name)
+        while self._tasks:  # one that has not ended yet may begin another
+            await self.end(next(iter(self._tasks)))
 
     async def _kept(self, name: str, work: Work, again: Work | None, *, once: bool) -> None:
         failed = False

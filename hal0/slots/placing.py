@@ -78,6 +78,8 @@ class Placing:
         found = boot.by_slot(infos)
         await asyncio.gather(*(self._place(slot, found.get(slot.name, []), past[slot.name]) for slot in slots))
         for slot in sorted(slots, key=lambda slot: -slot.config.priority):
+            if self._slots.get(slot.name) is not slot:  # taken out of the configuration meanwhile
+                continue
             self._kept.keep(slot.name, slot.run, again=functools.partial(self._place_anew, slot))
 
     async def _adopt_later(self, slots: Collection[Slot]) -> None:

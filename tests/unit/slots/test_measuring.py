@@ -32,28 +32,31 @@ def times_asked(folder: Path) -> int:
     return len(asked.read_text().splitlines()) if asked.exists() else 0
 
 
-def hang(file: Path) -> None:
-    """From now on whoever reads it waits."""
-    file.unlink()
-    os.mkfifo(file)
+async def then_hangs(root: Path, file: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Measuring, Machine, Path]:
+    """What was measured below `root` before whoever reads `file` waits."""
+    monkeypatch.setattr(measuring, "_READ_S", 0.3)
+    measure = Measuring(SystemClock(), root=root)
+    before = await measure(anew=True)
+    path = root / "sys/bus/pci/devices" / file
+    path.unlink()
+    os.mkfifo(path)
+    return measure, before, path
 
 
 def answer(file: Path, size: int) -> None:
     """Who waits is answered, and who reads it later, too."""
     pipe = file.rename(file.with_suffix(".pipe"))
     file.write_text(f"{size}\n")
-    pipe.write_text(f"{size}\n")
+    with pipe.open("r+b", buffering=0) as both_ends:  # with nobody there to read it, too
+        both_ends.write(f"{size}\n".encode())
 
 
 async def test_a_driver_that_hangs_keeps_nobody_waiting_and_what_is_known_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "_READ_S", 0.3)
     root = trees.strix_halo(tmp_path)
-    measure = Measuring(SystemClock(), root=root)
-    assert figures(await measure(anew=True))["GTT of GPU 0"] == (110 * GIB, 100 * GIB)
-    file = root / "sys/bus/pci/devices/0000:c5:00.0/mem_info_gtt_used"
-    hang(file)
+    measure, before, file = await then_hangs(root, "0000:c5:00.0/mem_info_gtt_used", monkeypatch)
+    assert figures(before)["GTT of GPU 0"] == (110 * GIB, 100 * GIB)
     trees.meminfo(root, total=125 * GIB, available=40 * GIB)
     async with asyncio.timeout(5):
         late = [figures(await measure(anew=True)) for _ in range(50)][-1]
@@ -66,12 +69,9 @@ async def test_a_driver_that_hangs_keeps_nobody_waiting_and_what_is_known_stays(
 async def test_a_card_whose_driver_hangs_is_there_and_says_nothing_of_what_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "_READ_S", 0.3)
     root = trees.radeon_24(tmp_path)
-    measure = Measuring(SystemClock(), root=root)
-    assert figures(await measure(anew=True))["VRAM of GPU 0"] == (24 * GIB, 22 * GIB)
-    file = root / "sys/bus/pci/devices/0000:03:00.0/mem_info_vram_used"
-    hang(file)
+    measure, before, file = await then_hangs(root, "0000:03:00.0/mem_info_vram_used", monkeypatch)
+    assert figures(before)["VRAM of GPU 0"] == (24 * GIB, 22 * GIB)
     assert figures(await measure(anew=True))["VRAM of GPU 0"] == (24 * GIB, None)
     answer(file, 4 * GIB)
     found: list[tuple[int | None, int | None]] = []

@@ -1,6 +1,8 @@
 """What has failed for good rests until something changes: a wish, the configuration, its image or its model."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -54,22 +56,26 @@ async def rests(hal0: Running, seconds: float) -> Slot:
     return hal0.primary
 
 
-@virtual_time
-async def test_a_model_that_was_mended_is_loaded_again(world: World, times: Times) -> None:
+@asynccontextmanager
+async def resting(world: World, seconds: float) -> AsyncIterator[Running]:
+    """A model that its engine cannot read, loaded once, and left alone for so long."""
     world.engine.plan(JUNK)
     async with world.hal0() as hal0:
         await hal0.load()
-        await rests(hal0, 600)
+        await rests(hal0, seconds)
+        yield hal0
+
+
+@virtual_time
+async def test_a_model_that_was_mended_is_loaded_again(world: World, times: Times) -> None:
+    async with resting(world, 600) as hal0:
         times.touch("one")
         await hal0.reaches(Phase.READY, within_s=20)
 
 
 @virtual_time
 async def test_a_model_that_is_still_being_copied_is_not_tried_before_it_is_whole(world: World, times: Times) -> None:
-    world.engine.plan(JUNK)
-    async with world.hal0() as hal0:
-        await hal0.load()
-        await rests(hal0, 30)
+    async with resting(world, 30) as hal0:
         for _ in range(120):
             times.touch("one")
             await asyncio.sleep(1)
@@ -101,10 +107,7 @@ async def test_an_image_that_comes_is_used(world: World, times: Times) -> None:
 
 @virtual_time
 async def test_another_image_under_the_same_name_is_tried(world: World, times: Times) -> None:
-    world.engine.plan(JUNK)
-    async with world.hal0() as hal0:
-        await hal0.load()
-        await rests(hal0, 600)
+    async with resting(world, 600) as hal0:
         world.images.id = "a-new-build"
         await hal0.reaches(Phase.READY, within_s=15)
 
@@ -121,10 +124,8 @@ async def test_a_device_that_comes_is_used(world: World, times: Times) -> None:
 
 @virtual_time
 async def test_a_new_hal0_knows_since_when_it_rests(world: World, times: Times) -> None:
-    world.engine.plan(JUNK)
-    async with world.hal0() as hal0:
-        await hal0.load()
-        await rests(hal0, 30)
+    async with resting(world, 30):
+        pass
     async with world.hal0() as hal0:
         await rests(hal0, 600)
         times.touch("one")

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from hal0.slots.record import SCHEMA, Attempts, DamagedRecordError, Failure, Loa
 from hal0.slots.store import SlotStore
 from hal0.vocab import FailureClass, Phase, Role
 from tests.unit.slots.lives import NOW, container, loaded, record
+from tests.vloop import VirtualLoop, virtual_time
 
 FULL = record(
     Phase.WARMING,
@@ -150,10 +150,8 @@ async def test_a_disk_that_hangs_refuses_and_is_not_added_to(tmp_path: Path, mon
             assert refused.value.code == "state.write_failed"
     assert len(begun) == 1
     answers.set()
-    for _ in range(500):
-        if (tmp_path / "primary/state.json").exists():
-            break
-        await asyncio.sleep(0.01)
+    assert store._latest is not None
+    await asyncio.wait({store._latest}, timeout=5)
     await store.write_record(record(Phase.READY))
     assert load((tmp_path / "primary/state.json").read_bytes()) == record(Phase.READY)
     answers.clear()
@@ -162,23 +160,28 @@ async def test_a_disk_that_hangs_refuses_and_is_not_added_to(tmp_path: Path, mon
             await store.write_record(FULL)
         await store.aclose()
     answers.set()
-    assert store._latest is not None
     await asyncio.wait({store._latest}, timeout=5)  # its thread leaves nothing open
 
 
+@virtual_time
 async def test_writes_that_wait_for_others_are_no_disk_that_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "_WRITE_S", 0.2)
-    write = store_module._write
+    loop, turn, write = asyncio.get_running_loop(), threading.Semaphore(0), store_module._write
+    assert isinstance(loop, VirtualLoop)
 
     def slow(path: Path, data: bytes, owner: int | None = None) -> None:
-        time.sleep(0.05)
+        assert turn.acquire(timeout=10)
         write(path, data, owner)
 
     monkeypatch.setattr(store_module, "_write", slow)
     store = SlotStore(tmp_path)
-    await asyncio.gather(*(store.write_record(FULL) for _ in range(12)))
+    writes = [asyncio.create_task(store.write_record(FULL)) for _ in range(4)]
+    await asyncio.sleep(0)
+    for written in writes:
+        loop.advance(0.9 * store_module._WRITE_S)
+        turn.release()
+        await written
     await store.aclose()
 
 

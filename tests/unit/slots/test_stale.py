@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hal0.config.root import RootConfig
+from hal0.slots.lookout import TICK_S
 from hal0.vocab import Phase
 from hal0.wire.jobs import JobState
 from tests.fakes.engine import FakeEngine, StalledEngine
@@ -94,3 +95,22 @@ async def test_a_change_saved_while_podman_is_silent_is_made_when_it_speaks(tmp_
         engine.release()
         await until(lambda: hal0.primary.life.facts.generation == 2, within_s=10)
         await hal0.reaches(Phase.READY)
+
+
+@virtual_time
+async def test_a_slot_taken_out_while_others_are_still_placed_comes_to_no_life(
+    tmp_path: Path, port_block: range
+) -> None:
+    engine = StalledEngine()
+    world = World(tmp_path, port_block, engine)
+    async with world.hal0(spare={}) as hal0:
+        await hal0.load()
+    engine.stall("containers")
+    engine.running[0].change(hangs=True)  # it is asked for longer than the other slot needs
+    async with world.hal0(spare={}) as hal0:
+        await hal0.supervisor.apply(world.config())
+        await asyncio.sleep(TICK_S - 0.5)  # just before it is tried again to take it out
+        engine.release()
+        await until(lambda: hal0.supervisor.get("spare") is None, within_s=20)
+        await asyncio.sleep(10)
+        assert "supervisor-spare" not in {task.get_name() for task in asyncio.all_tasks()}
