@@ -54,6 +54,7 @@ from hal0.slots.handle import Slots, busy, endpoints_of
 from hal0.slots.jobs import Jobs
 from hal0.slots.measuring import Measuring
 from hal0.slots.ports import PortLeases
+from hal0.slots.starts import Starts
 from hal0.slots.steward import Steward
 from hal0.slots.store import SlotStore
 from hal0.slots.supervisor import Supervisor
@@ -85,9 +86,9 @@ async def create_app(
         stack.push_async_callback(store.aclose)
         pulls = _pulls(stack, registry, jobs, clock, live, environ)
         bring = Bringing(pulls.booted, lambda: live.root.models.pull_on_request)
-        effects = Effects(ground.engine, images, registry, store, ground.place, _fitting(images, live), bring)
+        starts = Starts(images, registry, store, ground.place, _fitting(images, live), bring)
         steward = _steward(stack, ground, store)
-        tools = _tools(ground, effects, store, steward, jobs, await _probe_session(stack), slot_ports(environ))
+        tools = _tools(ground, starts, store, steward, jobs, await _probe_session(stack), slot_ports(environ))
         supervisor = Supervisor(live.root, ground.engine, registry, PROVIDERS, tools, bus)
         upstreams = await _upstreams(stack, live, environ, clock, bus, instance=home.instance)
         sources += [supervisor.snapshot_events, jobs.snapshot_events, upstreams.snapshot_events]
@@ -217,7 +218,7 @@ def _keep_told(stack: AsyncExitStack, live: LiveConfig, dispatcher: Dispatcher) 
 
 def _tools(
     ground: Ground,
-    effects: Effects,
+    starts: Starts,
     store: SlotStore,
     steward: Steward,
     jobs: Jobs,
@@ -226,7 +227,8 @@ def _tools(
 ) -> Tools:
     clock = ground.clock
     return Tools(
-        effects=effects,
+        starts=starts,
+        effects=Effects(ground.engine, starts, store, ground.place),
         store=store,
         ports=PortLeases(ports),
         steward=steward,

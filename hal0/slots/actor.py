@@ -51,7 +51,7 @@ class Actor:
         self._it = present
         self._steward = tools.steward
         self._mailbox = Mailbox(tools.clock)
-        self._hands = Hands(tools.effects, tools.steward, tools.clock, self._report)
+        self._hands = Hands(tools, self._report)
         self._errands = Errands(name, tools.jobs)
         self.face = Face(self.shown, owner, used=self._used, flipped=lambda: self.later(_look))
         self._sight = Sight(name, tools.watchers, self._mailbox, self.face.in_flight)

@@ -4,22 +4,16 @@ import asyncio
 from collections.abc import Callable
 
 from hal0.lib.aio import cancelled
-from hal0.lib.clock import Clock
-from hal0.slots.effects import Effects
 from hal0.slots.happenings import Happening
 from hal0.slots.orders import Order, carry_out
-from hal0.slots.steward import Steward
+from hal0.slots.tools import Tools
 
 
 class Hands:
     """`report(happening, step)` gets progress and exactly one end; a step that is not `step` any more is stale."""
 
-    def __init__(
-        self, effects: Effects, steward: Steward, clock: Clock, report: Callable[[Happening, int], None]
-    ) -> None:
-        self._effects = effects
-        self._steward = steward
-        self._clock = clock
+    def __init__(self, tools: Tools, report: Callable[[Happening, int], None]) -> None:
+        self._tools = tools
         self._report = report
         self._task: asyncio.Task[None] | None = None
         self.step = 0
@@ -40,4 +34,4 @@ class Hands:
         def progress(happening: Happening) -> None:
             self._report(happening, step)
 
-        progress(await carry_out(self._effects, self._steward, order, self._clock, progress))
+        progress(await carry_out(self._tools, order, progress))

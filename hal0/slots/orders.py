@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 from hal0.errors import Hal0Error
-from hal0.lib.clock import Clock
 from hal0.slots import failure as failures
 from hal0.slots import happenings as h
-from hal0.slots.effects import Clash, Effects, Stuck, Subject
+from hal0.slots.effects import Clash, Effects, Stuck
 from hal0.slots.need import NOTHING
 from hal0.slots.record import Container, Failure, Progress
 from hal0.slots.serving import InFlight
+from hal0.slots.starts import Subject
 from hal0.slots.state import Effect
-from hal0.slots.steward import Steward
+from hal0.slots.tools import Tools
 from hal0.slots.warmup import PULL_STALL_S, START_S, jitter, stop_s
 from hal0.vocab import By, Role
 
@@ -74,29 +74,25 @@ def _drain_s(subject: Subject, life: h.Life) -> float:
     return subject.config.drain_s if facts.drain_s is None else facts.drain_s
 
 
-async def carry_out(
-    effects: Effects, steward: Steward, order: Order, clock: Clock, report: Callable[[h.Happening], None]
-) -> h.Happening:
+async def carry_out(tools: Tools, order: Order, report: Callable[[h.Happening], None]) -> h.Happening:
     """Carry out one effect and say how it ended; what goes wrong is an answer too. `report` gets progress."""
     if order.beside is None:
-        return await _carry_out(effects, steward, order, clock, report)
-    ended = await _carry_out(effects, steward, order, clock, lambda happening: report(h.Beside(happening)))
+        return await _carry_out(tools, order, report)
+    ended = await _carry_out(tools, order, lambda happening: report(h.Beside(happening)))
     if isinstance(ended, h.Failed) and order.effect is Effect.ADMIT:
         return h.Crowded(ended.failure.message)
     return h.Beside(ended)
 
 
-async def _carry_out(
-    effects: Effects, steward: Steward, order: Order, clock: Clock, report: Callable[[h.Happening], None]
-) -> h.Happening:
+async def _carry_out(tools: Tools, order: Order, report: Callable[[h.Happening], None]) -> h.Happening:
     try:
-        return await _work(effects, steward, order, clock, report)
+        return await _work(tools, order, report)
     except Hal0Error as err:
-        return _trouble(order, failures.of_error(err, clock.now()))
+        return _trouble(order, failures.of_error(err, tools.clock.now()))
     except Exception as err:  # the task's outermost line: an unforeseen error must not leave the slot waiting
         log.exception("slot %s: %s failed by a mistake of hal0's", order.subject.slot, order.effect)
         error = Hal0Error("system.internal", f"cannot {order.effect}: {err!r}")
-        return _trouble(order, failures.of_error(error, clock.now()))
+        return _trouble(order, failures.of_error(error, tools.clock.now()))
 
 
 def _trouble(order: Order, failure: Failure) -> h.Happening:
@@ -106,42 +102,40 @@ def _trouble(order: Order, failure: Failure) -> h.Happening:
     return h.EngineTrouble(failure.message)
 
 
-async def _work(
-    effects: Effects, steward: Steward, order: Order, clock: Clock, report: Callable[[h.Happening], None]
-) -> h.Happening:
+async def _work(tools: Tools, order: Order, report: Callable[[h.Happening], None]) -> h.Happening:
     match order.effect:
         case Effect.FETCH:
-            return await _fetch(effects, order, clock, report)
+            return await _fetch(tools, order, report)
         case Effect.ADMIT:
-            return await _admit(steward, order, clock, report)
+            return await _admit(tools, order, report)
         case Effect.LAUNCH:
-            return await _launch(effects, order, report)
+            return await _launch(tools.effects, order, report)
         case Effect.DRAIN:
             return await _drain(order, report)
         case Effect.RETIRE:
-            return await _retire(effects, order, report)
+            return await _retire(tools.effects, order, report)
         case Effect.BURY:
-            return await _bury(effects, order, clock)
+            return await _bury(tools.effects, order, tools.clock.now())
         case Effect.TURN:
             raise AssertionError("the actor turns by itself")
         case _:
             assert_never(order.effect)
 
 
-async def _fetch(effects: Effects, order: Order, clock: Clock, report: Callable[[h.Happening], None]) -> h.Happening:
+async def _fetch(tools: Tools, order: Order, report: Callable[[h.Happening], None]) -> h.Happening:
     def on_progress(text: str, fraction: float | None) -> None:
-        report(h.Advanced(Progress("pulling", fraction, text), clock.now() + PULL_STALL_S))
+        report(h.Advanced(Progress("pulling", fraction, text), tools.clock.now() + PULL_STALL_S))
 
-    await effects.fetch(order.subject, order.model, order.by, on_progress)
+    await tools.starts.fetch(order.subject, order.model, order.by, on_progress)
     return h.Fetched()
 
 
-async def _admit(steward: Steward, order: Order, clock: Clock, report: Callable[[h.Happening], None]) -> h.Happening:
+async def _admit(tools: Tools, order: Order, report: Callable[[h.Happening], None]) -> h.Happening:
     def waits(text: str) -> None:
-        report(h.Advanced(Progress("waiting", None, text), clock.now() + START_S))
+        report(h.Advanced(Progress("waiting", None, text), tools.clock.now() + START_S))
 
-    need = await steward.make_room(order.subject.slot, waits, beside=order.beside is not None)
-    return h.Admitted(need or NOTHING, clock.now() + START_S)
+    need = await tools.steward.make_room(order.subject.slot, waits, beside=order.beside is not None)
+    return h.Admitted(need or NOTHING, tools.clock.now() + START_S)
 
 
 async def _launch(effects: Effects, order: Order, report: Callable[[h.Happening], None]) -> h.Happening:
@@ -192,11 +186,9 @@ async def _retire(effects: Effects, order: Order, report: Callable[[h.Happening]
     return h.Retired(log_tail=tail)
 
 
-async def _bury(effects: Effects, order: Order, clock: Clock) -> h.Happening:
+async def _bury(effects: Effects, order: Order, now: float) -> h.Happening:
     container = order.the_container()
-    failure = await effects.bury(
-        order.subject, container, warmed=order.warmed, used_bytes=order.used_bytes, now=clock.now()
-    )
+    failure = await effects.bury(order.subject, container, warmed=order.warmed, used_bytes=order.used_bytes, now=now)
     try:
         await effects.remove(container)
     except Stuck as err:

@@ -10,13 +10,13 @@ from hal0.config.slots import SlotConfig
 from hal0.lib.clock import Clock
 from hal0.providers.base import Endpoint, Provider, Trial
 from hal0.slots import fallback, logbook, timers, warmup
-from hal0.slots.effects import Subject
 from hal0.slots.happenings import Life
 from hal0.slots.loading import Expected
 from hal0.slots.plan import Place, context_of, resolve_device
 from hal0.slots.record import Container, SlotRecord, SwapStep
 from hal0.slots.routing import address_of, endpoint_of
 from hal0.slots.shown import ModelFacts, Shown, model_of
+from hal0.slots.starts import Subject
 from hal0.slots.store import Remembered
 from hal0.slots.tools import Owner
 from hal0.slots.watchers import Watched

@@ -46,7 +46,7 @@ class Slot:
         past: Remembered,
     ) -> None:
         self.name: Final = name
-        self._effects = tools.effects
+        self._starts = tools.starts
         self._present = Present(name, config, provider, life, past, clock=tools.clock, place=tools.place, owner=owner)
         self._actor = Actor(self._present, tools, owner, past)
 
@@ -98,7 +98,7 @@ class Slot:
             if it.live_model is None:
                 missing = "it has no model"
             else:
-                launch = self._effects.planned(self._present.subject(it.live_model), it.live_model)
+                launch = self._starts.planned(self._present.subject(it.live_model), it.live_model)
                 it.provider.start_cmd(launch)
         except Hal0Error as err:
             launch, missing = None, err.message
@@ -177,7 +177,7 @@ class Slot:
         current = self.life.facts.current
         if current is None or not self.life.facts.launched:
             return None
-        stale = await self._effects.stale(self._present.subject(current.model), current)
+        stale = await self._starts.stale(self._present.subject(current.model), current)
         self._actor.post(h.Judged(stale), of=current)
         return stale
 
@@ -187,7 +187,7 @@ class Slot:
         if model is None or failure is None:
             return
         subject = self._present.subject(model)
-        if await self._effects.mended(subject, model, failure, self._present.now) and self.failure is failure:
+        if await self._starts.mended(subject, model, failure, self._present.now) and self.failure is failure:
             log.info("slot %s: tried again, its image or its model's files have changed", self.name)
             await self.wish(verbs.mended)
 

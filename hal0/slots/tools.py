@@ -9,6 +9,7 @@ from hal0.slots.jobs import Jobs
 from hal0.slots.plan import Place
 from hal0.slots.ports import PortLeases
 from hal0.slots.shown import ModelFacts
+from hal0.slots.starts import Starts
 from hal0.slots.steward import Steward
 from hal0.slots.store import SlotStore
 from hal0.slots.watchers import Watchers
@@ -19,6 +20,7 @@ from hal0.vocab import SlotName
 class Tools:
     """The same for all slots."""
 
+    starts: Starts
     effects: Effects
     store: SlotStore
     ports: PortLeases

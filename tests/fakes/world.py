@@ -18,13 +18,14 @@ from hal0.hardware.memory import Memory
 from hal0.hardware.snapshot import Machine
 from hal0.providers.base import Provider
 from hal0.slots.adopt import LABEL_SLOT
-from hal0.slots.effects import Bring, Effects
+from hal0.slots.effects import Effects
 from hal0.slots.gauge import Gauge
 from hal0.slots.jobs import Job, Jobs
 from hal0.slots.plan import Place
 from hal0.slots.ports import PortLeases
 from hal0.slots.record import load
 from hal0.slots.slot import Slot
+from hal0.slots.starts import Bring, Starts
 from hal0.slots.steward import Steward
 from hal0.slots.store import Remembered, SlotStore
 from hal0.slots.supervisor import Supervisor
@@ -244,8 +245,10 @@ class World:
         providers: dict[ProviderName, Provider] = dict.fromkeys(ProviderName, provider)
         place = Place(INSTANCE)
         jobs = Jobs(self.folder / "jobs.json", bus, clock)
+        starts = Starts(self.images, self.models, store, place, self.fits, self.bring)
         tools = Tools(
-            effects=Effects(engine, self.images, self.models, store, place, self.fits, self.bring),
+            starts=starts,
+            effects=Effects(engine, starts, store, place),
             store=store,
             ports=PortLeases(self.ports),
             steward=Steward(self.measure, clock, store),
