@@ -227,13 +227,13 @@ class Front(asyncio.Protocol):
         except Hal0Error as error:
             self._turned_away(error)
             self._refuse(error)
-            self.done()
+            self._loop.call_soon(self._next)
             return
         try:
             express = parts.dispatcher.at_once(lane, body, request_id, self)
         except Exception:  # as around every request: the client gets JSON, and we the traceback
             self._mistake()
-            self.done()
+            self._loop.call_soon(self._next)
             return
         if express is None:
             self.go_on(parts.dispatcher.answer(lane, body, request_id))
@@ -309,6 +309,12 @@ class Front(asyncio.Protocol):
         except ConnectionError:
             return False
         return True
+
+    def _next(self) -> None:
+        """After an answer in the turn of its request: of many that came ahead, each in a turn of its own, not in the
+        call of the one before."""
+        if self._express is None and self._task is None:
+            self.done()
 
     def _go_on_reading(self) -> None:
         """Begin what came ahead of its turn, unless something is under way or the client does not read."""

@@ -173,6 +173,26 @@ async def test_the_door_is_asked_when_the_head_or_what_it_goes_by_changes(w: Wor
         await runner.stop()
 
 
+async def test_any_number_of_requests_ahead_are_each_refused_once_their_key_has_ended(w: World) -> None:
+    door, many = Watched(), 1500
+    runner = HttpRunner(build_app(w.dispatcher, door), grace_s=1)
+    await runner.start()
+    try:
+        async with raw(await runner.listen_tcp("127.0.0.1", 0)) as client:
+            await client.send(post({}))
+            assert (await answer(client))[0] == 200
+            door.refuses = Hal0Error("auth.required", "the key has ended")
+            ahead = asyncio.ensure_future(client.send(post({}) * many))
+            assert {(await answer(client))[0] for _ in range(many)} == {401}
+            await ahead
+            door.refuses = None
+            await client.send(post({}))
+            assert (await answer(client))[0] == 200
+    finally:
+        await runner.stop()
+    assert [record.status for record in w.decisions].count(401) == many
+
+
 async def test_a_client_that_does_not_read_is_let_go(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def long(talk: Talk) -> None:
         await talk.json({"text": "x" * 30_000})
