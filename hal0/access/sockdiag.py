@@ -1,7 +1,7 @@
 """Asks the kernel about one TCP connection of this machine: a question of a few microseconds, whatever else is open.
 
 The tables in /proc hold every connection, so that 200 new clients would cost 200 lines each. Kernels without `tcp_diag`
-and sandboxes without netlink do not answer; then the tables are read all the same.
+and sandboxes without netlink do not answer, and may look for the missing module on the disk each time they are asked.
 """
 
 import socket
@@ -31,7 +31,10 @@ class Held(NamedTuple):
 
 
 def holder(local: End, remote: End) -> Held | None:
-    """Of the connection with these ends; None where the kernel does not know it, or does not answer. Never waits."""
+    """Of the connection with these ends; None where the kernel does not know it, or does not answer.
+
+    Waits for nothing where the kernel has `tcp_diag`.
+    """
     kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     try:
         with socket.socket(socket.AF_NETLINK, kind, _NETLINK_SOCK_DIAG) as kernel:

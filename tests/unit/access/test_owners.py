@@ -155,6 +155,55 @@ async def test_many_new_connections_share_reads_that_began_after_they_came() -> 
     assert len(reads) == 2
 
 
+async def test_a_kernel_that_answers_no_single_question_is_asked_none_for_a_while() -> None:
+    asked: list[End] = []
+
+    def ask(local: End, _remote: End) -> None:
+        assert threading.current_thread() is not threading.main_thread()  # it may look for a module
+        asked.append(local)
+
+    owners = Owners(lambda: HEAD + V4, ask)
+    async with connection() as (one, two):
+        for transport in (one.transport, two.transport):
+            assert await owners.of_peer(transport, CLIENT, SERVER) == 33
+        assert asked == [(ip_address(SERVER[0]), SERVER[1])]
+        owners._try_at = 0.0  # a while later
+        owners._known.clear()
+        assert await owners.of_peer(one.transport, CLIENT, SERVER) == 33
+        assert len(asked) == 2
+
+
+async def test_a_client_that_left_does_not_make_the_kernel_a_silent_one() -> None:
+    left = ("127.0.0.1", 50001)
+
+    def ask(local: End, _remote: End) -> Held | None:
+        return None if local[1] == left[1] else Held(33, 1)
+
+    owners = Owners(lambda: HEAD + V4, ask)
+    async with connection() as (one, two):
+        assert await owners.of_peer(one.transport, left, SERVER) == OWNERLESS
+        owners._read = unread
+        assert await owners.of_peer(two.transport, CLIENT, SERVER) == 33
+
+
+async def test_all_of_asyncios_threads_may_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hangs(*_: object) -> None:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(asyncio, "to_thread", hangs)
+    async with connection() as (ours, _):
+        assert await Owners(lambda: HEAD + V4, unknown).of_peer(ours.transport, CLIENT, SERVER) == 33
+
+
+async def test_without_a_thread_left_nobody_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    async with connection() as (ours, _):
+        assert await Owners(lambda: HEAD + V4, unknown).of_peer(ours.transport, CLIENT, SERVER) == OWNERLESS
+
+
 async def test_a_machine_without_tables_does_not_tell() -> None:
     async with connection() as (ours, _):
         assert await Owners(lambda: None, unknown).of_peer(ours.transport, CLIENT, SERVER) is None
