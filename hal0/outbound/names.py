@@ -42,7 +42,10 @@ class Names(AbstractResolver):
             except RuntimeError:
                 return  # the loop has ended, and with it whoever asked
 
-        threading.Thread(target=work, name="resolve", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="resolve", daemon=True).start()
+        except RuntimeError:  # to a caller it is one more reason why a name is not known
+            raise OSError(None, "this machine has no thread left to resolve its name") from None
         return [
             ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=_NUMERIC)
             for kind, _, protocol, _, address in await found

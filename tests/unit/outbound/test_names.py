@@ -30,6 +30,15 @@ async def test_why_a_name_is_not_known_is_said(monkeypatch: pytest.MonkeyPatch) 
         await asyncio.wait_for(Names().resolve("nobody"), 5)
 
 
+async def test_a_machine_without_a_thread_left_resolves_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(OSError, match="no thread left"):
+        await asyncio.wait_for(Names().resolve("localhost"), 5)
+
+
 async def test_a_hundred_that_hang_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     go, ask = threading.Event(), socket.getaddrinfo
 
