@@ -1,7 +1,7 @@
 """HTTP to one upstream: its key attached, its deadlines kept, aiohttp's failures in hal0's words.
 
-The key goes to the origin of `base_url` and nowhere else: every address is made here, of `base_url`, and redirects
-are answers like any other.
+The key goes to the origin of `base_url` and nowhere else: every address is made here, of `base_url`, and a redirect is
+a failure. Nor may the client follow one: many would show the key that hal0 gave them to whoever stands there.
 """
 
 import asyncio
@@ -41,6 +41,7 @@ VIA: Final = "X-Hal0-Via"
 _ANTHROPIC_VERSION: Final = ("anthropic-version", "2023-06-01")
 # Idle connections are kept for less time than servers and the boxes between commonly keep theirs.
 _IDLE_S: Final = 15.0
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_LIST_BYTES: Final = 4 << 20
 _LIST_SILENCE_S: Final = 5.0
 
@@ -173,7 +174,7 @@ class Link:
             async with asyncio.timeout(config.connect_timeout_s + config.first_byte_timeout_s) as limit:
                 data = (body or None) if isinstance(body, bytes) else _patiently(body, limit, config)
                 with _translated(self._name):
-                    return await self._session.request(
+                    response = await self._session.request(
                         method,
                         URL(config.base_url + target, encoded=True),
                         headers=headers,
@@ -184,6 +185,10 @@ class Link:
                     )
         except TimeoutError:
             raise silent(self._name, config.first_byte_timeout_s) from None
+        if response.status in _REDIRECTS:
+            response.close()
+            raise _redirecting(self._name, response)
+        return response
 
 
 class _Dropped(Exception):
@@ -234,6 +239,18 @@ def broken(upstream: str, why: str) -> Hal0Error:
     return Hal0Error(
         "upstream.broken", f"cannot use the answer of upstream {upstream!r}: {why}", details={"upstream": upstream}
     )
+
+
+def _redirecting(upstream: str, response: ClientResponse) -> Hal0Error:
+    """Most often its base_url says http where https is meant. What else stands in the address may be secret."""
+    try:
+        onward = response.url.join(URL(response.headers.get("Location", "")))
+        where = f"{onward.origin()}{onward.raw_path}"[:200]
+    except ValueError:
+        where = "what is no address"
+    error = broken(upstream, f"it redirects ({response.status}) to {where}, which hal0 does not follow")
+    error.hint = "Set its base_url to where it really is, should you trust that."
+    return error
 
 
 def unreachable(upstream: str, why: str, *, retry_after_s: float | None = None) -> Hal0Error:

@@ -113,7 +113,6 @@ async def test_a_stream_arrives_byte_for_byte(tmp_path: Path) -> None:
         ("429 Too Many Requests", b"Retry-After: 17\r\nX-RateLimit-Reset: 3\r\n"),
         ("404 Not Found", b""),
         ("503 Busy Here", b"Retry-After: 2\r\n"),
-        ("302 Found", b"Location: http://127.0.0.1:1/v1\r\n"),
     ],
 )
 async def test_what_an_upstream_says_is_what_the_client_hears(tmp_path: Path, status: str, extra: bytes) -> None:
@@ -122,7 +121,7 @@ async def test_what_an_upstream_says_is_what_the_client_hears(tmp_path: Path, st
 
     async with running() as far, house(tmp_path, far) as it:
         far.behave("fake", refuse)
-        got, headers, body = await post(it, it.chat("far/fake"), allow_redirects=False)
+        got, headers, body = await post(it, it.chat("far/fake"))
         assert got == int(status[:3])
         assert body == b'{"error":{"message":"theirs","own":1}}'
         for line in extra.decode().splitlines():
@@ -130,6 +129,44 @@ async def test_what_an_upstream_says_is_what_the_client_hears(tmp_path: Path, st
             assert headers[name] == value
         assert len(posts(far)) == 1
         assert list(it.decisions)[-1].status == got
+
+
+@pytest.mark.parametrize(
+    ("location", "where"),
+    [
+        (b"Location: http://127.0.0.2:1/v1?token=theirs\r\n", "http://127.0.0.2:1/v1, "),
+        (b"Location: //evil.example/%0d%0aX: y\r\n", "//evil.example/"),
+        (b"Location: http://[::1\r\n", "what is no address"),
+        (b"", "/v1/chat/completions"),
+    ],
+)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_followed_by_nobody(tmp_path: Path, status: int, location: bytes, where: str) -> None:
+    """Neither hal0's key for the upstream nor the client's key for hal0 gets to where it leads."""
+
+    async def onward(talk: Talk) -> None:
+        await talk.json({"moved": True}, f"{status} Moved", location)
+
+    async with running() as far, house(tmp_path, far) as it:
+        far.behave("fake", onward)
+        got, headers, body = await post(it, it.chat("far/fake"))
+        error = jsonio.loads(body)["error"]
+        assert (got, error["code"], error["details"]) == (502, "upstream.broken", {"upstream": "far"})
+        assert where in error["message"]
+        assert "token" not in error["message"]
+        assert "Location" not in headers
+        assert len(posts(far)) == 1
+        assert it.upstreams.named("far").circuit.failures == 1
+
+
+async def test_who_redirects_has_not_taken_the_request_so_another_is_asked(tmp_path: Path) -> None:
+    async def onward(talk: Talk) -> None:
+        await talk.json({}, "308 Permanent Redirect", b"Location: https://127.0.0.1/v1\r\n")
+
+    async with running() as far, running() as near, house(tmp_path, far, near=near) as it:
+        far.behave("fake", onward)
+        assert (await post(it, it.chat("far/fake")))[0] == 200
+        assert len(posts(near)) == 1
 
 
 async def test_what_a_server_says_of_its_own_origin_stays_there(tmp_path: Path) -> None:
