@@ -1,6 +1,6 @@
 """What the edges of hal0 may use: one frozen bundle, handed to the application by the composition root."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -16,6 +16,7 @@ from hal0.engine.base import ImageInfo, OnImageProgress
 from hal0.engine.checks import Check
 from hal0.engine.images import ImageState
 from hal0.engine.service import ServiceStatus
+from hal0.engine.superseded import Pruned
 from hal0.errors import Hal0Error
 from hal0.events.bus import Bus
 from hal0.lib.clock import Clock
@@ -47,6 +48,8 @@ class Images(Protocol):
     async def pull(self, key: str, on_progress: OnImageProgress, *, force: bool = False) -> ImageInfo: ...
 
     async def build(self, key: str, on_progress: OnImageProgress, *, force: bool = False) -> ImageInfo: ...
+
+    async def prune(self, keep: Collection[str]) -> Pruned: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

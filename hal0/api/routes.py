@@ -71,7 +71,7 @@ from hal0.wire.slots import (
     SwapRequest,
     UnloadRequest,
 )
-from hal0.wire.system import HealthView, ImageRequest, ImagesView, ImageView, StatusView
+from hal0.wire.system import HealthView, ImageRequest, ImagesView, ImageView, PrunedView, StatusView
 from hal0.wire.upstreams import (
     UpstreamChange,
     UpstreamGoneView,
@@ -174,6 +174,7 @@ ROUTES: Final = (
     _show("/api/images", images.list_images, "List the runtime images.", ImagesView),
     _do(f"{_IMAGE}/build", images.build, "Build an image here.", ImageRequest, JobView),
     _do(f"{_IMAGE}/pull", images.pull, "Pull an image by digest.", ImageRequest, JobView),
+    _do("/api/images/prune", images.prune, "Remove images that nothing starts from.", NothingView, PrunedView),
     _do(f"{_IMAGE}/verify", images.verify, "Check an image.", NothingView, ImageView),
     _show("/api/hardware", hardware.show, "What this machine has and does.", HardwareView),
     _do("/api/hardware/probe", hardware.probe, "Look again, and say what has changed.", NothingView, ProbeView),

@@ -34,7 +34,7 @@ def _columns(session: Session) -> tuple[Column, ...]:
 _FORCE: Final = click.option("--force", is_flag=True, help="Even if the image is already here.")
 
 
-@noun(short_help="Runtime images: list, build, pull, verify.")
+@noun(short_help="Runtime images: list, build, pull, verify, prune.")
 def image() -> None:
     """Runtime images: what the slots' containers start from."""
 
@@ -74,6 +74,17 @@ def verify(session: Session, *, key: str) -> None:
     """Check that the image here is the one that was recorded."""
     view = session.client(timeout_s=session.timeout or 120.0).post(f"/api/images/{key}/verify")
     session.value(view, f"{key}: {view['source']}, {view['local_id'] or 'not here'}", name=key)
+
+
+@subcommand(image, "hal0ctl image prune -y")
+def prune(session: Session) -> None:
+    """Remove images that were built anew or replaced since."""
+    session.confirm("Remove the images that nothing starts from any more?")
+    view = session.client(timeout_s=session.timeout or 120.0).post("/api/images/prune")
+    for kept in view["kept"]:
+        session.note(kept["reason"])
+    sizes = [image["size_bytes"] for image in view["removed"]]
+    session.value(view, f"{len(sizes)} image{'s' * (len(sizes) != 1)} removed, {session.size(sum(sizes))}")
 
 
 def fetch(session: Session, key: str, verb: str, *, force: bool = False, wait: bool = True) -> Exit:

@@ -162,10 +162,6 @@ class Engine(Protocol):
         """SIGTERM, then SIGKILL after `timeout_s`; returns when it has stopped. Gone counts as stopped."""
         ...
 
-    async def kill(self, container: str, signal: str = "SIGKILL") -> None:
-        """Send a signal; a container that does not run counts as done."""
-        ...
-
     async def remove(self, container: str) -> None:
         """Remove by force, killing at once what still runs. Gone counts as removed."""
         ...
@@ -234,8 +230,6 @@ class Engine(Protocol):
     ) -> ImageInfo:
         """Build a Containerfile from a tar of its context."""
         ...
-
-    async def image_tag(self, image: str, tag: str) -> None: ...
 
     async def image_remove(self, ref: str) -> None:
         """Gone counts as removed; in use raises engine.failed naming the container."""

@@ -22,6 +22,8 @@ _CURE: Final = {
     Feature.NO_NEW_PRIVILEGES: "use a kernel and runtime with no_new_privs",
 }
 
+_OUT: Final = "it can reach the network, because no port of an internal one can be published"
+
 
 class CheckState(StrEnum):
     OK = "ok"
@@ -77,7 +79,7 @@ def _tried(probed: ProbeResult | None) -> Iterator[Check]:
         yield Check("container", CheckState.FAIL, f"no container starts here: {probed.problem}", "see the message")
         return
     left_out = probed.profile.left_out
-    yield Check("container", CheckState.OK, "a fully confined container starts" if not left_out else "containers start")
+    yield Check("container", CheckState.OK, f"{'a container' if left_out else 'a confined container'} starts; {_OUT}")
     for feature, why in left_out.items():
         yield Check(feature.value, CheckState.WARN, f"left out: {why}", _CURE[feature])
     yield _storage(probed)

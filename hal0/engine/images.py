@@ -5,21 +5,20 @@ order as a pure function; `ImageService` does what it says.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from hal0.engine.base import Engine, ImageInfo, ImageProgress, OnImageProgress
 from hal0.engine.build import build_image
+from hal0.engine.builds import Builds
 from hal0.engine.manifest import ImageEntry, Recipe
+from hal0.engine.superseded import Pruned, remove, superseded
 from hal0.errors import Hal0Error
-from hal0.lib.atomic import write_atomic
 from hal0.lib.clock import Clock
-from hal0.lib.jsonio import JSONDecodeError, dumps_pretty, loads
 
-_RECORD_SCHEMA: Final = 1
 _DIGEST: Final = "@sha256:"
 _NOWHERE: Final = "it is not published, and no packages make it"
 
@@ -90,8 +89,8 @@ class ImageService:
         self._engine = engine
         self.manifest = manifest
         self._root = root
-        self._record_file = record_file
-        self._clock = clock
+        self._scratch = record_file.parent
+        self._builds = Builds(record_file, clock)
         self._instead_of = instead_of
         self._flights: dict[str, _Flight] = {}
 
@@ -110,12 +109,12 @@ class ImageService:
             raise missing(entry)
         if self._instead_of(key) is not None:
             return state  # hal0 has built none of it
-        recorded = (await self._records()).get(key)
+        recorded = (await self._builds.ids()).get(key)
         tagged = await self._engine.image_inspect(entry.local_tag)
-        if recorded and tagged and tagged.id != recorded["id"]:
+        if recorded and tagged and tagged.id != recorded:
             raise Hal0Error(
                 "image.digest_mismatch",
-                f"cannot vouch for {key}: {entry.local_tag} is {tagged.id[:12]}, hal0 built {recorded['id'][:12]}",
+                f"cannot vouch for {key}: {entry.local_tag} is {tagged.id[:12]}, hal0 built {recorded[:12]}",
                 hint=f"hal0ctl image build {key} --force",
             )
         return state
@@ -171,6 +170,17 @@ class ImageService:
             return image
         return await self._shared(f"build {key}", lambda tell: self._build(entry, recipe, tell), on_progress)
 
+    async def prune(self, keep: Collection[str]) -> Pruned:
+        """Remove what hal0 has built or pulled and starts nothing from any more. `keep`: other images of slots."""
+        former, states = await self._builds.former(), await self.list()
+        named = [await self._engine.image_inspect(ref) for ref in keep]
+        used = {image.id for image in (*named, *(state.choice.image for state in states)) if image is not None}
+        images = await self._engine.image_list()
+        pruned = await remove(self._engine, superseded(images, self.manifest.values(), former=former, used=used))
+        here = {image.id for image in images} - {image.id for image in pruned.removed}
+        await self._builds.forget(former - here)
+        return pruned
+
     async def aclose(self) -> None:
         """End what is under way and wait for it."""
         await asyncio.gather(*(flight.end() for flight in self._flights.values()))
@@ -193,8 +203,8 @@ class ImageService:
         return ImageState(entry, choice, _note(entry, choice))
 
     async def _recorded(self, entry: ImageEntry) -> ImageInfo | None:
-        record = (await self._records()).get(entry.key)
-        return None if record is None else await self._engine.image_inspect(record["id"])
+        recorded = (await self._builds.ids()).get(entry.key)
+        return None if recorded is None else await self._engine.image_inspect(recorded)
 
     async def _built(self, entry: ImageEntry) -> ImageInfo | None:
         return await self._recorded(entry) or await self._engine.image_inspect(entry.local_tag)
@@ -220,24 +230,9 @@ class ImageService:
         return image
 
     async def _build(self, entry: ImageEntry, recipe: Recipe, tell: OnImageProgress) -> ImageInfo:
-        scratch = self._record_file.parent
-        image = await build_image(self._engine, entry, recipe, root=self._root, scratch=scratch, on_progress=tell)
-        records = await self._records()
-        records[entry.key] = {"id": image.id, "tag": entry.local_tag, "built_at": self._clock.now()}
-        document = dumps_pretty({"schema": _RECORD_SCHEMA, "built": records})
-        try:
-            await asyncio.to_thread(write_atomic, self._record_file, document)
-        except OSError as fault:
-            raise Hal0Error("state.write_failed", f"cannot remember the build of {entry.key}: {fault}") from fault
+        image = await build_image(self._engine, entry, recipe, root=self._root, scratch=self._scratch, on_progress=tell)
+        await self._builds.remember(entry.key, image.id, entry.local_tag)
         return image
-
-    async def _records(self) -> dict[str, Any]:
-        """What was built here, by key; an unreadable record counts as none, the local tag still tells."""
-        try:
-            document = loads(await asyncio.to_thread(self._record_file.read_bytes))
-        except (FileNotFoundError, JSONDecodeError):
-            return {}
-        return dict(document["built"]) if document.get("schema") == _RECORD_SCHEMA else {}
 
     async def _shared(
         self, name: str, work: Callable[[OnImageProgress], Awaitable[ImageInfo]], on_progress: OnImageProgress

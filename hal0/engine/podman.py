@@ -102,16 +102,6 @@ class PodmanEngine:
         except ContainerMissing:
             return
 
-    async def kill(self, container: str, signal: str = "SIGKILL") -> None:
-        subject = Subject(f"kill container {container}", container=container)
-        try:
-            await self.transport.call("POST", f"/containers/{container}/kill", subject, params={"signal": signal})
-        except ContainerMissing:
-            return
-        except Hal0Error as error:
-            if "can only kill running containers" not in error.message:
-                raise
-
     async def remove(self, container: str) -> None:
         """Twice when podman fails: after its conmon was killed, the first call only clears up."""
         subject = Subject(f"remove container {container}", container=container)
@@ -244,9 +234,6 @@ class PodmanEngine:
             build_args=build_args,
             on_progress=on_progress,
         )
-
-    async def image_tag(self, image: str, tag: str) -> None:
-        await self._store.tag(image, tag)
 
     async def image_remove(self, ref: str) -> None:
         await self._store.remove(ref)

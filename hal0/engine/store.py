@@ -56,13 +56,6 @@ class ImageStore:
         documents = await self._transport.json("/images/json", Subject("list the images"))
         return [image_info(document) for document in documents or ()]
 
-    async def tag(self, image: str, tag: str) -> None:
-        repository, _, name = tag.rpartition(":")
-        await self._one_shot(
-            Subject(f"tag image {image}", image=image),
-            lambda client: client.images.get(image).tag(repository, name, force=True),
-        )
-
     async def remove(self, ref: str) -> None:
         def drop(client: "PodmanClient") -> None:
             from podman.errors import ImageNotFound
@@ -73,11 +66,6 @@ class ImageStore:
                 return
 
         await self._one_shot(Subject(f"remove image {ref}", image=ref), drop)
-
-    async def prune(self) -> int:
-        """Remove what no tag and no container uses; the bytes that were freed."""
-        freed = await self._one_shot(Subject("prune the images"), lambda client: client.images.prune())
-        return int(freed.get("SpaceReclaimed") or 0)
 
     async def pull(self, ref: str, on_progress: OnImageProgress) -> ImageInfo:
         """Through the Docker-compatible endpoint: the one that tells bytes on 4.3 as well as on 5.x."""

@@ -97,6 +97,21 @@ class ImagesView(View):
     items: list[ImageView]
 
 
+class RemovedImageView(View):
+    id: str
+    size_bytes: int
+
+
+class KeptImageView(View):
+    id: str
+    reason: str  # a container uses it
+
+
+class PrunedView(View):
+    removed: list[RemovedImageView]
+    kept: list[KeptImageView]
+
+
 class ImageRequest(View):
     """Body of POST /api/images/{key}/{build,pull}."""
 

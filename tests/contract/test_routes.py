@@ -61,6 +61,7 @@ GET /api/images
 POST /api/images/{key}/build
 POST /api/images/{key}/pull
 POST /api/images/{key}/verify
+POST /api/images/prune
 GET /api/capabilities
 GET /api/capabilities/{card}
 POST /api/capabilities/{card}/{child}

@@ -22,7 +22,7 @@ from hal0.wire.base import View
 from hal0.wire.history import ActivityView, DecisionView
 from hal0.wire.jobs import JobKind, JobState, JobView
 from hal0.wire.slots import LogLineView, SlotView
-from hal0.wire.system import CheckState, CheckView, EngineView, HealthView, ImageView, StatusView
+from hal0.wire.system import CheckState, CheckView, EngineView, HealthView, ImageView, PrunedView, StatusView
 from tests.fakes.api_views import MODEL, activity_view, decision_view, explain_view, slot_view
 
 Json = dict[str, Any]
@@ -41,6 +41,7 @@ class ApiServer:
     activity: list[ActivityView] = field(default_factory=lambda: [activity_view()])
     jobs: dict[str, JobView] = field(default_factory=dict)
     images: dict[str, ImageView] = field(default_factory=dict)
+    pruned: PrunedView = field(default_factory=lambda: PrunedView(removed=[], kept=[]))
     checks: list[CheckView] = field(default_factory=list)
     logs: dict[str, list[LogLineView]] = field(default_factory=dict)
     replies: dict[tuple[str, str], tuple[int, Json]] = field(default_factory=dict)
@@ -166,6 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         ("GET", r"/api/images", "images"),
         ("POST", r"/api/images/([^/]+)/(build|pull)", "image_verb"),
         ("POST", r"/api/images/([^/]+)/verify", "verify"),
+        ("POST", r"/api/images/prune", "prune"),
         ("GET", r"/api/events", "events"),
         ("GET", r"/v1/models", "models"),
         ("POST", r"/v1/chat/completions", "chat"),
@@ -287,6 +289,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _verify(self, key: str) -> None:
         self._json(200, self.api.images[key].model_dump(mode="json"))
+
+    def _prune(self) -> None:
+        self._json(200, self.api.pruned.model_dump(mode="json"))
 
     def _events(self) -> None:
         self._sse(self.api.listen())

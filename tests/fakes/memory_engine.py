@@ -155,13 +155,6 @@ class FakeEngine:
         if found := await self._effect("stop", container, self.delays.stop, terminate):
             await _ended(found)
 
-    async def kill(self, container: str, signal: str = "SIGKILL") -> None:
-        def send() -> None:
-            if found := self._find(container):
-                found.signal(signal)
-
-        await self._effect("kill", container, self.delays.quick, send)
-
     async def remove(self, container: str) -> None:
         def drop() -> None:
             if found := self._find(container):
@@ -266,13 +259,6 @@ class FakeEngine:
         await self._enter("image_build", tag, self.delays.pull)
         on_progress(ImageProgress("built", 1.0))
         return self._new_image(tag, f"{context}{containerfile}{target}{sorted(build_args.items())}")
-
-    async def image_tag(self, image: str, tag: str) -> None:
-        await self._enter("image_tag", image, self.delays.quick)
-        if (found := self._image(image)) is None:
-            raise ImageMissing(image)
-        self._untag(tag)
-        self.images[found.id] = replace(self.images[found.id], tags=(*self.images[found.id].tags, tag))
 
     async def image_remove(self, ref: str) -> None:
         await self._enter("image_remove", ref, self.delays.quick)

@@ -61,6 +61,15 @@ async def test_who_asks_again_gets_the_pull_under_way_and_may_end_it(paths: Path
         assert anew["id"] != job["id"]
 
 
+async def test_only_images_that_nothing_starts_from_are_pruned(paths: Paths, port_block: range) -> None:
+    engine = engine_with_registry()
+    former, chosen = (f"r.example/vulkan@sha256:{letter * 64}" for letter in "ab")
+    engine.images |= {"1" * 64: ImageInfo("1" * 64, (), (former,), 7), "2" * 64: ImageInfo("2" * 64, (), (chosen,), 7)}
+    async with operator(paths, port_block, engine=engine, config={"profiles": {"old": {"image": chosen}}}) as hal0:
+        status, body = await hal0.call("POST", "/api/images/prune")
+        assert (status, body) == (200, {"removed": [{"id": "1" * 64, "size_bytes": 7}], "kept": []})
+
+
 async def test_an_image_that_cannot_be_had_says_why(paths: Paths, port_block: range) -> None:
     engine = FlakyEngine()
     engine.fail("image_pull", ValueError("a bug"))

@@ -8,6 +8,7 @@ import pytest
 
 from hal0.engine.base import LABEL_PREFIX, ContainerSpec, ImageProgress
 from hal0.engine.podman import PodmanEngine
+from hal0.engine.superseded import remove, superseded
 from hal0.errors import Hal0Error
 from tests.podman.store import SHELL_IMAGE
 
@@ -17,12 +18,18 @@ def tag(instance: str) -> str:
     return f"localhost/hal0-test-{instance}:latest"
 
 
-async def test_an_imported_tree_is_an_image_until_it_is_removed(engine: PodmanEngine, tmp_path: Path, tag: str) -> None:
+def one_file(tmp_path: Path, name: str = "file", size: int = 0) -> Path:
+    """A root file system of this one file."""
     tar = tmp_path / "root.tar"
     with tarfile.open(tar, "w") as out:
-        entry = tarfile.TarInfo("file")
-        entry.size = 3_000_000
-        out.addfile(entry, io.BytesIO(b"x" * entry.size))
+        entry = tarfile.TarInfo(name)
+        entry.size = size
+        out.addfile(entry, io.BytesIO(b"x" * size))
+    return tar
+
+
+async def test_an_imported_tree_is_an_image_until_it_is_removed(engine: PodmanEngine, tmp_path: Path, tag: str) -> None:
+    tar = one_file(tmp_path, size=3_000_000)
     told: list[ImageProgress] = []
     image = await engine.image_import(tar, tag, ("LABEL dev.hal0.test=yes", "ENV A=b"), told.append)
     try:
@@ -40,24 +47,10 @@ async def test_an_imported_tree_is_an_image_until_it_is_removed(engine: PodmanEn
     await engine.image_remove(tag)
 
 
-async def test_a_second_tag_names_the_same_image_and_leaves_alone(engine: PodmanEngine, tag: str) -> None:
-    original = await engine.image_inspect(SHELL_IMAGE)
-    assert original is not None
-    await engine.image_tag(SHELL_IMAGE, tag)
-    tagged = await engine.image_inspect(tag)
-    assert tagged is not None
-    assert tagged.id == original.id
-    await engine.image_remove(tag)
-    assert await engine.image_inspect(SHELL_IMAGE) == original
-
-
 async def test_an_image_in_use_is_not_removed_and_the_refusal_names_the_container(
     engine: PodmanEngine, instance: str, tmp_path: Path, tag: str
 ) -> None:
-    tar = tmp_path / "root.tar"
-    with tarfile.open(tar, "w") as out:
-        out.addfile(tarfile.TarInfo("file"), io.BytesIO())
-    image = await engine.image_import(tar, tag, ('ENTRYPOINT ["/x"]',), lambda _: None)
+    image = await engine.image_import(one_file(tmp_path), tag, ('ENTRYPOINT ["/x"]',), lambda _: None)
     container = await engine.create(
         ContainerSpec(
             name=f"hal0-{instance}-x-1", image=image.id, argv=(), labels={LABEL_PREFIX + "instance": instance}
@@ -71,6 +64,23 @@ async def test_an_image_in_use_is_not_removed_and_the_refusal_names_the_containe
     finally:
         await engine.remove(container)
         await engine.image_remove(tag)
+
+
+async def test_of_two_builds_under_one_tag_the_former_can_be_removed_and_nothing_else(
+    engine: PodmanEngine, tmp_path: Path, tag: str
+) -> None:
+    before = await engine.image_list()
+    builds = [await engine.image_import(one_file(tmp_path, name), tag, (), lambda _: None) for name in ("a", "b")]
+    former = frozenset(image.id for image in builds)
+    try:
+        (left,) = superseded(await engine.image_list(), (), former=former, used=())
+        assert left.id == builds[0].id
+        pruned = await remove(engine, [left])
+        assert (pruned.removed, pruned.kept) == ((left,), ())
+        assert superseded(await engine.image_list(), (), former=former, used=()) == []
+    finally:
+        await engine.image_remove(tag)
+    assert {image.id for image in await engine.image_list()} == {image.id for image in before}
 
 
 async def test_a_build_tells_its_steps_and_makes_the_image(engine: PodmanEngine, tmp_path: Path, tag: str) -> None:

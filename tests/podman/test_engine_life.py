@@ -139,12 +139,10 @@ async def test_verbs_are_done_when_what_they_want_is_already_so(engine: PodmanEn
         await engine.start(info.id)
         await engine.stop(info.id, timeout_s=5)
         await engine.stop(info.id, timeout_s=5)
-        await engine.kill(info.id)
         assert await engine.stats(info.id) is None
         await engine.remove(info.id)
         await engine.remove(info.id)
         await engine.stop(info.id, timeout_s=5)
-        await engine.kill(info.id)
         assert await engine.inspect(info.id) is None
         assert await engine.stats(info.id) is None
 
@@ -224,7 +222,7 @@ async def test_without_a_visible_process_the_exit_is_noticed_by_event(
         watcher = asyncio.create_task(engine.watch_exit(info))
         await asyncio.sleep(0.3)
         assert not watcher.done()
-        await engine.kill(info.id)
+        os.kill(info.pid, signal.SIGKILL)
         await asyncio.wait_for(watcher, PATIENCE_S)
 
 

@@ -14,7 +14,7 @@ from hal0.wire.jobs import JobKind, JobState, JobView
 from hal0.wire.slots import FailureView, LogLineView
 from hal0.wire.system import CheckState, CheckView
 from tests.fakes.api_server import ApiServer, error, serving
-from tests.fakes.api_views import MODEL, image_view, progress, slot_view, warming
+from tests.fakes.api_views import MODEL, slot_view, warming
 from tests.unit.cli.conftest import Run
 
 
@@ -228,30 +228,6 @@ def test_daemon_down(hal0ctl: Run, monkeypatch: pytest.MonkeyPatch, args: tuple[
     assert (ran.code, ran.out) == (Exit.UNREACHABLE, "")
     assert "http://127.0.0.1:9 (HAL0_URL)" in ran.err
     assert "start it with: hal0 serve" in ran.err
-
-
-def test_image_build_shows_its_progress(api: ApiServer, hal0ctl: Run) -> None:
-    def script(server: ApiServer, job: JobView) -> None:
-        while len(server._listeners) == 0:
-            time.sleep(0.005)
-        server.set_job(job.id, progress=progress(0.5, "unpacking"))
-        server.end_job(job.id)
-
-    api.images["cpu"], api.script = image_view(), script
-    ran = hal0ctl("image", "build", "cpu")
-    assert ran.code == 0
-    assert "Build  50%   unpacking" in ran.err
-    assert "image cpu is here" in ran.err
-    assert ("POST", "/api/images/cpu/build", {"force": False}) in api.requests
-    assert "build" in hal0ctl("image", "list").out
-
-
-def test_without_a_key_every_image_is_built_that_can_be_and_is_not_large(api: ApiServer, hal0ctl: Run) -> None:
-    keys = {"cpu": True, "cuda": False, "vulkan": True, "f5-tts": True}
-    api.images = {key: image_view(key, buildable=can, on_request=key == "f5-tts") for key, can in keys.items()}
-    assert hal0ctl("image", "build").code == 0
-    posted = [path for method, path, _ in api.requests if method == "POST"]
-    assert posted == ["/api/images/cpu/build", "/api/images/vulkan/build"]
 
 
 def test_jobs(api: ApiServer, hal0ctl: Run) -> None:

@@ -10,12 +10,14 @@ import pytest
 from hal0.config.images import ImagesConfig
 from hal0.engine.base import ImageInfo, ImageProgress
 from hal0.engine.build import sweep
+from hal0.engine.builds import Builds
 from hal0.engine.images import Choice, ImageService, Source, choose
 from hal0.engine.manifest import ImageEntry, images_root, read_manifest, stage_settings
 from hal0.errors import Hal0Error
 from hal0.lib.clock import SystemClock
 from hal0.lib.jsonio import loads
 from hal0.vocab import Device
+from tests.factories import container_spec
 from tests.fakes.engine import Delays, FakeEngine
 from tests.unit.engine.test_program import running
 
@@ -90,7 +92,16 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 def verbs(bench: Bench) -> list[str]:
-    return [call.verb for call in bench.engine.calls if call.verb != "image_inspect"]
+    return [call.verb for call in bench.engine.calls if call.verb not in ("image_inspect", "image_list")]
+
+
+async def rebuilt(bench: Bench, times: int) -> list[str]:
+    """The ids of so many builds, one after the other, each of another content."""
+    ids: list[str] = []
+    for number in range(times):
+        (bench.root / "Containerfile").write_text(f"FROM scratch AS cpu\nENV BUILD={number}\n")
+        ids.append((await bench.service.build("cpu", bench.tell, force=True)).id)
+    return ids
 
 
 async def test_a_build_from_packages_is_imported_tagged_and_remembered(bench: Bench) -> None:
@@ -210,6 +221,47 @@ async def test_force_builds_again(bench: Bench) -> None:
     await bench.service.build("cpu", bench.tell)
     await bench.service.build("cpu", bench.tell, force=True)
     assert verbs(bench) == ["image_import", "image_import"]
+
+
+async def test_builds_that_another_took_the_place_of_are_removed_when_asked(bench: Bench) -> None:
+    first, second, third = await rebuilt(bench, 3)
+    strangers = {image.id: image for image in (A, replace(B, tags=("mine:1",)))}
+    bench.engine.images |= strangers
+    pruned = await bench.service.prune([second])
+    assert [image.id for image in pruned.removed] == [first]
+    assert bench.engine.images.keys() == {second, third} | strangers.keys()
+    assert [image.id for image in (await bench.service.prune([])).removed] == [second]
+    assert (await bench.service.prune([])).removed == ()
+    assert await bench.service.ensure("cpu", bench.tell) == third
+    assert loads(bench.record_file.read_bytes())["former"] == []
+
+
+async def test_a_build_that_a_container_still_uses_stays_until_it_is_gone(bench: Bench) -> None:
+    first, _ = await rebuilt(bench, 2)
+    container = await bench.engine.create(replace(container_spec(), image=first))
+    pruned = await bench.service.prune([])
+    assert (pruned.removed, [image.id for image, _ in pruned.kept]) == ((), [first])
+    assert container_spec().name in pruned.kept[0][1]
+    await bench.engine.remove(container)
+    assert [image.id for image in (await bench.service.prune([])).removed] == [first]
+
+
+async def test_what_was_pulled_for_an_earlier_manifest_is_removed_when_asked(bench: Bench) -> None:
+    now, before = f"r.example/cpu@{DIGEST}", "r.example/cpu@sha256:" + "e" * 64
+    bench.engine.registry[now] = replace(A, digests=(now,))
+    bench.engine.images[B.id] = replace(B, digests=(before,))
+    bench.engine.images[C.id] = replace(C, digests=("r.example/other@sha256:" + "e" * 64,))
+    service = bench.serve(PUBLISHED)
+    await service.ensure("cpu", bench.tell)
+    assert (await service.prune([before])).removed == ()
+    assert [image.id for image in (await service.prune([])).removed] == [B.id]
+    assert bench.engine.images.keys() == {A.id, C.id}
+
+
+async def test_two_builds_that_end_at_once_are_both_remembered(tmp_path: Path) -> None:
+    builds = Builds(tmp_path / "images.json", SystemClock())
+    await asyncio.gather(*(builds.remember(key, f"id of {key}", f"{key}:latest") for key in ("cpu", "vulkan", "img")))
+    assert await builds.ids() == {key: f"id of {key}" for key in ("cpu", "vulkan", "img")}
 
 
 async def test_an_unknown_key_is_told_with_the_known_ones(bench: Bench) -> None:
