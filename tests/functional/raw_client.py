@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hal0.lib import jsonio
 
 CHAT = "/v1/chat/completions"
+SIGN_OF_LIFE = b": hal0 keep-alive\n\n"
 
 
 @dataclass
@@ -27,6 +28,10 @@ class RawClient:
 
     async def head(self) -> bytes:
         return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def comments(self, number: int) -> bytes:
+        """Everything until so many of hal0's signs of life have come."""
+        return b"".join([await self.reader.readuntil(SIGN_OF_LIFE) for _ in range(number)])
 
     async def rest(self) -> bytes:
         """Everything until the connection ends; a reset ends it too."""

@@ -14,7 +14,7 @@ from hal0.vocab import FailureClass, Phase, Want
 from tests.fakes.backend import Talk, delta
 from tests.fakes.slots import LOADING, READY, settled
 from tests.functional.dispatch_app import World, world
-from tests.functional.raw_client import raw
+from tests.functional.raw_client import SIGN_OF_LIFE, raw
 
 CHAT = "/v1/chat/completions"
 
@@ -162,7 +162,7 @@ async def test_a_waiting_stream_shows_signs_of_life_and_then_its_answer(tmp_path
         assert b" 200 " in head
         assert b"text/event-stream" in head
         for _ in range(3):
-            assert (await client.reader.readuntil(b"\n\n")).endswith(b": hal0 keep-alive\n\n")
+            assert (await client.reader.readuntil(b"\n\n")).endswith(SIGN_OF_LIFE)
         w.slots["primary"].ready(w.endpoint)
         body = b""
         while b"[DONE]" not in body:
@@ -175,7 +175,7 @@ async def test_a_failure_after_signs_of_life_is_one_event_with_the_true_status(t
     async with world(tmp_path, loaded=False, keepalive_s=0.03, hold_stream_s=0.2) as w, raw(w.port) as client:
         await client.post(CHAT, w.chat(stream=True))
         text = await client.rest()
-        assert text.count(b": hal0 keep-alive") >= 3
+        assert SIGN_OF_LIFE in text
         event = jsonio.loads(text.split(b"data: ", 1)[1].split(b"\n\n")[0])
         assert event["error"]["code"] == "slot.loading"
         assert event["error"]["status"] == 503
@@ -200,32 +200,35 @@ async def test_an_engines_error_after_signs_of_life_is_one_event(tmp_path: Path)
 
 
 async def test_comments_inside_a_stream_stand_only_between_events(tmp_path: Path) -> None:
-    silent = 0.15
+    heard = asyncio.Event()
 
     async def behave(talk: Talk) -> None:
         await talk.open_events()
         await talk.chunk(delta("a"))
-        await asyncio.sleep(silent)
+        await heard.wait()
         await talk.chunk(b"data: {")
-        await asyncio.sleep(silent)
+        await asyncio.sleep(0.15)
         await talk.chunk(b"}\n\n")
         await talk.end()
 
     async with world(tmp_path, keepalive_s=0.03) as w:
         w.backend.behave("fake-chat", behave)
         async with w.http.post(w.url + CHAT, json=w.chat(stream=True)) as answer:
-            text = await answer.read()
-        assert text.startswith(delta("a") + b": hal0 keep-alive\n\n")
-        assert text.endswith(b"data: {}\n\n")
+            assert await answer.content.readuntil(SIGN_OF_LIFE) == delta("a") + SIGN_OF_LIFE
+            heard.set()
+            assert (await answer.content.read()).removeprefix(SIGN_OF_LIFE) == b"data: {}\n\n"
 
 
 async def test_a_stream_that_says_its_length_has_room_for_comments_too(tmp_path: Path) -> None:
     """Else they would count for its bytes, and its own last ones for the next answer."""
 
+    heard = asyncio.Event()
+
     async def behave(talk: Talk) -> None:
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n"
         await talk.raw(head % len(delta("a") + delta("b")) + delta("a"))
-        await asyncio.sleep(0.2)
+        await heard.wait()
+        heard.clear()
         await talk.raw(delta("b"))
 
     async with world(tmp_path, keepalive_s=0.03) as w:
@@ -233,9 +236,10 @@ async def test_a_stream_that_says_its_length_has_room_for_comments_too(tmp_path:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http:
             for _ in range(2):
                 async with http.post(w.url + CHAT, json=w.chat(stream=True)) as answer:
-                    text = await answer.read()
-                assert text.count(b": hal0 keep-alive\n\n") >= 2
-                assert text.replace(b": hal0 keep-alive\n\n", b"") == delta("a") + delta("b")
+                    text = b"".join([await answer.content.readuntil(SIGN_OF_LIFE) for _ in range(2)])
+                    heard.set()
+                    text += await answer.content.read()
+                assert text.replace(SIGN_OF_LIFE, b"") == delta("a") + delta("b")
 
 
 async def test_without_keepalive_streams_are_byte_exact(tmp_path: Path) -> None:
@@ -291,7 +295,7 @@ async def test_a_stream_that_waits_for_its_slots_turn_shows_signs_of_life_and_is
         await client.post(CHAT, w.chat(model="primary", stream=True))
         assert b" 200 " in await client.head()
         for _ in range(3):
-            assert (await client.reader.readuntil(b"\n\n")).endswith(b": hal0 keep-alive\n\n")
+            assert (await client.reader.readuntil(b"\n\n")).endswith(SIGN_OF_LIFE)
         assert w.slots.switched == []  # the other one is answering
         release.set()
         async with await embedding as answer:

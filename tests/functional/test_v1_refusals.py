@@ -16,7 +16,7 @@ from hal0.vocab import Capability
 from tests.fakes.backend import Talk
 from tests.fakes.slots import snapshot
 from tests.functional.dispatch_app import World, world
-from tests.functional.raw_client import raw
+from tests.functional.raw_client import SIGN_OF_LIFE, raw
 
 CHAT = "/v1/chat/completions"
 
@@ -198,7 +198,6 @@ async def test_media_by_address_are_for_upstreams_only(w: World, padding: int) -
 
 
 async def blind(talk: Talk) -> None:
-    await asyncio.sleep(0.05)
     message = "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
     await talk.json({"error": {"code": 500, "message": message, "type": "server_error"}}, status="500 Internal Error")
 
@@ -221,9 +220,17 @@ async def test_a_picture_for_a_model_without_eyes_is_refused_as_such(w: World) -
 
 async def test_a_stream_that_was_kept_alive_ends_with_the_same_refusal(tmp_path: Path) -> None:
     async with world(tmp_path, keepalive_s=0.01) as w:
+        told = asyncio.Event()
+
+        async def blind_after_a_while(talk: Talk) -> None:
+            await told.wait()
+            await blind(talk)
+
         w.slots["primary"].become(provider=LlamaCpp())
-        w.backend.behave("fake-chat", blind)
+        w.backend.behave("fake-chat", blind_after_a_while)
         async with w.http.post(w.url + CHAT, json=w.chat(stream=True)) as answer:
+            await answer.content.readuntil(SIGN_OF_LIFE)
+            told.set()
             with pytest.raises(aiohttp.ClientPayloadError):
                 await answer.read()
         (record,) = w.decisions

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import aiohttp
 import pytest
 
+from hal0.slots.warmup import STOP_S
 from tests.podman.engines import hearing, speaking, talking, vectors
 from tests.podman.engines.world import World, built_world, seconds
 from tests.podman.store import Podman
@@ -118,10 +119,10 @@ async def test_a_slot_of_ones_own_is_made_loaded_asked_and_deleted_without_a_tra
     assert (again.returncode, "slot.reserved" in again.stderr) == (6, True)
 
 
-@pytest.mark.parametrize(("slot", "within_s"), [("stt", 5), ("tts", 10)])
-async def test_an_engine_of_hal0s_own_ends_when_it_is_told_to(world: World, slot: str, within_s: float) -> None:
+@pytest.mark.parametrize("slot", ["stt", "tts"])
+async def test_an_engine_of_hal0s_own_ends_when_it_is_told_to(world: World, slot: str) -> None:
     """Also one that a client has just left in the middle of an answer."""
     async with world.daemon.operator() as operator:
         began = time.monotonic()
         assert (await operator.verb(slot, "unload"))["state"] == "done"
-        assert time.monotonic() - began < within_s
+        assert time.monotonic() - began < STOP_S - 5, "nobody had to kill it"

@@ -175,9 +175,14 @@ async def test_client_that_leaves_frees_the_engine(daemon: Daemon) -> None:
             return not await idle()
 
         async def leaves_mid_stream() -> float:
-            stream = await chat(daemon.port, max_tokens=4000)
-            await stream.first_event()
-            assert await busy()
+            for _ in range(10):
+                stream = await chat(daemon.port, max_tokens=4000)
+                await stream.first_event()
+                if await busy():  # a tiny model may be done before this test gets to look
+                    break
+                await stream.close()
+            else:
+                raise AssertionError("every answer was over at once")
             await stream.close()
             return await until(idle, within_s=20, what="the engine is idle after a client left mid-stream")
 

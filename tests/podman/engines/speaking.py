@@ -135,4 +135,4 @@ async def who_leaves_stops_the_work(world: World) -> None:
                 break
         began = time.monotonic()
         assert await said(client, "pcm", "The end.")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15  # of minutes, on any machine that this runs on

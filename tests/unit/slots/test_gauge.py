@@ -1,7 +1,6 @@
 """What a load takes of a GPU: from a /proc that the test writes to the view, the record and the next estimate."""
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +10,10 @@ from hal0.hardware.footprint import Footprint, GpuBytes
 from hal0.slots import gauge
 from hal0.slots.gauge import Gauge
 from tests.fakes.engine import FakeEngine, Program
+from tests.fakes.hanging_file import HangingFile
 from tests.fakes.world import World
 from tests.unit.hardware.trees import GIB, MIB, drm_file, nvidia, process
-from tests.vloop import virtual_time
+from tests.vloop import until, virtual_time
 
 ON_GPU: Final = {"model": "one", "device": "vulkan"}
 APU: Final = "0000:c5:00.0"
@@ -102,17 +102,12 @@ async def test_a_driver_that_hangs_costs_one_thread_and_is_asked_again_when_it_a
 ) -> None:
     monkeypatch.setattr(gauge, "_READ_S", 0.05)
     process(tmp_path, 7, resident=MIB)
-    pipe = tmp_path / "proc/7/fdinfo/1"
-    os.mkfifo(pipe)
+    driver = HangingFile(tmp_path / "proc/7/fdinfo/1")
     asked = Gauge(tmp_path)
     assert await asked.of((7,)) is None
-    pipe.rename(tmp_path / "hangs")
+    await driver.is_being_read()
     assert await asyncio.gather(*(asked.of((7,)) for _ in range(19))) == [None] * 19
-    (tmp_path / "hangs").write_text("")  # it answers
-    answers = []
-    for _ in range(500):
-        answers.append(await asked.of((7,)))
-        if answers[-1] is not None:
-            break
-        await asyncio.sleep(0.01)
-    assert answers[-1] == Footprint(MIB, ())
+    driver.answer("")
+    await until(lambda: not asked._reading.hangs, within_s=10)
+    monkeypatch.setattr(gauge, "_READ_S", 10)
+    assert await asked.of((7,)) == Footprint(MIB, ())

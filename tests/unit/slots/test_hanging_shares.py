@@ -41,6 +41,7 @@ async def test_a_load_is_told_and_a_model_elsewhere_is_loaded(
             assert job.error is not None
             assert job.error["code"] == "slot.deadline"
             assert "does not answer" in job.error["message"]
+        monkeypatch.setattr(model_files, "_LOOK_S", 10)
         assert (await hal0.load("embed")).state is JobState.DONE
         assert len(looks) == 1, "what hangs costs one thread"
         answers.set()

@@ -1,7 +1,6 @@
 """What the steward is told of memory: from real trees, from NVIDIA's program, and while one of them hangs."""
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from hal0.hardware.snapshot import Machine
 from hal0.lib.clock import SystemClock
 from hal0.slots import measuring
 from hal0.slots.measuring import Measuring
+from tests.fakes.hanging_file import HangingFile
 from tests.unit.hardware import trees
 from tests.unit.hardware.trees import GIB
 from tests.vloop import until
@@ -32,53 +32,42 @@ def times_asked(folder: Path) -> int:
     return len(asked.read_text().splitlines()) if asked.exists() else 0
 
 
-async def then_hangs(root: Path, file: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Measuring, Machine, Path]:
-    """What was measured below `root` before whoever reads `file` waits."""
-    monkeypatch.setattr(measuring, "_READ_S", 0.3)
+async def then_hangs(root: Path, file: str) -> tuple[Measuring, Machine, HangingFile]:
+    """What was measured below `root` before whoever reads `file` waits: it was given up once."""
     measure = Measuring(SystemClock(), root=root)
     before = await measure(anew=True)
-    path = root / "sys/bus/pci/devices" / file
-    path.unlink()
-    os.mkfifo(path)
-    return measure, before, path
+    driver = HangingFile(root / "sys/bus/pci/devices" / file)
+    with pytest.MonkeyPatch.context() as impatient:
+        impatient.setattr(measuring, "_READ_S", 0.05)
+        await measure(anew=True)
+    await driver.is_being_read()
+    return measure, before, driver
 
 
-def answer(file: Path, size: int) -> None:
-    """Who waits is answered, and who reads it later, too."""
-    pipe = file.rename(file.with_suffix(".pipe"))
-    file.write_text(f"{size}\n")
-    with pipe.open("r+b", buffering=0) as both_ends:  # with nobody there to read it, too
-        both_ends.write(f"{size}\n".encode())
+async def answers(driver: HangingFile, measure: Measuring, size: int) -> None:
+    driver.answer(f"{size}\n")
+    await until(lambda: not measure._devices.hangs, within_s=10)
 
 
-async def test_a_driver_that_hangs_keeps_nobody_waiting_and_what_is_known_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_driver_that_hangs_keeps_nobody_waiting_and_what_is_known_stays(tmp_path: Path) -> None:
     root = trees.strix_halo(tmp_path)
-    measure, before, file = await then_hangs(root, "0000:c5:00.0/mem_info_gtt_used", monkeypatch)
+    measure, before, driver = await then_hangs(root, "0000:c5:00.0/mem_info_gtt_used")
     assert figures(before)["GTT of GPU 0"] == (110 * GIB, 100 * GIB)
     trees.meminfo(root, total=125 * GIB, available=40 * GIB)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         late = [figures(await measure(anew=True)) for _ in range(50)][-1]
     assert late["RAM"] == (125 * GIB, 40 * GIB), "what the kernel itself tells goes on being measured"
     assert late["GTT of GPU 0"] == (110 * GIB, 40 * GIB), "there is as much as before; what is free, RAM says"
-    answer(file, 6 * GIB)
-    await until(lambda: not measure._devices.hangs, within_s=5)
+    await answers(driver, measure, 6 * GIB)
+    assert figures(await measure(anew=True))["GTT of GPU 0"] == (110 * GIB, 40 * GIB)
 
 
-async def test_a_card_whose_driver_hangs_is_there_and_says_nothing_of_what_is_free(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = trees.radeon_24(tmp_path)
-    measure, before, file = await then_hangs(root, "0000:03:00.0/mem_info_vram_used", monkeypatch)
+async def test_a_card_whose_driver_hangs_is_there_and_says_nothing_of_what_is_free(tmp_path: Path) -> None:
+    measure, before, driver = await then_hangs(trees.radeon_24(tmp_path), "0000:03:00.0/mem_info_vram_used")
     assert figures(before)["VRAM of GPU 0"] == (24 * GIB, 22 * GIB)
     assert figures(await measure(anew=True))["VRAM of GPU 0"] == (24 * GIB, None)
-    answer(file, 4 * GIB)
-    found: list[tuple[int | None, int | None]] = []
-    while (24 * GIB, 20 * GIB) not in found:
-        assert len(found) < 500, found[-1]
-        await asyncio.sleep(0.01)
-        found.append(figures(await measure(anew=True))["VRAM of GPU 0"])
+    await answers(driver, measure, 4 * GIB)
+    assert figures(await measure(anew=True))["VRAM of GPU 0"] == (24 * GIB, 20 * GIB)
 
 
 async def test_nvidias_card_is_in_the_ledger(tmp_path: Path) -> None:
@@ -86,7 +75,10 @@ async def test_nvidias_card_is_in_the_ledger(tmp_path: Path) -> None:
     assert figures(await measure(anew=True))["VRAM of GPU 0"] == (24 * GIB, 23 * GIB)
 
 
-async def test_nvidias_program_is_asked_seldom_and_only_where_its_card_is(tmp_path: Path) -> None:
+async def test_nvidias_program_is_asked_seldom_and_only_where_its_card_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "_ANEW_S", 60)  # however slow this machine is
     other = Measuring(SystemClock(), root=trees.radeon_24(tmp_path / "radeon"), ask=program(tmp_path, LINE))
     for _ in range(3):
         await other(anew=True)

