@@ -17,6 +17,9 @@ from hal0.engine.base import ContainerSpec, Mount
 _TMP_OPTIONS: Final = ("rw", "nosuid", "nodev", "size=512m", "mode=1777")
 
 
+_NO_GROUP: Final = 65534
+
+
 class Feature(StrEnum):
     """A confinement or convenience that a host may refuse."""
 
@@ -58,7 +61,6 @@ def create_body(spec: ContainerSpec, profile: HostProfile) -> dict[str, Any]:
         "labels": dict(spec.labels),
         "mounts": [*(_bind(mount) for mount in spec.mounts), _TMP],
         "devices": [{"path": device} for device in spec.devices],
-        "groups": [str(gid) for gid in spec.groups],
         "stop_timeout": spec.stop_timeout_s,
         "restart_policy": "no",  # hal0 decides about restarts; two deciders would race
         "healthconfig": {"test": ["NONE"]},  # needs systemd timers; hal0 probes by itself
@@ -66,12 +68,10 @@ def create_body(spec: ContainerSpec, profile: HostProfile) -> dict[str, Any]:
         "resource_limits": _limits(spec, profile),
         **_network(spec, profile),
         **_confinement(profile),
+        **_identity(spec, profile),
     }
     if profile.allows(Feature.LOG_FILE):
         body["log_configuration"] = {"driver": "k8s-file", "size": spec.log_bytes}
-    if spec.user is not None:
-        # Without root rights podman makes the caller root inside; anybody else there could not read the caller's files.
-        body["user"] = "0:0" if profile.rootless else f"{spec.user}:{spec.user}"
     if rlimits := _rlimits(spec, profile):
         body["r_limits"] = rlimits
     return body
@@ -87,6 +87,17 @@ def _bind(mount: Mount) -> dict[str, Any]:
         "destination": mount.target,
         "options": ["ro" if mount.read_only else "rw", "rbind", "nosuid", "nodev"],
     }
+
+
+def _identity(spec: ContainerSpec, profile: HostProfile) -> dict[str, Any]:
+    """Whom its processes are. Files are given to a user, devices to groups: it has no group but those."""
+    if not profile.rootless:
+        groups = {"groups": [str(gid) for gid in spec.groups]}
+        return groups if spec.user is None else {**groups, "user": f"{spec.user}:{_NO_GROUP}"}
+    # Without root rights the caller is root inside, and nobody outside; anybody else there could not read the caller's
+    # files. The host's groups have no number there: the caller's own are kept.
+    kept = {"annotations": {"run.oci.keep_original_groups": "1"}} if spec.groups else {}
+    return kept if spec.user is None else {**kept, "user": "0:0"}
 
 
 def _network(spec: ContainerSpec, profile: HostProfile) -> dict[str, Any]:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 # Where things are inside a container.
 MODEL_DIR = "/models"
-NOBODY = 65534  # whom the images of hal0's own servers run as
+SCRATCH = "/tmp"  # noqa: S108  where alone may be written
+NOBODY = 65534  # whom engines run as, unless only another user may read the model's files
 SECRET_FILE = "/run/hal0/secret"  # noqa: S105  a path, not a secret
 
 
@@ -244,7 +245,7 @@ class Provider(Protocol):
     tags: frozenset[
         str
     ]  # models that only it knows, by names of its own (FLM's list): requests for them are its slot's
-    user: int | None  # whom its processes are inside the container; None: root, without any of root's powers
+    user: int | None  # whom its processes are inside, where the model's files are open to all; None: the image's choice
     stops_while_streaming: bool  # False: its streams must be closed before SIGTERM
     at_once: int | None  # requests that it can work on at the same time; None: its own affair
 

@@ -12,6 +12,8 @@ from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 from hal0.providers import flm_answers
 from hal0.providers.base import (
+    NOBODY,
+    SCRATCH,
     Answer,
     AnswerMode,
     Endpoint,
@@ -70,7 +72,7 @@ class Flm:
         {Capability.CHAT, Capability.COMPLETION, Capability.VISION, Capability.EMBED, Capability.STT}
     )
     devices: tuple[Device, ...] = (Device.NPU,)
-    user: int | None = None
+    user: int | None = NOBODY
     stops_while_streaming = True
     # The NPU does one thing at a time. FLM's own line is ten long, knows nobody's turn, and leaves completions out.
     at_once: int | None = 1
@@ -94,7 +96,8 @@ class Flm:
         return "flm"
 
     def build_env(self, launch: Launch) -> dict[str, str]:
-        return environment(launch, {"FLM_MODEL_PATH": MODEL_PATH, "FLM_DISABLE_UPDATE_CHECK": "1"})
+        own = {"FLM_MODEL_PATH": MODEL_PATH, "FLM_DISABLE_UPDATE_CHECK": "1", "HOME": SCRATCH}
+        return environment(launch, own)
 
     def start_cmd(self, launch: Launch) -> list[str]:
         alone = launch.model in RIDERS.values()

@@ -13,6 +13,8 @@ from hal0.errors import Hal0Error
 from hal0.providers import llamacpp_failures, llamacpp_rerank, llamacpp_trial
 from hal0.providers.base import (
     MODEL_DIR,
+    NOBODY,
+    SCRATCH,
     SECRET_FILE,
     AnswerMode,
     Endpoint,
@@ -92,7 +94,7 @@ class LlamaCpp:
     )
     devices: tuple[Device, ...] = (Device.VULKAN, Device.CPU)
     tags: frozenset[str] = frozenset()
-    user: int | None = None
+    user: int | None = NOBODY
     stops_while_streaming = False  # on SIGTERM it waits for its open streams, for ever
     at_once: int | None = None  # it has a queue of its own, and slots as many as it was given
 
@@ -118,7 +120,8 @@ class LlamaCpp:
                 assert_never(device)
 
     def build_env(self, launch: Launch) -> dict[str, str]:
-        return environment(launch, visible=_VISIBLE_GPU)
+        # Drivers keep the shaders that they have compiled below HOME.
+        return environment(launch, {"HOME": SCRATCH}, visible=_VISIBLE_GPU)
 
     def start_cmd(self, launch: Launch) -> list[str]:
         argv = ["--host", "0.0.0.0", "--port", str(launch.port)]  # noqa: S104  inside the container

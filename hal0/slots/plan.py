@@ -133,7 +133,10 @@ def spec_of(
 
 
 def spec_hash(spec: ContainerSpec) -> str:
-    """What makes a container what it is. Not part of it: name, labels, generation, host port, log settings, secret."""
+    """What makes a container what it is.
+
+    Not part of it: name, labels, generation, host port, log settings, secret, and the user, who follows the files.
+    """
     parts = {
         "image": spec.image,
         "argv": list(spec.argv),
@@ -145,8 +148,6 @@ def spec_hash(spec: ContainerSpec) -> str:
         "memory": spec.memory_bytes,
         "pids": spec.pids_limit,
     }
-    if spec.user is not None:
-        parts["user"] = spec.user
     return hashlib.sha256(jsonio.dumps(parts)).hexdigest()[:16]
 
 

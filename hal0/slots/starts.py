@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from hal0.config.slots import SlotConfig
@@ -156,7 +156,10 @@ class Starts:
         """The container to create for `container` now, its image fetched if need be. Raises what `fetch` raises."""
         model = self._models.require(container.model)
         image_id = await self._image(subject, model, lambda _message, _fraction: None)
-        return self._spec(subject, container, image_id)
+        user = await self._files.reader(self.planned(subject, model.id), subject.provider)
+        if user != subject.provider.user:
+            log.info("slot %s: runs as user %s inside, who alone may read its model's files", subject.slot, user)
+        return replace(self._spec(subject, container, image_id), user=user)
 
     def planned(self, subject: Subject, model_id: str) -> Launch:
         """How `model_id` would be started now. Raises what the model registry refuses."""

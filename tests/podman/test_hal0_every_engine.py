@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import aiohttp
 import pytest
 
+from hal0.providers.base import NOBODY
 from hal0.slots.warmup import STOP_S
 from tests.podman.engines import hearing, speaking, talking, vectors
 from tests.podman.engines.world import World, built_world, seconds
@@ -73,6 +75,10 @@ async def test_all_are_loaded_at_once_and_each_load_is_told_in_its_parts(world: 
         assert sum(parts.values()) == pytest.approx(view["last_load"]["total_s"], abs=1e-6)
         assert min(parts["create"], parts["start"], parts["load"]) > 0, parts
     assert len(world.daemon.containers()) == len(world.seats)
+
+
+def test_every_engine_is_nobody_inside(world: World) -> None:
+    assert {Path(f"/proc/{one['Pid']}").stat().st_uid for one in world.daemon.containers()} == {NOBODY}
 
 
 def test_each_kind_of_model_was_verified_by_its_own_work_once(world: World) -> None:

@@ -7,9 +7,12 @@ import signal
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 
+from hal0.providers.base import NOBODY
 from tests.podman.daemon import Daemon
 from tests.podman.streams import chat, until
 
@@ -42,6 +45,28 @@ async def test_the_seeds_commands_word_for_word(daemon: Daemon) -> None:
     assert 'hal0_engine_metrics_up{slot="primary"} 1' in lines
     assert [line for line in lines if line.startswith('llamacpp:prompt_tokens_total{slot="primary"} ')]
     assert f'hal0_completion_tokens_total{{target="primary"}} {why["completion_tokens"]}' in lines
+
+
+async def test_files_that_only_their_owner_may_read_are_read_by_their_owner(daemon: Daemon) -> None:
+    await daemon.start()
+    model = daemon.models / "tiny-chat.gguf"
+    async with daemon.operator() as operator:
+        assert (await operator.verb("primary", "swap", {"model": "tiny-chat"}))["state"] == "done"
+        readers = [user_of(daemon.containers())]
+        for mode, owner in ((0o600, 4711), (0o640, os.geteuid())):
+            model.chmod(mode)
+            os.chown(model, owner, owner)
+            assert (await operator.verb("primary", "restart"))["state"] == "done"
+            readers.append(user_of(daemon.containers()))
+        assert readers == [NOBODY, 4711, os.geteuid()]
+        model.chmod(0)
+        job = await operator.verb("primary", "restart")
+        assert job["error"]["message"].endswith(f"{model}: not even its owner may read it")
+
+
+def user_of(containers: list[dict[str, Any]]) -> int:
+    (one,) = containers
+    return Path(f"/proc/{one['Pid']}").stat().st_uid
 
 
 async def test_killed_under_streams_hal0_comes_back_to_the_same_container(

@@ -125,7 +125,17 @@ def test_ulimits_are_asked_for_only_where_podmans_own_cannot_be_had() -> None:
     ]
 
 
-def test_processes_are_nobody_inside_and_the_caller_where_only_the_caller_can_read() -> None:
+def test_processes_are_who_may_read_the_files_and_the_caller_where_only_the_caller_can() -> None:
     assert "user" not in create_body(container_spec(), ORDINARY)
     assert create_body(container_spec(user=65534), ORDINARY)["user"] == "65534:65534"
+    assert create_body(container_spec(user=1000), ORDINARY)["user"] == "1000:65534", "no group but its devices'"
     assert create_body(container_spec(user=65534), HostProfile(rootless=True))["user"] == "0:0"
+
+
+def test_the_groups_of_devices_are_given_by_number_or_kept_where_they_have_none() -> None:
+    spec = container_spec(groups=(44, 109))
+    assert create_body(spec, ORDINARY)["groups"] == ["44", "109"]
+    rootless = create_body(spec, HostProfile(rootless=True))
+    assert rootless["annotations"] == {"run.oci.keep_original_groups": "1"}
+    assert "groups" not in rootless
+    assert "annotations" not in create_body(container_spec(), HostProfile(rootless=True))

@@ -80,7 +80,7 @@ def test_weights_are_where_flm_looks_for_them_and_read_only() -> None:
     env = PROVIDER.build_env(launch(env={"A": "1"}))
     assert env == {
         "HAL0_SLOT": "npu", "HAL0_MODEL": "qwen3:4b", "FLM_MODEL_PATH": "/flm", "FLM_DISABLE_UPDATE_CHECK": "1",
-        "A": "1",
+        "HOME": "/tmp", "A": "1",
     }  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def test_extra_arguments_come_last_so_that_they_win() -> None:
 
 def test_no_secret_is_on_the_command_line_or_in_the_environment() -> None:
     assert "--api-key " not in argv() + " "
-    assert PROVIDER.build_env(launch()) == {"HAL0_SLOT": "primary", "HAL0_MODEL": "tiny-chat"}
+    assert PROVIDER.build_env(launch()) == {"HAL0_SLOT": "primary", "HAL0_MODEL": "tiny-chat", "HOME": "/tmp"}
 
 
 @pytest.mark.parametrize(
