@@ -35,7 +35,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "request.invalid_form": _row(400, "The form is not valid", "Send multipart/form-data, written by a library."),
         "request.missing_model": _row(400, "No model is named", "Set `model`; GET /v1/models lists what is there."),
         "request.remote_media": _row(400, "Remote media is not fetched", "Send the media as a data: URL."),
-        "request.not_found": _row(404, "No such path", "See /api/health for the paths that are served."),
+        "request.not_found": _row(404, "No such path", "GET / shows the paths that are served."),
         "request.method": _row(405, "Method not allowed here", "The Allow header names the methods."),
         "request.too_large": _row(413, "The body is too large", "Send less, or raise the limit in hal0.toml."),
         "request.encoding": _row(415, "Compressed bodies are not accepted", "Send the body without Content-Encoding."),

@@ -4,6 +4,7 @@ import logging
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 
 from hal0.api.errors import error_response
 from hal0.errors import Hal0Error
@@ -26,7 +27,7 @@ class Connection(web.RequestHandler):
         """The answer for what never became a request; it ends the connection. Raises ConnectionError once one began."""
         if status < 500:
             _log.info("refused bytes from %s that are no HTTP (%s)", request.remote, type(exc).__name__)
-            error = Hal0Error("request.invalid", "cannot read the request: it is not proper HTTP")
+            error = Hal0Error("request.invalid", f"cannot read the request: {_fault(exc)}")
         else:
             _log.error("a request from %s failed", request.remote, exc_info=exc)
             error = Hal0Error("system.internal", "cannot answer: hal0 made a mistake")
@@ -35,6 +36,12 @@ class Connection(web.RequestHandler):
         response = error_response(error, request.path, None)
         response.force_close()
         return response
+
+
+def _fault(exc: BaseException | None) -> str:
+    if isinstance(exc, LineTooLong):
+        return "its address or one of its headers is longer than 8190 bytes"
+    return "it is not proper HTTP"
 
 
 class Connections(web.Server):

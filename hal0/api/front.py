@@ -32,6 +32,7 @@ from hal0.vocab import Access
 
 _log: Final = logging.getLogger("hal0.api")
 _METHOD: Final = b"POST "
+_OTHER_END: Final = b"\n\n"  # of a head whose lines do not end as they have to
 _HEAD_BYTES: Final = 16 * 1024
 # A request that is waited for whole. Beyond, a body is read while it comes, and may wait on disk.
 _WHOLE_BYTES: Final = 64 * 1024
@@ -187,7 +188,8 @@ class Front(asyncio.Protocol):
         length = LENGTH.search(data, 0, end + 2) if end > 0 else None
         if length is None:
             # A head that is still coming is waited for; whether it is ordinary is seen then.
-            if end < 0 and len(data) <= _HEAD_BYTES and data.startswith(_METHOD[: len(data)]):
+            comes = end < 0 and _OTHER_END not in data
+            if comes and len(data) <= _HEAD_BYTES and data.startswith(_METHOD[: len(data)]):
                 self._waiting = data
                 return
             self._hand_over(data)

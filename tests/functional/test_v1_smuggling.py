@@ -125,6 +125,30 @@ async def test_bytes_that_are_no_request_are_repeated_nowhere(w: World, caplog: 
     assert "hal0_secret" not in caplog.text
 
 
+async def test_lines_that_end_in_lf_are_refused_at_once(w: World) -> None:
+    """Nothing behind them says that the head is over."""
+    assert await refused(w.port, AMBIGUOUS["lines that end in LF"])
+
+
+@pytest.mark.parametrize(
+    "line", [post(LENGTH, b"X-Long: " + b"a" * 9000), b"GET /v1/models/%b HTTP/1.1" % (b"a" * 9000)]
+)
+async def test_a_line_that_is_too_long_is_called_so(w: World, line: bytes) -> None:
+    async with raw(w.port) as client:
+        await client.send(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n" + line + b"\r\n\r\n")
+        assert b"8190 bytes" in await asyncio.wait_for(client.rest(), LIMIT_S)
+
+
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/slot/primary/v1/chat/completions"])
+async def test_a_coding_that_hal0_does_not_undo_is_refused(w: World, path: bytes) -> None:
+    async with raw(w.port) as client:
+        await client.send(coded(b"gzip, chunked").replace(b"/v1/chat/completions", path))
+        head, body = await answered(client)
+    assert b" 415 " in head.splitlines()[0]
+    assert jsonio.loads(body)["error"]["code"] == "request.encoding"
+    assert w.backend.seen == []
+
+
 async def answered(client: RawClient) -> tuple[bytes, bytes]:
     """The status line and body of the next answer."""
     head = await asyncio.wait_for(client.head(), LIMIT_S)
