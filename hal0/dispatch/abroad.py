@@ -21,6 +21,7 @@ from hal0.dispatch.headers import is_encoded
 from hal0.dispatch.resolve import Passage, Tried
 from hal0.dispatch.rewrite import Splice, apply, growth
 from hal0.dispatch.trace import Trace
+from hal0.dispatch.unpacking import reading
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 from hal0.upstreams.choice import Chance, ordered
@@ -153,7 +154,7 @@ class Abroad:
         return down.finish()
 
     async def _pour(self, it: Crossing, upstream: Upstream, response: ClientResponse) -> None:
-        saw = it.trace.measured(self._clock).saw
+        saw = reading(response.raw_headers, it.trace.measured(self._clock).saw)
         while data := await upstream.link.more(response):
             saw(data)
             if not it.down.write(data):

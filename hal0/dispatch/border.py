@@ -3,6 +3,7 @@
 from typing import Final
 
 from hal0.dispatch.headers import HOP_BY_HOP, RawHeaders, passing
+from hal0.dispatch.unpacking import READABLE
 
 # Of the client: its credentials and where it is are hal0's to know. The rest is written anew for the upstream.
 _STAYS_HERE: Final = HOP_BY_HOP | frozenset(
@@ -12,15 +13,21 @@ _STAYS_HERE: Final = HOP_BY_HOP | frozenset(
         *(b"x-real-ip",),
     }
 )
-_STAYS_HERE_TOO: Final = _STAYS_HERE | {b"accept-encoding"}
 _OURS: Final = b"x-hal0-"
+_ACCEPTS: Final = b"accept-encoding"
 
 
 def outbound(client: RawHeaders, *, identity: bool) -> list[tuple[str, str]]:
     """The client's headers for an upstream, in their order and spelling; `identity` asks for an unpacked answer."""
     passed = [
-        (name.decode("latin-1"), value.decode("utf-8", "replace"))
-        for name, value in passing(client, _STAYS_HERE_TOO if identity else _STAYS_HERE)
+        (name.decode("latin-1"), _readable(value) if name.lower() == _ACCEPTS else value.decode("utf-8", "replace"))
+        for name, value in passing(client, _STAYS_HERE | {_ACCEPTS} if identity else _STAYS_HERE)
         if not name.lower().startswith(_OURS)
     ]
     return [*passed, ("Accept-Encoding", "identity")] if identity else passed
+
+
+def _readable(accepted: bytes) -> str:
+    """Those packings of the client's that hal0 reads too, as the client wrote them."""
+    given = [coding.strip() for coding in accepted.decode("latin-1").split(",")]
+    return ", ".join(it for it in given if it.partition(";")[0].strip().lower() in READABLE) or "identity"

@@ -2,13 +2,14 @@
 
 import asyncio
 import gzip
+import zlib
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.backend import DONE, Talk, delta, running
 from tests.fakes.slots import settled
-from tests.functional.raw_client import raw
+from tests.functional.raw_client import RawClient, raw
 from tests.functional.test_v1_upstreams import last_event
 from tests.functional.upstream_app import house, post, posts
 
@@ -21,6 +22,79 @@ async def test_a_stream_that_hal0_may_comment_is_asked_for_unpacked(tmp_path: Pa
         await post(it, it.chat("primary", stream=stream), headers=headers)
         asked = [posts(far)[0].header("Accept-Encoding"), it.backend.seen[0].header("Accept-Encoding")]
         assert asked == (["identity"] * 2 if stream else ["gzip, deflate"] * 2)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "asked"),
+    [
+        ("gzip, deflate, br, zstd", "gzip, deflate"),
+        ("br;q=1.0, gzip;q=0.8, *;q=0.1", "gzip;q=0.8"),
+        ("br", "identity"),
+        ("", "identity"),
+    ],
+)
+async def test_an_upstream_packs_with_what_hal0_can_read(tmp_path: Path, accepted: str, asked: str) -> None:
+    async with running() as far, house(tmp_path, far) as it:
+        await post(it, it.chat("far/fake"), headers={"Accept-Encoding": accepted})
+        assert posts(far)[0].header("Accept-Encoding") == asked
+
+
+STREAM = (
+    delta("one")
+    + b'data: {"choices":[],"usage":{"prompt_tokens":11,"completion_tokens":7},'
+    + b'"timings":{"predicted_per_second":42.5}}\n\n'
+    + DONE
+)
+
+
+async def dechunked(client: RawClient) -> bytes:
+    data = b""
+    while size := int(await client.reader.readline(), 16):
+        data += await client.reader.readexactly(size)
+        await client.reader.readexactly(2)
+    return data
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("size", [1, 7, 65536])
+@pytest.mark.parametrize("coding", [b"gzip", b"x-gzip", b"deflate"])
+async def test_what_a_packed_answer_counts_is_noted_and_no_byte_of_it_changed(
+    tmp_path: Path, coding: bytes, size: int
+) -> None:
+    body = zlib.compress(STREAM) if coding == b"deflate" else gzip.compress(STREAM)
+
+    async def packs(talk: Talk) -> None:
+        await talk.raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: %b\r\n" % coding)
+        await talk.raw(b"Transfer-Encoding: chunked\r\n\r\n")
+        for piece in cut(body, size):
+            await talk.chunk(piece)
+        await talk.raw(b"0\r\n\r\n")
+
+    async with running() as far, house(tmp_path, far, config={"keepalive_s": 0}) as it, raw(it.port) as client:
+        far.behave("fake", packs)
+        await client.post("/v1/chat/completions", it.chat("far/fake", stream=True), "Accept-Encoding: gzip\r\n")
+        assert b"Content-Encoding: " + coding in await client.head()
+        assert await dechunked(client) == body
+        (record,) = it.decisions
+        assert (record.prompt_tokens, record.completion_tokens, record.tokens_per_second) == (11, 7, 42.5)
+
+
+@pytest.mark.parametrize("packed", [b"no gzip", gzip.compress(bytes(1 << 24)), gzip.compress(STREAM)[:20]])
+async def test_what_cannot_be_read_along_passes_all_the_same(tmp_path: Path, packed: bytes) -> None:
+    async def packs(talk: Talk) -> None:
+        await talk.raw(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n")
+        await talk.raw(b"Content-Length: %d\r\n\r\n" % len(packed) + packed)
+
+    async with running() as far, house(tmp_path, far) as it, raw(it.port) as client:
+        far.behave("fake", packs)
+        await client.post("/v1/chat/completions", it.chat("far/fake"), "Accept-Encoding: gzip\r\n")
+        await client.head()
+        assert await client.reader.readexactly(len(packed)) == packed
+        (record,) = it.decisions
+        assert (record.status, record.prompt_tokens) == (200, None)
 
 
 @pytest.mark.parametrize("model", ["far/fake", "fake-chat"])
