@@ -74,6 +74,6 @@ class Builds:
             document = loads(await asyncio.to_thread(self._file.read_bytes))
         except (FileNotFoundError, JSONDecodeError):
             return _Record({})
-        if document.get("schema") != _SCHEMA:
+        if not isinstance(document, dict) or document.get("schema") != _SCHEMA:
             return _Record({})
         return _Record(dict(document["built"]), tuple(document.get("former", ())))

@@ -171,7 +171,7 @@ async def tells_how_it_goes(world: World) -> None:
             return len(seen) == 2
 
         try:
-            await until(told_twice, within_s=12, what="live figures, and newer ones")
+            await until(told_twice, within_s=30, what="live figures, and newer ones")
             # Every event is a token; the context has the question, too.
             written = len(stream.events)
             assert seen[0]["context_used"] < seen[1]["context_used"] <= written + 120, (seen, written)
@@ -186,7 +186,7 @@ async def tells_how_it_goes(world: World) -> None:
         async def quiet() -> bool:
             return (await operator.slot())["live"] is None
 
-        await until(quiet, within_s=5, what="figures of nothing")
+        await until(quiet, within_s=20, what="figures of nothing")
 
 
 # ---- pictures ----

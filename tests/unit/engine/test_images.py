@@ -123,9 +123,10 @@ async def test_the_remembered_build_counts_when_its_tag_was_moved(bench: Bench) 
     assert caught.value.code == "image.digest_mismatch"
 
 
-async def test_a_damaged_record_is_made_up_for_by_the_tag(bench: Bench) -> None:
+@pytest.mark.parametrize("damage", [b"{", b"[]", b'{"schema": 2}'])
+async def test_a_damaged_record_is_made_up_for_by_the_tag(bench: Bench, damage: bytes) -> None:
     built = await bench.service.ensure("cpu", bench.tell)
-    bench.record_file.write_bytes(b"{")
+    bench.record_file.write_bytes(damage)
     assert await bench.service.ensure("cpu", bench.tell) == built
 
 
