@@ -248,6 +248,7 @@ class Provider(Protocol):
     user: int | None  # whom its processes are inside, where the model's files are open to all; None: the image's choice
     stops_while_streaming: bool  # False: its streams must be closed before SIGTERM
     at_once: int | None  # requests that it can work on at the same time; None: its own affair
+    shares_gpu: bool  # False: a GPU that does not hold it beside the others is its or theirs, as a whole
 
     def loads(self, form: str, architecture: str) -> bool:
         """Whether its engine loads models of this format and architecture, as registry entries have them. Pure."""

@@ -76,6 +76,7 @@ class Flm:
     stops_while_streaming = True
     # The NPU does one thing at a time. FLM's own line is ten long, knows nobody's turn, and leaves completions out.
     at_once: int | None = 1
+    shares_gpu = True
 
     def __init__(self, *, probe_s: float = PROBE_S) -> None:
         self._probe_s = probe_s

@@ -45,6 +45,7 @@ class Kokoro:
     tags: frozenset[str] = frozenset()
     user: int | None = NOBODY
     at_once: int | None = None  # requests take turns, sentence by sentence
+    shares_gpu = True
     stops_while_streaming = True  # on SIGTERM it finishes its streams, and waits at most 15 s for them
 
     def __init__(self, *, probe_s: float = PROBE_S) -> None:

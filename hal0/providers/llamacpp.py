@@ -97,6 +97,7 @@ class LlamaCpp:
     user: int | None = NOBODY
     stops_while_streaming = False  # on SIGTERM it waits for its open streams, for ever
     at_once: int | None = None  # it has a queue of its own, and slots as many as it was given
+    shares_gpu = True
 
     def __init__(self, *, probe_s: float = PROBE_S) -> None:
         self._probe = Probe("llama-server", probe_s)

@@ -46,6 +46,7 @@ class Moonshine:
     user: int | None = NOBODY
     stops_while_streaming = True
     at_once: int | None = 8  # one works, piece by piece in turn; the others' files have to fit beside it
+    shares_gpu = True
 
     def __init__(self, probe: Probe | None = None) -> None:
         self._probe = probe or Probe("Moonshine server")

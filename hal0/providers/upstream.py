@@ -37,6 +37,7 @@ class Upstream:
     user: int | None = None
     stops_while_streaming = True
     at_once: int | None = None
+    shares_gpu = True
 
     def loads(self, form: str, architecture: str) -> bool:
         return False

@@ -11,7 +11,7 @@ from hal0.slots.claims import overdue
 from hal0.slots.gpu_words import Arrived, Failed, Forgotten, Left, Report
 from hal0.slots.happenings import Life
 from hal0.slots.shown import Shown
-from hal0.vocab import By, Phase, ProviderName, SlotName, Want
+from hal0.vocab import By, Phase, SlotName, Want
 
 _ON_ITS_WAY: Final = (Phase.STARTING, Phase.WARMING, Phase.READY)
 
@@ -33,7 +33,7 @@ def tenancies(
 ) -> dict[SlotName, Tenancy]:
     """By image slot. One that is no more is kept while it is `switched`: its set has to come back."""
     pools = {name: pool_for(it.device, it.config.gpu_index, machine) for name, it in slots.items()}
-    images = {name for name, it in slots.items() if it.config.provider is ProviderName.COMFYUI and pools[name] != RAM}
+    images = {name for name, it in slots.items() if not it.provider.shares_gpu and pools[name] != RAM}
     found = {name: Tenancy(Group(name, idle_restore_s), frozenset(), over=True) for name in switched}
     for name in images:
         llm = frozenset(other for other, pool in pools.items() if pool == pools[name] and other not in images)

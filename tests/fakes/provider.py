@@ -46,6 +46,7 @@ class FakeHealth:
     tags: frozenset[str] = frozenset()
     user: int | None = None
     at_once: int | None = None
+    shares_gpu = True
     stops_while_streaming = False
 
     def __init__(self, engine: FakeEngine) -> None:
@@ -115,6 +116,12 @@ class FakeHealth:
     def progress(self, line: str) -> float | None:
         percent = re.search(r"(\d+)%", line)
         return int(percent[1]) / 100 if percent else None
+
+
+class FakePainter(FakeHealth):
+    """One that a GPU may have to be given as a whole."""
+
+    shares_gpu = False
 
 
 def _answer(container: FakeContainer, launch_model: str) -> Health:

@@ -35,7 +35,7 @@ from hal0.vocab import Capability, Device, Phase, ProviderName
 from hal0.wire.jobs import JobView
 from tests.factories import INSTANCE
 from tests.fakes.engine import FAKE_IMAGE, FakeEngine
-from tests.fakes.provider import FakeHealth
+from tests.fakes.provider import FakeHealth, FakePainter
 from tests.vloop import LoopClock, until
 
 
@@ -243,6 +243,7 @@ class World:
         engine = self.adapter or self.engine
         provider = FakeHealth(self.engine)
         providers: dict[ProviderName, Provider] = dict.fromkeys(ProviderName, provider)
+        providers[ProviderName.COMFYUI] = FakePainter(self.engine)
         place = Place(INSTANCE)
         jobs = Jobs(self.folder / "jobs.json", bus, clock)
         starts = Starts(self.images, self.models, store, place, self.fits, self.bring)

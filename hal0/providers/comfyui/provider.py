@@ -54,6 +54,7 @@ class ComfyUI:
     user: int | None = NOBODY
     stops_while_streaming = True
     at_once: int | None = 1  # it renders one after the other; whoever waits does so where hal0 sees it
+    shares_gpu = False  # a picture takes minutes and comes seldom alone
 
     def loads(self, form: str, architecture: str) -> bool:
         return form != "gguf" and architecture in GRAPHS

@@ -43,6 +43,7 @@ class Parrot:
     user: int | None = None
     stops_while_streaming = True
     at_once: int | None = 1
+    shares_gpu = True
 
     def __init__(self) -> None:
         self._probe = Probe("parrot")
