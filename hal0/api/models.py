@@ -55,8 +55,8 @@ async def delete(request: web.Request) -> web.Response:
             details={"model": entry.id, "slots": busy},
             hint=f"hal0ctl slot unload {' '.join(busy)}",
         )
-    gone = await asyncio.to_thread(services.registry.delete, entry.id)
-    return answer(ModelGoneView(id=gone.id, freed_bytes=gone.size_bytes))
+    freed = await asyncio.to_thread(services.registry.delete, entry.id)
+    return answer(ModelGoneView(id=entry.id, freed_bytes=freed))
 
 
 def _holds(slot: SlotSnapshot, model: str) -> bool:

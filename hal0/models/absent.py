@@ -16,6 +16,7 @@ class Absent:
 
     id: ModelId
     size_bytes: int | None
+    license: str | None = None  # as its publisher names it
     capabilities: frozenset[Capability] = frozenset()
     context_length: int | None = None
     cache_bytes_per_token: int | None = None
@@ -30,7 +31,7 @@ class NotHere(Hal0Error):
         super().__init__(
             "model.not_downloaded",
             f"cannot use the model {model!r}: it is not downloaded{size}{advice}",
-            details={"model": model, "size_bytes": size_bytes},
+            details={"model": model, "size_bytes": size_bytes, "license": None if wanted is None else wanted.license},
             hint=None if wanted is None else f"hal0ctl pull {model}",
         )
         self.wanted = wanted
@@ -46,13 +47,14 @@ class NotHere(Hal0Error):
 
 def of_record(record: ModelRecord) -> Absent | None:
     """None: it was not fetched, so it cannot be fetched again."""
-    return None if record.source is None else Absent(id=record.id, size_bytes=record.size_bytes)
+    return None if record.source is None else Absent(id=record.id, size_bytes=record.size_bytes, license=record.license)
 
 
 def of_catalog(entry: CatalogEntry) -> Absent:
     return Absent(
         id=entry.id,
         size_bytes=entry.size_bytes,
+        license=entry.license,
         capabilities=entry.capabilities,
         context_length=entry.context_length,
         cache_bytes_per_token=entry.cache_bytes_per_token,

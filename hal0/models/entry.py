@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from hal0.models.gguf import SHARD, GgufInfo, Pooling
@@ -31,7 +31,8 @@ class Plain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """One model that is on disk, whole. `files[0]` is what an engine is given; the others are found beside it.
+    """One model that is on disk, whole. `files[0]` is what an engine is given; the others are found beside it. Of an
+    image model in several files they are in the order of `split.Role`, wherever they lie.
 
     `directory` is the folder that an engine is given instead, where the model is one: all `files` are in it or below.
     """
@@ -106,7 +107,7 @@ def capabilities_of(info: GgufInfo) -> frozenset[Capability]:
     return frozenset({Capability.CHAT, Capability.COMPLETION})
 
 
-def id_of(path: Path) -> ModelId | None:
+def id_of(path: PurePath) -> ModelId | None:
     """The id that a file's name stands for; None when nothing of the name is legal in an id."""
     shard = SHARD.fullmatch(path.name)
     stem = shard["stem"] if shard else path.stem

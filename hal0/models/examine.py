@@ -11,6 +11,7 @@ from hal0.models.entry import Plain
 from hal0.models.gguf import GgufError, GgufInfo
 from hal0.models.kits import IGNORED, checkpoint
 from hal0.models.places import Kind, Sighting
+from hal0.models.split import Piece, role_of
 from hal0.models.tensors import ContentError, read_tensors
 from hal0.vocab import Capability, ModelId
 
@@ -25,7 +26,7 @@ class Problem:
     message: str
 
 
-Outcome = GgufInfo | Plain | Problem | None
+Outcome = GgufInfo | Plain | Piece | Problem | None
 
 
 def parts(sighting: Sighting) -> tuple[Path, ...]:
@@ -89,15 +90,23 @@ def _kit(sighting: Sighting, *, allow_pickle: bool) -> Plain:
     )
 
 
-def _tensors(path: Path) -> Plain | None:
-    family = checkpoint(read_tensors(path).shapes)
-    return None if family is None else _image(path, Format.SAFETENSORS, family)
+def _tensors(path: Path) -> Plain | Piece | None:
+    read = read_tensors(path)
+    if (family := checkpoint(read.shapes)) is not None:
+        return _image(path, Format.SAFETENSORS, family)
+    piece = role_of(read.shapes)
+    return None if piece is None else Piece(path, read.size_bytes, *piece)
 
 
 def _image(path: Path, form: Format, family: str) -> Plain:
+    return drawing((path,), path.stat().st_size, form, family)
+
+
+def drawing(files: tuple[Path, ...], size_bytes: int, form: Format, family: str) -> Plain:
+    """An image model of these files, the one that draws first."""
     return Plain(
-        files=(path,),
-        size_bytes=path.stat().st_size,
+        files=files,
+        size_bytes=size_bytes,
         directory=None,
         format=form,
         architecture=family,

@@ -56,12 +56,16 @@ def recognise(names: Iterable[str]) -> Kit | None:
 
 
 def checkpoint(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """Which family of image models a single file of tensors holds whole; None when it is none that draws."""
+    """Which family of image models a single file of tensors holds whole; None when it is none that draws.
+
+    Flux comes in several files as well (`split`).
+    """
     names = {
         name.removeprefix("model.diffusion_model.") for name in shapes if name.startswith("model.diffusion_model.")
     }
-    if any(name.startswith("double_blocks.") for name in names or shapes):
-        return "flux"
+    if any(name.startswith("double_blocks.") for name in names):
+        whole = all(any(name.startswith(part) for name in shapes) for part in ("text_encoders.", "vae."))
+        return "flux" if whole else None
     if any(name.startswith("joint_blocks.") for name in names):
         return "sd3"
     if not any(name.startswith("input_blocks.") for name in names):

@@ -22,6 +22,10 @@ from hal0.models.tags import Tag, tagged
 from hal0.vocab import ModelId
 
 _SUGGESTIONS: Final = 3
+# As `hal0ctl pull` takes it: OWNER/REPOSITORY[:QUANTISATION].
+_PLACE: Final = re.compile(
+    r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::(?P<quantisation>[\w.-]+))?\Z", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class Registry:
 
     def require(self, name: str) -> ModelEntry:
         """As `get`; else Hal0Error: what is wrong with its file, NotHere, or model.not_found."""
-        known, model = self._known, self.fold(name)
+        known, model = self._known, self._from_hub(name) or self.fold(name)
         if (here := known.entries.get(model)) is not None:
             return here
         for problem in known.problems:
@@ -99,6 +103,15 @@ class Registry:
             raise NotHere(record.id, record.size_bytes, of_record(record))
         if (tag := self._tags.get(model)) is not None:
             raise NotHere(model, tag.size_bytes)
+        if _PLACE.match(name.strip()):
+            message = f"cannot use {name[:200]!r}: it is a place on the hub, and no one model that is known here"
+            raise Hal0Error(
+                "model.not_downloaded",
+                f"{message}; fetch it, then use the id that it has here",
+                details={"model": name[:200], "size_bytes": None},
+                hint=f"hal0ctl pull {name[:200].strip()}",
+                param="model",
+            )
         raise _not_found(name, model, (*known.entries, *known.records))
 
     def fold(self, name: str) -> ModelId:
@@ -116,6 +129,19 @@ class Registry:
             if bare is not None and (bare.quantisation or "").lower() == quantisation.lower():
                 return bare.id
         return self._known.aliases.get(model, model) if model not in entries else model
+
+    def _from_hub(self, name: str) -> ModelId | None:
+        """The one model, here or in the catalog, that comes from this place on the hub; None where it is not one."""
+        if (place := _PLACE.match(name.strip())) is None:
+            return None
+        repo, quantisation = place["repo"].lower(), (place["quantisation"] or "").lower()
+        came = {it.id: (it.source or {}).get("repo", "") for it in self._known.records.values()}
+        could = {it.id: it.repo or "" for it in catalog.entries()}
+        for known in (came, could):
+            found = [model for model, of in known.items() if of.lower() == repo and model.endswith(quantisation)]
+            if len(found) == 1:
+                return found[0]
+        return None
 
     def scan(self) -> None:
         """Read the directories and registry.toml again. Raises Hal0Error when registry.toml cannot be used."""
@@ -141,17 +167,17 @@ class Registry:
             self._file.drop("models", model)
             self._refresh()
 
-    def delete(self, model: str) -> ModelEntry:
-        """Take a model and what is remembered of it off the disk. Raises as `require` does, model.read_only, or
-        state.write_failed."""
+    def delete(self, model: str) -> int:
+        """Take a model and what is remembered of it off the disk; the bytes that are free now. Raises as `require`
+        does, model.read_only, or state.write_failed."""
         with self._writing:
             self._refresh()
             entry = self.require(model)
             others = [other for other in self._known.entries.values() if other.id != entry.id]
-            remove(entry, self._store, others)
+            freed = remove(entry, self._store, others)
             self._file.drop("models", entry.id)
             self._refresh()
-        return entry
+        return freed
 
     def alias(self, name: str, model: str | None) -> None:
         """Give a model one more name; None takes the name away. Raises request.invalid, model.exists, model.not_found,

@@ -9,12 +9,11 @@ from hal0.lib.atomic import fsync_dir
 from hal0.models.entry import ModelEntry
 
 
-def remove(entry: ModelEntry, store: Path, others: Iterable[ModelEntry]) -> None:
-    """A projector goes with the last model that sees through it. Raises model.read_only, state.write_failed."""
+def remove(entry: ModelEntry, store: Path, others: Iterable[ModelEntry]) -> int:
+    """The bytes that are free now. What models share goes with the last one of them, and stays where it is another
+    program's. Raises model.read_only, state.write_failed."""
     where = entry.directory or entry.files[0]
-    if not all(
-        path.is_relative_to(store) for path in entry.files
-    ) or where.resolve() != store.resolve() / where.relative_to(store):
+    if not _own(where, store):
         raise Hal0Error(
             "model.read_only",
             f"cannot delete {entry.id}: {where} is not in hal0's own store {store}",
@@ -23,19 +22,28 @@ def remove(entry: ModelEntry, store: Path, others: Iterable[ModelEntry]) -> None
     try:
         if entry.directory is not None:
             shutil.rmtree(entry.directory)
-        else:
-            _unlink(entry, others)
-        _tidy(where.parent, store)
+            _tidy(where.parent, store)
+            return entry.size_bytes
+        return _unlink(entry, store, others)
     except OSError as e:
         raise Hal0Error("state.write_failed", f"cannot delete {where}: {e.strerror or e}") from e
 
 
-def _unlink(entry: ModelEntry, others: Iterable[ModelEntry]) -> None:
-    eye = entry.mmproj
-    for path in entry.files:
-        path.unlink(missing_ok=True)
-    if eye is not None and eye.parent == entry.files[0].parent and all(other.mmproj != eye for other in others):
-        eye.unlink(missing_ok=True)
+def _own(path: Path, store: Path) -> bool:
+    """It lies in the store, and not behind a link that leads elsewhere."""
+    return path.is_relative_to(store) and path.resolve() == store.resolve() / path.relative_to(store)
+
+
+def _unlink(entry: ModelEntry, store: Path, others: Iterable[ModelEntry]) -> int:
+    shared = {path for other in others for path in (*other.files, other.mmproj)}
+    paths = entry.files if entry.mmproj is None else (*entry.files, entry.mmproj)
+    freed = 0
+    for path in paths:
+        if path not in shared and _own(path, store):
+            freed += path.stat().st_size
+            path.unlink()
+            _tidy(path.parent, store)
+    return freed
 
 
 def _tidy(folder: Path, store: Path) -> None:

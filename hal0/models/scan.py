@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hal0.models.content import Format
 from hal0.models.entry import ModelEntry, Plain, entry_of, id_of, legal_id, plain_entry
-from hal0.models.examine import Outcome, Problem, examine, parts
+from hal0.models.examine import Outcome, Problem, drawing, examine, parts
 from hal0.models.gguf import GgufInfo
 from hal0.models.places import Kind, Sighting, sightings
+from hal0.models.split import FLUX, Piece, Role, belonging, missing
 from hal0.vocab import Capability, ModelId
 
 # Per part of a model: (size, mtime in ns, device, inode), None when it is not there.
@@ -47,14 +49,11 @@ class Scanner:
         """
         entries: dict[ModelId, ModelEntry] = {}
         problems: list[Problem] = []
-        readings: dict[Path, _Reading] = {}
         projectors: list[GgufInfo] = []
         shapes: dict[ModelId, GgufInfo] = {}
-        for sighting in self._candidates():
+        for sighting, stamp, outcome in self._outcomes():
             path = sighting.path
             model = names.get(path) or _id_of(sighting)
-            reading = readings[path] = self._reading(sighting)
-            outcome = reading.outcome
             if isinstance(outcome, Problem):
                 problems.append(replace(outcome, id=model))
             elif isinstance(outcome, GgufInfo) and outcome.is_mmproj:
@@ -66,12 +65,27 @@ class Scanner:
             elif model in entries:
                 problems.append(_shadowed(model, path, entries[model]))
             elif isinstance(outcome, Plain):
-                entries[model] = plain_entry(outcome, model, created=_modified_s(reading.stamp))
+                entries[model] = plain_entry(outcome, model, created=_modified_s(stamp))
             else:
-                entries[model] = _with_its_own(entry_of(outcome, model, created=_modified_s(reading.stamp)), sighting)
+                entries[model] = _with_its_own(entry_of(outcome, model, created=_modified_s(stamp)), sighting)
                 shapes[model] = outcome
-        self._readings = readings
         return Found(_with_projectors(entries, shapes, projectors), tuple(problems))
+
+    def _outcomes(self) -> Iterator[tuple[Sighting, Stamp, GgufInfo | Plain | Problem | None]]:
+        """What each sighting is, once all are read: some are whole only with others."""
+        found = [(sighting, self._reading(sighting)) for sighting in self._candidates()]
+        self._readings = {sighting.path: reading for sighting, reading in found}
+        pieces = [reading.outcome for _, reading in found if isinstance(reading.outcome, Piece)]
+        together = {it.path: belonging(it, pieces) for it in pieces if it.role is Role.UNET}
+        used = {piece.path for others in together.values() for piece in others.values()}
+        for sighting, reading in found:
+            outcome = reading.outcome
+            if not isinstance(outcome, Piece):
+                yield sighting, reading.stamp, outcome
+            elif outcome.role is Role.UNET:
+                yield sighting, reading.stamp, _joined(outcome, together[outcome.path])
+            elif outcome.path not in used:
+                yield sighting, reading.stamp, None
 
     def _candidates(self) -> Iterator[Sighting]:
         """Each model once, even where links or roots show it twice."""
@@ -108,6 +122,18 @@ def _id_of(sighting: Sighting) -> ModelId | None:
     if sighting.name is not None:
         return legal_id(sighting.name)
     return legal_id(sighting.path.name) if sighting.kind is Kind.KIT else id_of(sighting.path)
+
+
+def _joined(unet: Piece, others: Mapping[Role, Piece]) -> Plain | Problem:
+    if lacking := missing(others):
+        what = ", ".join(role.value for role in lacking)
+        message = (
+            f"cannot use {unet.path}: it is only the network of an image model; {what} that fits it is not here; "
+            "put it into the models folder, beside it or in a folder of its own"
+        )
+        return Problem(None, unet.path, "model.not_downloaded", message)
+    files = (unet, *(others[role] for role in Role if role in others))
+    return drawing(tuple(it.path for it in files), sum(it.size_bytes for it in files), Format.SAFETENSORS, FLUX)
 
 
 def _with_its_own(entry: ModelEntry, sighting: Sighting) -> ModelEntry:

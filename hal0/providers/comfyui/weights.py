@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Final
 
 from hal0.engine.base import Mount
@@ -45,15 +45,11 @@ _NAMES: Final = (
 )
 _KINDS: Final[Mapping[str, Kind]] = {"sd15": Kind.SD15, "sdxl": Kind.SDXL, "flux": Kind.FLUX_SCHNELL}
 GRAPHS: Final = frozenset(_KINDS)  # architectures that hal0 has graphs for
-# Of the files beside a Flux unet: what each is, by its name.
-_BESIDE: Final = (
-    (re.compile(r"t5", re.IGNORECASE), "text_encoders", "t5xxl"),
-    (re.compile(r"clip", re.IGNORECASE), "text_encoders", "clip_l"),
-    (re.compile(r"ae|vae", re.IGNORECASE), "vae", "ae"),
-)
 T5: Final = "hal0/t5xxl.safetensors"
 CLIP: Final = "hal0/clip_l.safetensors"
 VAE: Final = "hal0/ae.safetensors"
+# Where the files beside a Flux unet stand, in the order that a registry entry has them.
+_BESIDE: Final = (f"text_encoders/{T5}", f"text_encoders/{CLIP}", f"vae/{VAE}")
 
 
 def kind_of(model: str, architecture: str) -> Kind:
@@ -70,10 +66,9 @@ def kind_of(model: str, architecture: str) -> Kind:
 def mounts_of(launch: Launch) -> tuple[Mount, ...]:
     """The model's own files, each where ComfyUI looks for its kind. Raises config.invalid."""
     kind = kind_of(launch.model, launch.architecture)
-    model, *beside = launch.files
-    folder = UNETS if beside else CHECKPOINTS
-    mounts = [Mount(model, _place(folder, f"{kind}/{launch.model}.safetensors"))]
-    return (*mounts, *(Mount(file, _place_beside(file)) for file in beside))
+    folder = UNETS if len(launch.files) > 1 else CHECKPOINTS
+    places = (f"{folder}/{kind}/{launch.model}.safetensors", *_BESIDE)
+    return tuple(Mount(file, f"{BASE_DIR}/models/{place}") for file, place in zip(launch.files, places, strict=False))
 
 
 def listed(names: Iterable[str], model: str, folder: str) -> Weights | None:
@@ -83,15 +78,3 @@ def listed(names: Iterable[str], model: str, folder: str) -> Weights | None:
         if path.stem == model and path.parent.name in set(Kind):
             return Weights(Kind(path.parent.name), name, split=folder == UNETS)
     return None
-
-
-def _place(folder: str, name: str) -> str:
-    return f"{BASE_DIR}/models/{folder}/{name}"
-
-
-def _place_beside(file: Path) -> str:
-    for pattern, folder, name in _BESIDE:
-        if pattern.search(file.stem):
-            return _place(folder, f"hal0/{name}.safetensors")
-    message = f"cannot tell what {file.name} is for: beside a Flux model there are t5xxl, clip_l and ae (the VAE)"
-    raise Hal0Error("config.invalid", message, param="model")

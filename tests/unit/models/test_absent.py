@@ -23,7 +23,7 @@ def test_the_catalogs_is_known_by_every_spelling_of_its_id(registry: Registry) -
         registry.require("Qwen3-4B:Q4_K_M")
     err = caught.value
     assert (err.code, err.hint) == ("model.not_downloaded", "hal0ctl pull qwen3-4b-q4_k_m")
-    assert err.details == {"model": "qwen3-4b-q4_k_m", "size_bytes": 2_497_280_256}
+    assert err.details == {"model": "qwen3-4b-q4_k_m", "size_bytes": 2_497_280_256, "license": "apache-2.0"}
     assert err.sentence == "qwen3-4b-q4_k_m is not downloaded, 2.5 GB"
     assert err.wanted is not None
     assert Capability.CHAT in err.wanted.capabilities
