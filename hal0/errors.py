@@ -133,7 +133,11 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         ),
         "pull.gated": _row(403, "The publisher asks for a licence", "Add a token with access."),
         "pull.address_refused": _row(403, "This address is not fetched from", "Use a public address."),
-        "pull.disk_full": _row(507, "The model store is full", "Free space, or move the store."),
+        "pull.disk_full": _row(
+            507,
+            "The model store is full",
+            "Free space, such as with hal0ctl model delete MODEL, or set [models] store; then hal0ctl model resume ID.",
+        ),
         "state.write_failed": _row(507, "State could not be written", "Free space on the state directory's disk."),
         "history.unreadable": _row(503, "The history cannot be read", "hal0ctl doctor"),
         "state.newer": _row(500, "State was written by a newer hal0", "Upgrade hal0; the message names the file."),

@@ -9,6 +9,10 @@ ModelId = NewType("ModelId", str)
 
 SLOT_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 MODEL_ID: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}\Z")
+# As `hal0ctl pull` takes it: OWNER/REPOSITORY[:QUANTISATION].
+HUB_PLACE: Final = re.compile(
+    r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::(?P<quantisation>[\w.-]+))?\Z", re.ASCII
+)
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 # The seeds' five: always present, never deletable.

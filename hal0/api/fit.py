@@ -72,15 +72,17 @@ async def show(request: web.Request) -> web.Response:
 
 async def _known(services: Services, name: str) -> _Known:
     """On this machine, in the catalog, or on the hub, which is asked. Raises what cannot be found there."""
-    if "/" not in name:
-        try:
-            entry = services.registry.require(name)
-        except NotHere as err:
-            if err.wanted is not None and err.wanted.size_bytes is not None:
-                return _absent(err.wanted)
-        else:
-            facts = services.supervisor.model_facts(entry.id)
-            return _Known(entry.id, entry.capabilities, facts, installed=True)
+    try:
+        entry = services.registry.require(name)
+    except NotHere as err:
+        if err.wanted is not None and err.wanted.size_bytes is not None:
+            return _absent(err.wanted)
+    except Hal0Error:
+        if "/" not in name:  # else it is the hub's to say
+            raise
+    else:
+        facts = services.supervisor.model_facts(entry.id)
+        return _Known(entry.id, entry.capabilities, facts, installed=True)
     return _absent(await services.pulls().looking.weighed(name))
 
 

@@ -147,6 +147,7 @@ def _entry(services: Services, entry: ModelEntry, used: dict[str, list[str]]) ->
         directory=None if entry.directory is None else str(entry.directory),
         mmproj=None if entry.mmproj is None else str(entry.mmproj),
         license=entry.license,
+        chat_template=entry.chat_template,
         source=None if entry.source is None else dict(entry.source),
         demo=entry.demo,
         aliases=[name for name, model in services.registry.aliases().items() if model == entry.id],

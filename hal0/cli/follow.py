@@ -125,9 +125,19 @@ def _give_up(slot: Json, goal: str) -> None:
         raise ApiError(failure["code"], failure["message"], hint=f"hal0ctl slot show {slot['name']}")
 
 
-def start(session: Session, client: Client, path: str, body: Json, *, wait: bool, done: Callable[[Json], str]) -> Exit:
+def start(
+    session: Session,
+    client: Client,
+    path: str,
+    body: Json,
+    *,
+    wait: bool,
+    done: Callable[[Json], str],
+    begun: Callable[[Json], None] = lambda _job: None,
+) -> Exit:
     """Posts a verb that answers with a job, then waits for it (or prints its id) and says how it ended."""
     job = client.post(path, body)
+    begun(job)
     if not wait:
         session.value(job, job["id"], name=job["id"])
         return Exit.DONE

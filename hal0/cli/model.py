@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -14,7 +15,7 @@ from hal0.cli.options import command, noun, subcommand
 from hal0.cli.output import Column, Row
 from hal0.cli.progress import pace_words
 from hal0.cli.session import Session
-from hal0.client import Json
+from hal0.client import ApiError, Json
 
 # hal0 looks at what is named, for half a minute at most, before it answers.
 LOOK_S: Final = 60.0
@@ -118,31 +119,41 @@ def _sum(session: Session, view: Json) -> Iterator[str]:
         yield "  its cache is not known: it takes more than this"
 
 
+_NAMES: Final = click.argument("names", metavar="MODEL...", nargs=-1, required=True)
+
+
 @subcommand(model, "hal0ctl model pull Qwen/Qwen3-4B-GGUF:Q4_K_M")
-@click.argument("name", metavar="MODEL")
+@_NAMES
 @click.option("--id", "model_id", metavar="ID", help="What it shall be called here.")
-@click.option("--sha256", metavar="DIGEST", help="What an address's file has to be.")
+@click.option("--sha256", metavar="DIGEST", help="What the first address's file has to be.")
 @follow.no_wait()
-def pull(session: Session, *, name: str, model_id: str | None, sha256: str | None, no_wait: bool) -> Exit:
+def pull(session: Session, *, names: tuple[str, ...], model_id: str | None, sha256: str | None, no_wait: bool) -> Exit:
     """Download a model: of the catalog, OWNER/REPOSITORY[:QUANT], a file of it, an address, a path on hal0's machine.
 
-    It goes on when this command is left, and when hal0 is restarted.
+    Several are the files of one model. It goes on when this command is left, and when hal0 is restarted.
     """
-    body = {key: value for key, value in (("model", name), ("id", model_id), ("sha256", sha256)) if value}
-    return _pull(session, body, wait=not no_wait)
+    asked = {key: value for key, value in (("id", model_id), ("sha256", sha256)) if value}
+    return _pull(session, names, asked, wait=not no_wait)
 
 
 @command("hal0ctl pull Qwen/Qwen3-4B-GGUF:Q4_K_M")
-@click.argument("name", metavar="MODEL")
+@_NAMES
 @follow.no_wait()
-def pull_(session: Session, *, name: str, no_wait: bool) -> Exit:
+def pull_(session: Session, *, names: tuple[str, ...], no_wait: bool) -> Exit:
     """Download a model; short for hal0ctl model pull."""
-    return _pull(session, {"model": name}, wait=not no_wait)
+    return _pull(session, names, {}, wait=not no_wait)
 
 
-def _pull(session: Session, body: Json, *, wait: bool) -> Exit:
+def _pull(session: Session, names: tuple[str, ...], asked: Json, *, wait: bool) -> Exit:
+    body = {"model": names[0], **({"more": names[1:]} if names[1:] else {}), **asked}
     client = session.client(timeout_s=session.timeout or LOOK_S)
-    return follow.start(session, client, "/api/pulls", body, wait=wait, done=_pulled)
+
+    def begun(job: Json) -> None:
+        with suppress(ApiError):  # a small one may be here already
+            if licence := client.get(f"/api/pulls/{job['id']}")["license"]:
+                session.note(f"{job['target']} comes under its licence {licence}")
+
+    return follow.start(session, client, "/api/pulls", body, wait=wait, done=_pulled, begun=begun)
 
 
 def _pulled(job: Json) -> str:

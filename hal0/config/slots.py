@@ -15,7 +15,7 @@ from pydantic import (
 
 from hal0.config import arguments
 from hal0.config.base import ConfigModel, Count, Flag, Seconds, SomeCount, SomeSeconds, SomeSize, Text, Words, fault
-from hal0.vocab import MODEL_ID, SLOT_PORTS, Device, OnClientGone, ProviderName, SwapMode
+from hal0.vocab import HUB_PLACE, MODEL_ID, SLOT_PORTS, Device, OnClientGone, ProviderName, SwapMode
 
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _ALIAS: Final = r"^[a-z0-9][a-z0-9._-]{0,127}$"
@@ -152,6 +152,10 @@ class SlotConfig(ConfigModel):
             return model
         folded = fold_model_id(model)
         if not MODEL_ID.match(folded):
+            if HUB_PLACE.match(model):
+                raise fault(
+                    f"{model!r} is no model id", allowed=f"the id that it has once it is here: hal0ctl pull {model}"
+                )
             raise fault(f"{model!r} is not a model id", allowed="letters, digits and . _ - ; GET /v1/models lists them")
         return folded
 

@@ -51,6 +51,7 @@ class ModelEntry:
     mmproj: Path | None = None
     mmproj_bytes: int = 0
     license: str | None = None
+    chat_template: bool | None = None  # whether its file brings one; None: its format has none
     demo: bool = False
     source: Mapping[str, str] | None = None  # where it was pulled from
     riders: Mapping[Capability, ModelId] = field(
@@ -75,6 +76,7 @@ def entry_of(info: GgufInfo, model: ModelId, *, created: int) -> ModelEntry:
         quantisation=info.quantisation,
         cache_bytes_per_token=_cache_bytes_per_token(info),
         license=info.license,
+        chat_template=info.has_chat_template,
         demo=info.demo,
     )
 

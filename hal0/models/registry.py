@@ -19,13 +19,9 @@ from hal0.models.records import ModelRecord, RecordFile, Remembered
 from hal0.models.removal import remove
 from hal0.models.scan import Found, Scanner
 from hal0.models.tags import Tag, tagged
-from hal0.vocab import ModelId
+from hal0.vocab import HUB_PLACE, ModelId
 
 _SUGGESTIONS: Final = 3
-# As `hal0ctl pull` takes it: OWNER/REPOSITORY[:QUANTISATION].
-_PLACE: Final = re.compile(
-    r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::(?P<quantisation>[\w.-]+))?\Z", re.ASCII
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +99,7 @@ class Registry:
             raise NotHere(record.id, record.size_bytes, of_record(record))
         if (tag := self._tags.get(model)) is not None:
             raise NotHere(model, tag.size_bytes)
-        if _PLACE.match(name.strip()):
+        if HUB_PLACE.match(name.strip()):
             message = f"cannot use {name[:200]!r}: it is a place on the hub, and no one model that is known here"
             raise Hal0Error(
                 "model.not_downloaded",
@@ -132,7 +128,7 @@ class Registry:
 
     def _from_hub(self, name: str) -> ModelId | None:
         """The one model, here or in the catalog, that comes from this place on the hub; None where it is not one."""
-        if (place := _PLACE.match(name.strip())) is None:
+        if (place := HUB_PLACE.match(name.strip())) is None:
             return None
         repo, quantisation = place["repo"].lower(), (place["quantisation"] or "").lower()
         came = {it.id: (it.source or {}).get("repo", "") for it in self._known.records.values()}

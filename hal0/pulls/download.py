@@ -97,8 +97,7 @@ class Download:
         if file.url.startswith("/"):
             await self._copy(Path(file.url), part)
         else:
-            repo = self.plan.source.get("repo")
-            wanted = Wanted(name=file.name, url=file.url, size_bytes=file.size_bytes, repo=repo)
+            wanted = Wanted(name=file.name, url=file.url, size_bytes=file.size_bytes, repo=file.repo)
             await transfer.run(wanted, part, room, partial(self._tell, file.name))
         self.message = f"checking {file.name}"
         try:
@@ -145,7 +144,9 @@ class Download:
         except Hal0Error:
             shutil.rmtree(self.place.staged, ignore_errors=True)
             raise
-        record = placing.record_of(self.place, self.plan, entry, self._registry.store)
+        told = zip(self.plan.files, self._parts, strict=True)
+        etags = {file.name: part.etag for file, part in told if part.etag is not None}
+        record = placing.record_of(self.place, self.plan, entry, self._registry.store, etags)
         self._registry.remember(record)
         placing.move(self.place, self.plan, record, self._registry.store)
         self._registry.scan()

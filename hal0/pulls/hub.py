@@ -13,7 +13,7 @@ from hal0.lib import jsonio
 from hal0.lib.aio import backoff_s
 from hal0.pulls.asking import Asker
 from hal0.pulls.choosing import RemoteFile
-from hal0.pulls.verdicts import Again, Changed
+from hal0.pulls.verdicts import OFFLINE, Again, Changed
 
 _LIST_S: Final = 30.0  # somebody waits for it
 _MAX_LIST_BYTES: Final = 16 << 20  # the longest repositories have 10 000 files
@@ -33,14 +33,17 @@ class Listing:
 
 async def listing(asker: Asker, repo: str, revision: str) -> Listing:
     """Within thirty seconds. Raises Hal0Error pull.gated, model.not_found, pull.failed, pull.address_refused."""
+    troubles: list[Again] = []
     try:
         async with asyncio.timeout(_LIST_S):
             base = f"{asker.hub.endpoint}/api/models/{repo}"
-            about = await _json(asker, f"{base}/revision/{_quoted(revision)}", repo)
+            about = (await _page(asker, f"{base}/revision/{_quoted(revision)}", repo, troubles))[0]
             commit = str(about.get("sha") or revision) if isinstance(about, dict) else revision
-            files = [file async for file in _files(asker, f"{base}/tree/{_quoted(commit)}?recursive=true", repo)]
+            tree = f"{base}/tree/{_quoted(commit)}?recursive=true"
+            files = [file async for file in _files(asker, tree, repo, troubles)]
     except TimeoutError:
-        raise Hal0Error("pull.failed", f"cannot look at {repo}: the hub took longer than {_LIST_S:.0f} s") from None
+        why = f"{troubles[-1]}, for {_LIST_S:.0f} s" if troubles else f"the hub took longer than {_LIST_S:.0f} s"
+        raise Hal0Error("pull.failed", f"cannot look at {repo}: {why}", hint=OFFLINE) from None
     return Listing(repo, commit, _license(about), tuple(files))
 
 
@@ -48,9 +51,9 @@ def file_url(endpoint: str, repo: str, revision: str, path: str) -> str:
     return f"{endpoint}/{repo}/resolve/{_quoted(revision)}/{_quoted(path, slashes=True)}"
 
 
-async def _files(asker: Asker, url: str, repo: str) -> AsyncIterator[RemoteFile]:
+async def _files(asker: Asker, url: str, repo: str, troubles: list[Again]) -> AsyncIterator[RemoteFile]:
     for _ in range(_MAX_PAGES):
-        entries, onward = await _page(asker, url, repo)
+        entries, onward = await _page(asker, url, repo, troubles)
         for entry in entries if isinstance(entries, list) else []:
             if (file := _file(entry)) is not None:
                 yield file
@@ -83,12 +86,8 @@ def _license(about: object) -> str | None:
             return None
 
 
-async def _json(asker: Asker, url: str, repo: str) -> Any:
-    return (await _page(asker, url, repo))[0]
-
-
-async def _page(asker: Asker, url: str, repo: str) -> tuple[Any, str | None]:
-    """One answer, and the address of the next one of a long list."""
+async def _page(asker: Asker, url: str, repo: str, troubles: list[Again]) -> tuple[Any, str | None]:
+    """One answer, and the address of the next one of a long list. What it is tried again for is added to `troubles`."""
     pauses = backoff_s(0.5, 8.0)
     while True:
         try:
@@ -105,6 +104,7 @@ async def _page(asker: Asker, url: str, repo: str) -> tuple[Any, str | None]:
         except Changed as e:
             raise Hal0Error("pull.failed", f"cannot look at {repo}: the hub refuses to list it") from e
         except Again as again:
+            troubles.append(again)
             wait = next(pauses) if again.wait_s is None else again.wait_s
             if wait > _LIST_S:
                 raise Hal0Error("pull.failed", f"cannot look at {repo}: {again}", retry_after_s=wait) from again

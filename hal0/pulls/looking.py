@@ -13,7 +13,7 @@ from hal0.models.registry import Registry
 from hal0.outbound.client import Outside
 from hal0.pulls.asking import Asker, Hub
 from hal0.pulls.planning import Draft, drafted
-from hal0.pulls.sources import CatalogSource, HubSource, Source, UrlSource, source_of
+from hal0.pulls.sources import CatalogSource, HubSource, JoinedSource, Source, UrlSource, source_of
 from hal0.wire.pulls import PullRequest
 
 _WEIGHED_AT_ONCE: Final = 4  # each holds the head of a file
@@ -38,7 +38,8 @@ class Looking:
     async def drafted(self, asked: PullRequest) -> Draft:
         """Within half a minute. Raises request.invalid, model.not_found, model.unsafe_format, pull.*."""
         async with self._asker() as asker:
-            return await drafted(self._source(asked.model, asker.hub), asked, asker)
+            sources = tuple(self._source(name, asker.hub) for name in (asked.model, *asked.more))
+            return await drafted(sources[0] if len(sources) == 1 else JoinedSource(sources), asked, asker)
 
     async def weighed(self, model: str) -> Absent:
         """What is known of a model of the catalog or the hub. Raises as `drafted`.
@@ -65,7 +66,7 @@ class Looking:
             yield Asker(outside, self.hub())
 
     def _source(self, name: str, hub: Hub) -> Source:
-        source = source_of(name, hub.endpoint) or self._remembered(name) or self._catalogued(name)
+        source = source_of(name, hub.endpoint) or self._remembered(name, hub) or self._catalogued(name)
         if source is None:
             raise Hal0Error(
                 "model.not_found",
@@ -76,18 +77,22 @@ class Looking:
             )
         return source
 
-    def _remembered(self, name: str) -> Source | None:
+    def _remembered(self, name: str, hub: Hub) -> Source | None:
         """Where a model came from that has been here before."""
         model = self._registry.fold(name)
         for record in self._registry.records():
             if record.id == model and record.source is not None:
-                told = record.source
-                if (source := self._catalogued(told.get("catalog", ""))) is not None:
-                    return source
-                if "repo" in told:
-                    return HubSource(told["repo"], told.get("revision") or "main", told.get("file"))
-                return UrlSource(told["url"]) if "url" in told else None
+                first = self._told(record.source)
+                others = [self._source(name, hub) for name in record.source.get("more", "").splitlines()]
+                return first if first is None or not others else JoinedSource((first, *others))
         return None
+
+    def _told(self, told: Mapping[str, str]) -> Source | None:
+        if (source := self._catalogued(told.get("catalog", ""))) is not None:
+            return source
+        if "repo" in told:
+            return HubSource(told["repo"], told.get("revision") or "main", told.get("file"))
+        return UrlSource(told["url"]) if "url" in told else None
 
     def _catalogued(self, name: str) -> Source | None:
         entry = catalog.find(self._registry.fold(name))

@@ -5,6 +5,7 @@ Blocking, but for `digest`.
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -61,7 +62,9 @@ def stage(part: Path, target: Path, *, allow_pickle: bool) -> None:
 
 def judged(place: Place, plan: Plan, *, allow_pickle: bool) -> ModelEntry:
     """The model that has been staged. Raises model.* when it is none."""
-    found = Scanner(place.staged, (), allow_pickle=allow_pickle).find({place.staged / plan.model: plan.model})
+    home = place.staged / plan.model
+    names = {home: plan.model, home / plan.files[0].name: plan.model}
+    found = Scanner(place.staged, (), allow_pickle=allow_pickle).find(names)
     if found.problems:
         problem = found.problems[0]
         raise Hal0Error(problem.code, problem.message.replace(str(place.staged / plan.model), plan.model))
@@ -70,11 +73,14 @@ def judged(place: Place, plan: Plan, *, allow_pickle: bool) -> ModelEntry:
     return next(iter(found.entries.values()))
 
 
-def record_of(place: Place, plan: Plan, entry: ModelEntry, store: Path) -> ModelRecord:
-    """Where the model's files are to be, as a record. Raises model.exists when somebody else's are there."""
+def record_of(place: Place, plan: Plan, entry: ModelEntry, store: Path, etags: Mapping[str, str]) -> ModelRecord:
+    """Where the model's files are to be, as a record; `etags` by file, where a server said them.
+
+    Raises model.exists when somebody else's are there.
+    """
     home = place.staged / plan.model
     files = [path.relative_to(home).as_posix() for path in entry.files]
-    alone = len(plan.files) == 1
+    first, alone = files[0], len(plan.files) == 1
     if not alone or (store / files[0]).exists():
         files = [f"{plan.model}/{name}" for name in files]
         if (store / plan.model).exists():
@@ -83,11 +89,9 @@ def record_of(place: Place, plan: Plan, entry: ModelEntry, store: Path) -> Model
         id=plan.model,
         files=tuple(files),
         size_bytes=entry.size_bytes,
-        sha256=next(
-            (file.sha256 for file in plan.files if file.name == entry.files[0].relative_to(home).as_posix()), None
-        ),
+        sha256=next((file.sha256 for file in plan.files if file.name == first), None),
         license=plan.license,
-        source=plan.source,
+        source=plan.source | ({"etag": etags[first]} if first in etags else {}),
     )
 
 

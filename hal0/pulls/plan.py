@@ -27,7 +27,10 @@ FOLDER: Final = ".pulls"
 
 
 class PlannedFile(BaseModel):
-    """`name` is below the model's folder; `url` is an address, or a path on this machine that begins with /."""
+    """`name` is below the model's folder; `url` is an address, or a path on this machine that begins with /.
+
+    `repo` is its place on the hub, where it has one.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,6 +38,7 @@ class PlannedFile(BaseModel):
     url: str
     size_bytes: int | None = Field(None, ge=0)
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    repo: str | None = None
 
     @field_validator("name")
     @classmethod

@@ -6,6 +6,7 @@ Names are written as one of these:
     Qwen/Qwen3-4B-GGUF:Q4_K_M       a repository on the hub, and which quantisation
     Qwen/Qwen3-4B-GGUF/file.gguf    one file of it; hf:..., hf.co/... and the hub's own addresses mean the same
     https://example.org/m.gguf      any address
+    https://example.org/m.gguf#sha256=...   and what the file has to be
     /disk/m.gguf                    a file or folder on this machine
 """
 
@@ -13,7 +14,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from hal0.errors import Hal0Error
 from hal0.models.catalog import CatalogEntry
@@ -31,11 +32,23 @@ class HubSource:
 
 @dataclass(frozen=True, slots=True)
 class UrlSource:
+    """`sha256` is the file's digest, where somebody said it."""
+
     url: str
+    sha256: str | None = None
+
+    @property
+    def path(self) -> PurePosixPath:
+        return PurePosixPath(unquote(urlsplit(self.url).path))
 
     @property
     def file(self) -> str:
-        return PurePosixPath(unquote(urlsplit(self.url).path)).name
+        return self.path.name
+
+    def beside(self, name: str) -> str:
+        """The address of another file in the same place."""
+        parts = urlsplit(self.url)
+        return parts._replace(path=f"{parts.path.rpartition('/')[0]}/{quote(name)}").geturl()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +61,14 @@ class CatalogSource:
     entry: CatalogEntry
 
 
-Source = HubSource | UrlSource | PathSource | CatalogSource
+@dataclass(frozen=True, slots=True)
+class JoinedSource:
+    """The files of several places that are one model; the first one gives it its name."""
+
+    parts: "tuple[Source, ...]"
+
+
+Source = HubSource | UrlSource | PathSource | CatalogSource | JoinedSource
 
 _PART: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _REPO: Final = re.compile(
@@ -57,6 +77,7 @@ _REPO: Final = re.compile(
 _ON_HUB: Final = re.compile(
     rf"(?P<repo>{_PART}/{_PART})(?:/(?:resolve|blob|tree)/(?P<revision>[^/]+)(?:/(?P<path>.+))?)?/?\Z"
 )
+_DIGEST: Final = "sha256="  # as pip writes it behind an address
 _HUBS: Final = ("hf:", "hf.co/", "huggingface.co/", "https://hf.co/", "https://huggingface.co/")
 
 
@@ -69,7 +90,8 @@ def source_of(reference: str, endpoint: str) -> Source | None:
         if text.startswith(hub):
             return _on_hub(text.removeprefix(hub), reference)
     if re.match(r"https?://", text):
-        source = UrlSource(text)
+        url, _, fragment = text.partition("#")
+        source = UrlSource(url, fragment.removeprefix(_DIGEST) if fragment.startswith(_DIGEST) else None)
         if not is_plain(source.file):
             raise _unreadable(reference, "the address does not end in a file's name")
         return source

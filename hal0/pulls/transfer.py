@@ -20,15 +20,11 @@ from hal0.pulls.asking import Asker
 from hal0.pulls.meter import Throttle
 from hal0.pulls.part import Part, write_at
 from hal0.pulls.spans import Span, covers
-from hal0.pulls.verdicts import Again, Changed
+from hal0.pulls.verdicts import OFFLINE, Again, Changed
 
 # Without a single byte for so long a download gives up; pauses that the server asked for do not count.
 PATIENCE_S: Final = 120.0
 _PAUSE_S: Final = (1.0, 30.0)
-_OFFLINE: Final = (
-    "What has come is kept; the next try goes on from there. Without internet, bring the file by other means: "
-    "hal0ctl pull /path/to/it"
-)
 _BEGINNINGS: Final = 3  # a file that changes more often while it comes is none to wait for
 _BATCH_BYTES: Final = 1 << 20
 _BATCH_S: Final = 1.0
@@ -70,7 +66,11 @@ class Patience:
             pause_s = again.wait_s
         if asyncio.get_running_loop().time() + pause_s - self.since > self.limit_s:
             message = f"{again}; for {self.limit_s:.0f} s nothing came"
-            raise Hal0Error("pull.failed", f"cannot go on with the download: {message}", hint=_OFFLINE) from again
+            raise Hal0Error(
+                "pull.failed",
+                f"cannot go on with the download: {message}",
+                hint=f"What has come is kept; the next try goes on from there. {OFFLINE}",
+            ) from again
         self.troubled = True
         self.tell(str(again))
         await asyncio.sleep(pause_s)

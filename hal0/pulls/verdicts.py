@@ -6,6 +6,7 @@ from typing import Final
 
 from hal0.errors import Hal0Error
 
+OFFLINE: Final = "Without internet, bring the file by other means: hal0ctl pull /path/to/it"
 _AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524})
 _LONGEST_WAIT_S: Final = 600.0
 

@@ -28,19 +28,19 @@ async def weighed(draft: Draft, asker: Asker) -> Absent:
     sizes = [file.size_bytes for file in draft.files]
     size = None if None in sizes else sum(size for size in sizes if size is not None)
     first = draft.files[0]
-    whole = Absent(id=draft.model, size_bytes=size)
+    whole = Absent(id=draft.model, size_bytes=size, license=draft.license)
     if not first.name.lower().endswith(".gguf") or not first.size_bytes:
         return whole
-    head = await _head(first, draft.source.get("repo"), asker)
+    head = await _head(first, asker)
     return await asyncio.to_thread(_read, whole, first, head)
 
 
-async def _head(file: PlannedFile, repo: str | None, asker: Asker) -> bytes:
+async def _head(file: PlannedFile, asker: Asker) -> bytes:
     got = bytearray()
     try:
         async with asyncio.timeout(_HEAD_S):
             asked = {"Range": f"bytes=0-{_HEAD_BYTES - 1}"}
-            async with asker.ask(file.url, file.name, repo, asked) as response:
+            async with asker.ask(file.url, file.name, file.repo, asked) as response:
                 while len(got) < _HEAD_BYTES and (piece := await response.content.readany()):
                     got += piece
     except (Again, Changed) as e:

@@ -25,6 +25,7 @@ class EntryView(View):
     directory: str | None
     mmproj: str | None
     license: str | None
+    chat_template: bool | None  # whether its file brings one; null: its format has none
     source: dict[str, str] | None
     demo: bool
     aliases: list[str]

@@ -3,6 +3,8 @@
 from enum import StrEnum
 from typing import Any
 
+from pydantic import Field
+
 from hal0.wire.base import View
 from hal0.wire.jobs import JobPace
 
@@ -18,10 +20,13 @@ class PullRequest(View):
     """`model` is an id of the catalog, OWNER/REPOSITORY[:QUANTISATION], a file of it, an address, a path, or the id of
     one that was here before.
 
-    `id` is what it shall be called here, `sha256` what an address's file has to be.
+    `more` are further files of the same model, named alike: its other parts, its projector, the encoders of an image
+    model in several files. `id` is what it shall be called here, `sha256` what an address's file has to be; the
+    address itself may end in #sha256=DIGEST.
     """
 
     model: str
+    more: list[str] = Field([], max_length=64)
     id: str | None = None
     sha256: str | None = None
 

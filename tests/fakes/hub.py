@@ -34,6 +34,7 @@ class Hub:
     digests: bool = True
     etag: str = '"1"'
     pace: float = 0.0  # seconds between pieces
+    held: bool = False  # answers stop half way until it is let go: what comes does not come to its end
     faults: deque[Fault | Cut] = field(default_factory=deque)
     asked: list[dict[str, str]] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)  # published, where it is a lie
@@ -84,8 +85,13 @@ class Hub:
         if status == 206:
             response.headers["Content-Range"] = f"bytes {begin}-{end - 1}/{len(data)}"
         await response.prepare(request)
-        for at in range(begin, end, 16384):
-            piece = data[at : min(at + 16384, end)]
+        half = (end - begin) // 2
+        for at in range(begin, end, step := min(16384, max(half, 1))):
+            while self.held and half and at >= begin + half:
+                if request.transport is None:  # nobody waits for it any more
+                    return response
+                await asyncio.sleep(0.005)
+            piece = data[at : min(at + step, end)]
             if cut is not None and at + len(piece) - begin > cut:
                 await response.write(piece[: max(cut - (at - begin), 0)])
                 assert request.transport is not None

@@ -53,7 +53,7 @@ class Place:
         jobs = Jobs(self.folder / "jobs.json", Bus(list), SystemClock())
         await asyncio.to_thread(jobs.load)
         config = ModelsConfig(hf_endpoint=self.hub.endpoint, **self.config)
-        options: dict[str, Any] = {"pause_s": (0.001, 0.002), "patience_s": 0.3, **changes}
+        options: dict[str, Any] = {"pause_s": (0.001, 0.002), "patience_s": 20.0, **changes}
         pulls = Pulls(registry, jobs, SystemClock(), lambda: config, {}, **options)
         await pulls.boot()
         try:
@@ -103,8 +103,8 @@ async def partial(place: Place) -> list[Path]:
 
 
 async def begun(place: Place, pulls: Pulls) -> Job:
-    """A slow pull of which some has come."""
-    place.hub.pace = 0.05
+    """A pull of which some has come, and no more does."""
+    place.hub.held = True
     job = await pulls.start(PullRequest(model="acme/tiny"))
     for _ in range(500):
         if pulls.views()[0].pace.done_bytes:

@@ -11,6 +11,7 @@ from hal0.models import demo
 from hal0.models.absent import Absent
 from hal0.models.entry import entry_of
 from hal0.models.gguf import read
+from hal0.models.records import ModelRecord
 from hal0.paths import Paths
 from hal0.vocab import ModelId
 from tests.fakes.hub import hub
@@ -71,6 +72,14 @@ async def test_one_of_the_hub_is_weighed_by_its_list_and_its_head(
         view = await _fit(hal0, "acme/tiny/odd-Q4_K_M.gguf")
         assert (view["verdict"], view["guess"]) == ("fits", True)
         assert await hal0.call("GET", "/api/pulls") == (200, {"items": []})
+
+        # What came from there is not asked for again.
+        registry = hal0.services.registry
+        await asyncio.to_thread((registry.store / FILE).write_bytes, GGUF)
+        record = ModelRecord(id=ModelId(MODEL), files=(FILE,), source={"repo": "acme/tiny"})
+        await asyncio.to_thread(registry.remember, record)
+        far.files.clear()
+        assert (await _fit(hal0, "acme/tiny:Q4_K_M"))["installed"]
 
 
 async def test_a_head_that_cannot_be_kept_and_a_size_that_no_file_has_are_said(

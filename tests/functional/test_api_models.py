@@ -32,7 +32,7 @@ async def test_a_model_is_pulled_listed_and_deleted(paths: Paths, port_block: ra
 
 async def test_a_pull_is_paused_shown_resumed_and_given_up(paths: Paths, port_block: range) -> None:
     async with hub() as far, operator(paths, port_block, config={"models": {"hf_endpoint": far.endpoint}}) as hal0:
-        far.files[FILE], far.pace = demo.build(), 0.05
+        far.files[FILE], far.held = demo.build(), True
         _, job = await hal0.call("POST", "/api/pulls", {"model": "acme/tiny"})
         path = f"/api/pulls/{job['id']}"
 
@@ -50,7 +50,7 @@ async def test_a_pull_is_paused_shown_resumed_and_given_up(paths: Paths, port_bl
 
 async def test_a_pull_is_given_up_as_every_job_is(paths: Paths, port_block: range) -> None:
     async with hub() as far, operator(paths, port_block, config={"models": {"hf_endpoint": far.endpoint}}) as hal0:
-        far.files[FILE], far.pace = demo.build(), 0.05
+        far.files[FILE], far.held = demo.build(), True
         far.faults.append(Cut(0))
         _, job = await hal0.call("POST", "/api/pulls", {"model": "acme/tiny"})
 
@@ -111,6 +111,7 @@ async def test_the_catalog_says_what_this_machine_should_have_and_has(paths: Pat
         small = by_id["qwen3-0.6b-q8_0"]
         assert (small["fits"], small["license"], small["files"][0]["size_bytes"]) == (True, "apache-2.0", 639_446_688)
         assert small["memory_bytes"] <= shown["memory_bytes"]
+        assert shown["hub"] == "https://huggingface.co"
 
         models = hal0.services.registry.store
         await asyncio.to_thread((models / "Qwen3-0.6B-Q8_0.gguf").write_bytes, demo.build())

@@ -156,7 +156,7 @@ async def test_one_slots_failure_is_told_and_stops_no_other(machine: Machine) ->
 
 
 async def test_it_is_given_up_and_gone_on_with(machine: Machine) -> None:
-    machine.hub.pace = 0.01
+    machine.hub.held = True
     job_id = await machine.begin()
     await _until_coming(machine, "tiny-chat")
     assert await machine.begin() == job_id, "who asks again gets the one under way"
@@ -165,19 +165,19 @@ async def test_it_is_given_up_and_gone_on_with(machine: Machine) -> None:
     _, pulls = await machine.hal0.call("GET", "/api/pulls")
     assert {(pull["model"], pull["state"]) for pull in pulls["items"]} == {(model, "paused") for model in MODELS}
     assert machine.hal0.engine.running == []
-    machine.hub.pace = 0
+    machine.hub.held = False
     assert (await machine.set_up())["state"] == "done"
     assert await machine.loaded() == SLOTS
 
 
 async def test_a_download_that_somebody_else_wants_too_goes_on_when_it_is_given_up(machine: Machine) -> None:
-    machine.hub.pace = 0.01
+    machine.hub.held = True
     _, pull = await machine.hal0.call("POST", "/api/pulls", {"model": "tiny-chat"})
     job_id = await machine.begin()
     await _until_coming(machine, "tiny-chat")
     await settled(lambda: len(machine.hal0.services.pulls().views()) == len(MODELS))
     await machine.hal0.call("DELETE", f"/api/jobs/{job_id}")
-    machine.hub.pace = 0
+    machine.hub.held = False
     assert (await machine.hal0.services.jobs.get(pull["id"]).wait()).state == "done"
 
 
@@ -193,18 +193,18 @@ async def test_a_load_that_is_given_up_is_undone(machine: Machine) -> None:
 
 
 async def test_the_end_of_hal0_interrupts_the_watching_alone(machine: Machine) -> None:
-    machine.hub.pace = 0.01
+    machine.hub.held = True
     job_id = await machine.begin()
     await _until_coming(machine, "tiny-chat")
     await machine.hal0.services.setup().aclose()
     assert machine.hal0.services.jobs.get(job_id).view.state == "interrupted"
-    machine.hub.pace = 0
+    machine.hub.held = False
     assert (await machine.set_up())["state"] == "done"  # joins the downloads, which went on
     assert await machine.loaded() == SLOTS
 
 
 async def test_what_comes_is_told_as_one(machine: Machine) -> None:
-    machine.hub.pace = 0.02
+    machine.hub.held = True
     job = machine.hal0.services.jobs.get(await machine.begin())
     await _until_coming(machine, "tiny-chat")
     await settled(lambda: (told := job.view.progress) is not None and bool(told.fraction))
@@ -214,7 +214,7 @@ async def test_what_comes_is_told_as_one(machine: Machine) -> None:
     assert told.pace.total_bytes is not None
     assert 0 < told.pace.done_bytes < told.pace.total_bytes
     assert told.message.startswith("primary: ")
-    machine.hub.pace = 0
+    machine.hub.held = False
     assert (await job.wait()).state == "done"
 
 

@@ -59,11 +59,12 @@ async def _slot(hal0: Operator) -> dict[str, Any]:
 
 async def test_an_operators_load_fetches_the_model_and_tells_how_far_it_is(served: Serve) -> None:
     async with served() as (hal0, far):
-        far.pace = 0.01
+        far.held = True
         _, job = await hal0.call("POST", "/api/slots/primary/load", {"model": MODEL})
         seen = set()
         while (slot := await _slot(hal0))["state"] != "ready":
             seen.add((slot["state"], slot["message"].partition(": ")[0]))
+            far.held = ("pulling", f"fetching {FILE}") not in seen
             await asyncio.sleep(0.01)
 
         assert ("pulling", f"fetching {FILE}") in seen
@@ -76,7 +77,7 @@ async def test_an_operators_load_fetches_the_model_and_tells_how_far_it_is(serve
 
 async def test_a_load_that_is_cancelled_pauses_its_download_and_the_next_goes_on(served: Serve) -> None:
     async with served() as (hal0, far):
-        far.pace = 0.05
+        far.held = True
         _, job = await hal0.call("POST", "/api/slots/primary/load", {"model": MODEL})
         await until(lambda: bool(far.asked), within_s=20)
         await hal0.call("DELETE", f"/api/jobs/{job['id']}")
@@ -84,27 +85,27 @@ async def test_a_load_that_is_cancelled_pauses_its_download_and_the_next_goes_on
         await until(lambda: [it.state for it in hal0.services.pulls().views()] == ["paused"], within_s=20)
         assert (await _slot(hal0))["message"] == f"{MODEL} is not downloaded, 0.0 GB"
 
-        far.pace = 0.0
+        far.held = False
         assert (await _load(hal0))["state"] == "done"
         assert (await hal0.call("GET", "/api/pulls"))[1]["items"] == []
 
 
 async def test_a_download_that_somebody_began_is_joined_and_goes_on_without_the_load(served: Serve) -> None:
     async with served() as (hal0, far):
-        far.pace = 0.05
+        far.held = True
         _, pull = await hal0.call("POST", "/api/pulls", {"model": MODEL})
         _, job = await hal0.call("POST", "/api/slots/primary/load", {"model": MODEL})
         await hal0.running.reaches(Phase.PULLING)
         await hal0.call("DELETE", f"/api/jobs/{job['id']}")
         await hal0.running.reaches(Phase.OFFLINE)
-        far.pace = 0.0
+        far.held = False
         _, ended = await hal0.call("GET", f"/api/jobs/{pull['id']}?wait=true")
         assert ended["state"] == "done"
 
 
 async def test_a_download_that_is_given_up_fails_the_load(served: Serve) -> None:
     async with served() as (hal0, far):
-        far.pace = 0.05
+        far.held = True
         _, job = await hal0.call("POST", "/api/slots/primary/load", {"model": MODEL})
         await until(lambda: bool(far.asked), within_s=20)
         (pull,) = (await hal0.call("GET", "/api/pulls"))[1]["items"]
@@ -158,12 +159,12 @@ async def test_a_request_fetches_nothing_and_is_told_what_would(served: Serve) -
 async def test_a_request_fetches_it_where_the_operator_allows_that(served: Serve) -> None:
     async with served(models={"pull_on_request": True}) as (hal0, far):
         await hal0.running.supervisor.apply(hal0.services.config())
-        far.pace = 0.05
+        far.held = True
         await hal0.call("POST", "/api/slots/primary/load", {"model": MODEL})
         await until(lambda: bool(far.asked), within_s=20)
         await hal0.call("POST", "/api/slots/primary/unload?wait=true")
         (paused,) = (await hal0.call("GET", "/api/pulls"))[1]["items"]
-        far.pace = 0.0
+        far.held = False
         status_code, body = await hal0.over_tcp("POST", "/v1/chat/completions", {**ASK, "max_tokens": 1})
         assert (status_code, body["error"]["code"]) == (502, "upstream.unreachable")  # of an engine that is but a fake
         assert (await _slot(hal0))["state"] in ("ready", "serving")
@@ -180,7 +181,7 @@ async def test_the_first_enable_of_rerank_needs_no_file(paths: Paths, port_block
         async with operator(paths, port_block, config=config, images=MANIFEST) as hal0:
             await asyncio.to_thread(trees.cpu_only_vm, paths.state_dir / "machine")
             _, plan = await hal0.call("POST", "/api/capabilities/embed/rerank/plan")
-            assert f"fetch {RERANKER} (0.0 GB), which is not here" in plan["steps"]
+            assert f"fetch {RERANKER} (0.0 GB), which is not here, under its licence mit" in plan["steps"]
             _, job = await hal0.call("POST", "/api/capabilities/embed/rerank?wait=true", {})
             assert job["state"] == "done", job
             assert hal0.running.phase("embed-rerank") is Phase.READY

@@ -1,6 +1,7 @@
 """Pulls against a hub that lies and refuses: told rightly, and never a wrong file in place."""
 
 import asyncio
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -34,12 +35,25 @@ async def test_why_nothing_comes_is_told_while_it_waits_and_what_to_do_when_it_g
 
         await until(lambda: told().endswith("trying again"), within_s=5)
         assert told().startswith(f"fetching {FILE}; ")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await job.wait()
 
         assert job.view.error is not None
         assert job.view.error["code"] == "pull.failed"
         assert "hal0ctl pull /path/to/it" in job.view.error["hint"]
+
+
+async def test_a_hub_that_cannot_be_asked_is_told_with_the_reason_and_the_way_without_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hal0.pulls.hub._LIST_S", 0.2)
+    monkeypatch.setattr("hal0.pulls.hub.backoff_s", lambda *_: itertools.repeat(0.02))
+    place.hub.listing = status(503)
+    async with place.hal0() as pulls:
+        with pytest.raises(Hal0Error, match=r"cannot look at acme/tiny: the server answered 503, for") as caught:
+            await pulls.start(PullRequest(model="acme/tiny"))
+    assert caught.value.code == "pull.failed"
+    assert "hal0ctl pull /path/to/it" in (caught.value.hint or "")
 
 
 # ---- what is refused ----

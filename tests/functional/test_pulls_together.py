@@ -92,7 +92,7 @@ async def test_two_models_of_one_file_name_do_not_replace_each_other(
 
 
 async def test_a_download_that_several_asked_for_goes_on_until_all_have_left(place: Place) -> None:
-    place.hub.pace = 0.05
+    place.hub.held = True
     async with place.hal0() as pulls:
 
         async def given() -> Pulls:
@@ -108,7 +108,7 @@ async def test_a_download_that_several_asked_for_goes_on_until_all_have_left(pla
         (view,) = pulls.views()
         assert view.state is PullState.PAUSED
 
-        place.hub.pace = 0.0
+        place.hub.held = False
         assert await bring("acme/tiny", By.OPERATOR, lambda *_: None)
     assert await place.model() == GGUF
 

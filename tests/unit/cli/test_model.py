@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from hal0.cli.progress import pace_words, step_of_job
+from hal0.vocab import SlotState
 from tests.fakes.api_server import ApiServer, error
+from tests.fakes.api_views import slot_view
 from tests.unit.cli.conftest import Run
 
 PACE: dict[str, Any] = {
@@ -19,7 +21,7 @@ ENTRY: dict[str, Any] = {
     "format": "gguf", "architecture": "qwen3", "quantisation": "Q4_K_M", "context_length": 32768,
     "cache_bytes_per_token": 1, "capabilities": ["chat"], "directory": None, "mmproj": None, "license": "mit",
     "source": {"repo": "a/b", "file": "M.gguf"}, "demo": False, "aliases": ["fast"], "slots": ["primary"],
-    "removable": True,
+    "removable": True, "chat_template": True,
 }  # fmt: skip
 PULL: dict[str, Any] = {
     "id": "job_1", "model": "m-q4_k_m", "state": "running", "source": {"repo": "a/b"}, "license": None, "files": [],
@@ -131,6 +133,7 @@ def test_one_says_where_it_is_from(hal0ctl: Run) -> None:
     [
         (("pull", "a/b:Q4_K_M"), "POST", "/api/pulls", {"model": "a/b:Q4_K_M"}),
         (("model", "pull", "a/b", "--id", "x"), "POST", "/api/pulls", {"model": "a/b", "id": "x"}),
+        (("model", "pull", "a/b/x", "http://c/y"), "POST", "/api/pulls", {"model": "a/b/x", "more": ["http://c/y"]}),
         (("model", "resume", "job_1"), "POST", "/api/pulls/job_1/resume", {}),
         (("model", "delete", "m-q4_k_m", "-y"), "DELETE", "/api/models/m-q4_k_m", None),
         (("model", "alias", "m", "fast"), "POST", "/api/models/alias", {"alias": "fast", "model": "m"}),
@@ -184,3 +187,20 @@ def test_pace_in_words() -> None:
     step = step_of_job(job)
     assert (step.label, step.fraction) == ("Pull", 0.4)
     assert step.message == "fetching M.gguf   7.6 GB of 18.6 GB   38.4 MB/s   4 min 46 s left"
+
+
+def test_the_licence_of_a_download_is_said_as_it_begins(hal0ctl: Run, api: ApiServer) -> None:
+    api.replies["GET", "/api/pulls/job_1"] = (200, {**PULL, "license": "mit"})
+    ran = hal0ctl("pull", "a/b", "--no-wait")
+    assert ran.err.splitlines()[0] == "m-q4_k_m comes under its licence mit"
+
+
+def test_the_licence_of_a_model_that_is_not_here_is_said_before_it_comes(api: ApiServer, hal0ctl: Run) -> None:
+    api.slots["img"] = slot_view("img", SlotState.OFFLINE, model="m")
+    away = error(503, "model.not_downloaded", "it is not downloaded", model="m", size_bytes=25 * 10**8, license="mit")
+    api.replies["GET", "/api/models/m"] = away
+    ran = hal0ctl("slot", "load", "img", "--no-wait")
+    assert ran.err.splitlines()[0] == "m is fetched first (2.5 GB), under its licence mit"
+    asked = [(method, path) for method, path, _ in api.requests]
+    assert asked.index(("GET", "/api/models/m")) < asked.index(("POST", "/api/slots/img/load"))
+    assert "mit" in hal0ctl("slot", "swap", "primary", "m", "--no-wait").err

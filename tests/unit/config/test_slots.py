@@ -78,6 +78,13 @@ def test_what_a_slot_refuses(fields: dict[str, Any]) -> None:
         slot(**fields)
 
 
+def test_a_place_on_the_hub_is_refused_with_the_command_that_fetches_it() -> None:
+    with pytest.raises(ValidationError) as caught:
+        slot(model="Qwen/Qwen3-4B-GGUF:Q4_K_M")
+    (fault,) = caught.value.errors()
+    assert fault["ctx"]["allowed"].endswith("hal0ctl pull Qwen/Qwen3-4B-GGUF:Q4_K_M")
+
+
 @pytest.mark.parametrize(
     ("text", "size"), [("8GiB", 8 * 1024**3), ("500MB", 500_000_000), ("1.5 kib", 1536), ("7", 7), ("7B", 7)]
 )

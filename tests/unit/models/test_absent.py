@@ -55,3 +55,24 @@ def test_what_nobody_knows_is_not_found(registry: Registry) -> None:
     with pytest.raises(Hal0Error) as caught:
         registry.require("nothing-i-know")
     assert caught.value.code == "model.not_found"
+
+
+@pytest.mark.parametrize(
+    ("place", "model"),
+    [
+        ("Qwen/Qwen3-4B-GGUF:Q4_K_M", "qwen3-4b-q4_k_m"),
+        ("qwen/qwen3-4b-gguf", "qwen3-4b-q4_k_m"),
+        (" acme/Mine ", "mine"),
+        ("acme/mine:Q8_0", None),  # another quantisation than the one that came
+        ("nobody/knows", None),
+    ],
+)
+def test_a_place_on_the_hub_is_the_one_model_that_comes_from_there(
+    registry: Registry, place: str, model: str | None
+) -> None:
+    _remembered(registry, {"repo": "acme/mine"})
+    with pytest.raises(Hal0Error) as caught:
+        registry.require(place)
+    err = caught.value
+    assert (err.code, err.details["model"]) == ("model.not_downloaded", model or place)
+    assert err.hint == f"hal0ctl pull {model or place}"

@@ -125,3 +125,9 @@ def test_a_content_range_is_exactly_what_was_asked_for() -> None:
     assert covers("bytes 10-19/100", span, 100)
     for said in ("bytes 10-19/101", "bytes 0-19/100", "bytes 10-18/100", "bytes */100", ""):
         assert not covers(said, span, 100)
+
+
+def test_an_address_may_end_in_its_digest_and_knows_its_neighbours() -> None:
+    source = source_of("https://far.example/x/m-1.gguf?token=1#sha256=ab", HUB)
+    assert source == UrlSource("https://far.example/x/m-1.gguf?token=1", "ab")
+    assert source.beside("m 2.gguf") == "https://far.example/x/m%202.gguf?token=1"

@@ -1,0 +1,129 @@
+"""Pulls of several addresses as one model: parts, a projector, an image model in several files."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hal0.errors import Hal0Error
+from hal0.vocab import Capability
+from hal0.wire.jobs import JobState
+from hal0.wire.pulls import PullRequest
+from tests.fakes.hub import status
+from tests.functional.pulling import GGUF, Place, pulled, refused
+from tests.tiny import gguf_models
+from tests.unit.models.test_content import tensors
+from tests.unit.models.test_split import COMFYUI, clip, t5, unet, vae
+
+
+def plain(place: Place, path: str) -> str:
+    return f"http://localhost:{place.hub.port}/plain/{path}"
+
+
+async def files_of(place: Place, model: str) -> list[str]:
+    registry = await asyncio.to_thread(place.registry)
+    return [path.relative_to(place.store).as_posix() for path in registry.require(model).files]
+
+
+async def test_flux_in_several_files_of_several_places_is_one_model(place: Place) -> None:
+    """A file of the hub is held against what it publishes; addresses against the digests behind them."""
+    place.hub.files = {f"{name.replace('__', '/')}.safetensors": tensors(dict(it)) for name, it in COMFYUI.items()}
+    first, *others = place.hub.files
+    async with place.hal0() as pulls:
+        job = await pulled(pulls, f"acme/tiny/{first}", more=[plain(place, path) for path in others])
+
+        assert (job.view.state, job.view.target) == (JobState.DONE, "flux1-schnell")
+        assert await files_of(place, "flux1-schnell") == [
+            f"flux1-schnell/{name}.safetensors" for name in ("flux1-schnell", "t5xxl_fp8", "clip_l", "ae")
+        ]
+        registry = await asyncio.to_thread(place.registry)
+        (record,) = registry.records()
+        assert record.license == "apache-2.0"
+
+    # What is gone comes again by its name alone.
+    await asyncio.to_thread(shutil.rmtree, place.store)
+    async with place.hal0() as pulls:
+        assert (await pulled(pulls, "flux1-schnell")).view.state is JobState.DONE
+    assert len(await files_of(place, "flux1-schnell")) == 4
+
+
+async def test_files_of_one_name_do_not_replace_each_other(place: Place) -> None:
+    shapes = {"a/model": unet(), "b/model": t5(), "c/model": clip(), "c/ae": vae()}
+    place.hub.files = {f"{name}.safetensors": tensors(dict(it)) for name, it in shapes.items()}
+    first, *others = (plain(place, path) for path in place.hub.files)
+    async with place.hal0() as pulls:
+        assert (await pulled(pulls, first, more=others)).view.target == "a"  # what is called just model is its folder's
+    assert await files_of(place, "a") == [f"a/{name}.safetensors" for name in ("model", "2/model", "3/model", "ae")]
+
+
+async def test_what_has_no_name_is_given_one(place: Place) -> None:
+    place.hub.files["___.gguf"] = GGUF
+    async with place.hal0() as pulls:
+        with pytest.raises(Hal0Error, match="give one with `id`"):
+            await pulls.start(PullRequest(model=plain(place, "___.gguf")))
+        assert (await pulled(pulls, plain(place, "___.gguf"), id="mine")).view.state is JobState.DONE
+
+
+async def test_a_projector_comes_with_its_model(place: Place, tmp_path: Path) -> None:
+    eye = await asyncio.to_thread(lambda: gguf_models.write_mmproj(tmp_path / "eye.gguf").read_bytes())
+    chat = await asyncio.to_thread(lambda: gguf_models.write_chat(tmp_path / "chat.gguf").read_bytes())
+    place.hub.files = {"chat.gguf": chat, "mmproj.gguf": eye}
+    async with place.hal0() as pulls:
+        await pulled(pulls, plain(place, "chat.gguf"), more=[plain(place, "mmproj.gguf")])
+    registry = await asyncio.to_thread(place.registry)
+    assert Capability.VISION in registry.require("chat").capabilities
+
+
+async def test_what_came_with_its_projector_comes_again_with_it(place: Place, tmp_path: Path) -> None:
+    eye = await asyncio.to_thread(lambda: gguf_models.write_mmproj(tmp_path / "eye.gguf").read_bytes())
+    chat = await asyncio.to_thread(lambda: gguf_models.write_chat(tmp_path / "chat.gguf").read_bytes())
+    place.hub.files = {"Tiny-Q4_K_M.gguf": chat, "mmproj-F16.gguf": eye}
+    async with place.hal0() as pulls:
+        assert (await pulled(pulls)).view.target == "tiny-q4_k_m"
+    await asyncio.to_thread(shutil.rmtree, place.store)
+    async with place.hal0() as pulls:
+        await pulled(pulls, "tiny-q4_k_m")
+    registry = await asyncio.to_thread(place.registry)
+    assert Capability.VISION in registry.require("tiny-q4_k_m").capabilities
+
+
+@pytest.mark.parametrize("every", [True, False])
+async def test_an_address_of_one_part_means_all_of_them(place: Place, tmp_path: Path, *, every: bool) -> None:
+    names = [f"big m-0000{n}-of-00002.gguf" for n in (1, 2)]
+    data = await asyncio.to_thread(lambda: gguf_models.write_chat(tmp_path / "m.gguf").read_bytes())
+    place.hub.files = dict.fromkeys(names, data)
+    first, second = (plain(place, name.replace(" ", "%20")) + "?token=1" for name in names)
+    async with place.hal0() as pulls:
+        job = await pulled(pulls, first, more=[second] if every else [])
+    assert (job.view.state, job.view.target) == (JobState.DONE, "big-m")
+    assert await files_of(place, "big-m") == [f"big-m/{name}" for name in names]
+
+
+async def test_the_digest_behind_an_address_counts(place: Place) -> None:
+    place.hub.files["m.gguf"] = GGUF
+    async with place.hal0() as pulls:
+        error = await refused(pulls, f"{plain(place, 'm.gguf')}#sha256={'0' * 64}")
+        assert error["code"] == "model.checksum"
+        error = await refused(pulls, plain(place, "m.gguf"), id="x", more=[plain(place, "m.gguf")], sha256="0" * 64)
+        assert error["code"] == "model.checksum"
+        with pytest.raises(Hal0Error, match="it is no digest"):
+            await pulls.start(PullRequest(model=f"{plain(place, 'm.gguf')}#sha256=12"))
+    assert await place.in_place() == []
+
+
+async def test_two_models_are_not_one(place: Place, tmp_path: Path) -> None:
+    place.hub.files = {"a.gguf": GGUF, "b.gguf": GGUF}
+    async with place.hal0() as pulls:
+        error = await refused(pulls, plain(place, "a.gguf"), more=[plain(place, "b.gguf")])
+    assert "not one whole model" in error["message"]
+    assert await place.in_place() == []
+
+
+async def test_a_closed_file_is_told_with_the_page_of_its_own_repository(place: Place) -> None:
+    place.hub.files = {"a.gguf": GGUF}
+    place.hub.faults.append(status(403, X_Error_Code="GatedRepo"))
+    async with place.hal0() as pulls:
+        error = await refused(pulls, "acme/tiny/a.gguf", more=[plain(place, "b.gguf")])
+    assert error["code"] == "pull.gated"
+    assert "huggingface.co/acme/tiny" in error["hint"]
