@@ -12,11 +12,11 @@ from hal0.vocab import ProviderName, SlotName
 from hal0.wire.catalog import CatalogEntryView, CatalogFileView, CatalogView
 
 
-def of(found: Found, memory_limit: int | None, registry: Registry) -> CatalogView:
-    """`memory_limit`: what all slots together may have of RAM, in bytes; None: all of it."""
-    room = room_of(offered(found.pools, memory_limit), found.survey.machine)
+def of(found: Found, memory_limit: int | None, registry: Registry, hub: str) -> CatalogView:
+    """`memory_limit`: what all slots together may have of RAM, in bytes; None: all of it. `hub`: its address."""
+    room = room_of(offered(found.pools, memory_limit), found.survey)
     chosen = loadout(room)
-    return CatalogView(items=list(_items(room, chosen, registry)), memory_bytes=room.main_bytes)
+    return CatalogView(items=list(_items(room, chosen, registry)), memory_bytes=room.main_bytes, hub=hub)
 
 
 def _items(room: Room, chosen: Mapping[SlotName, Offer | None], registry: Registry) -> Iterator[CatalogEntryView]:

@@ -1,13 +1,14 @@
 """The recommended set of a machine: one model of the catalog per slot, for what memory there is. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hal0.capabilities.offers import Offer, recommend
+from hal0.hardware import runtimes
 from hal0.hardware.cards import Vendor
 from hal0.hardware.pools import RAM, MemoryPool, pool_for
-from hal0.hardware.snapshot import Machine
+from hal0.hardware.survey import Survey
 from hal0.slots.ledger import offer_bytes
 from hal0.vocab import Capability, Device, SlotName
 
@@ -44,10 +45,13 @@ class Room:
         return self.ram_bytes if self.gpu_bytes is None else self.gpu_bytes
 
 
-def room_of(pools: Sequence[MemoryPool], machine: Machine) -> Room:
-    """`pools` with the operator's limits (`ledger.offered`). What nobody tells the size of counts nothing."""
+def room_of(pools: Sequence[MemoryPool], survey: Survey) -> Room:
+    """`pools` with the operator's limits (`ledger.offered`). What nobody tells the size of counts nothing, nor does a
+    GPU that slots cannot use as this machine is: in a container that was not given it, or without its driver."""
     by_key = {pool.key: pool for pool in pools}
     ram = offer_bytes(by_key[RAM]) or 0
+    usable = {index for runtime in runtimes.of(survey).values() if runtime.ready for index in runtime.gpus}
+    machine = replace(survey.machine, gpus=tuple(gpu for gpu in survey.machine.gpus if gpu.index in usable))
     key = pool_for(Device.VULKAN, None, machine)
     mine = (offer_bytes(by_key[key]) or 0) if key != RAM else 0
     gpu = next((gpu for gpu in machine.gpus if gpu.index == key.gpu_index), None)

@@ -110,7 +110,7 @@ class Setup:
         shelf, found = await asyncio.gather(self._cards.look(), self._prober.look())
         await asyncio.to_thread(self._world.registry.scan)
         by_slot = {slot: choices(child, shelf) for slot, child in ROWS.items()}
-        room = room_of(offered(found.pools, self._world.config().engine.memory_limit), found.survey.machine)
+        room = room_of(offered(found.pools, self._world.config().engine.memory_limit), found.survey)
         standings = {slot: self._standing(child, room) for slot, child in ROWS.items()}
         return shelf, room, propose(loadout(room), by_slot, standings)
 

@@ -162,9 +162,14 @@ def _npu(survey: Survey) -> Iterator[Advice]:
 
 
 def _gtt(survey: Survey) -> Iterator[Advice]:
-    """The kernel lends half of the memory unless told; on an APU that is the pool for all models."""
+    """The kernel lends half of the memory unless told; on an APU that is the pool for all models.
+
+    A processor's small GPU beside a card with memory of its own is none that models are for.
+    """
     total = survey.machine.memory.total_bytes
     if survey.machine.cgroups or total < _GTT_WORTH:  # a container's memory is not the machine's
+        return
+    if not all(gpu.apu for gpu in survey.machine.gpus):
         return
     for gpu in survey.machine.gpus:
         if gpu.vendor is Vendor.AMD and gpu.apu and gpu.gtt_total is not None and gpu.gtt_total < total * _GTT_SHARE:

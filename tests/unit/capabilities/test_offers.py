@@ -7,8 +7,8 @@ import pytest
 
 from hal0.capabilities.loadout import Room, loadout, room_of
 from hal0.capabilities.offers import fitted, least, recommend
+from hal0.hardware import survey
 from hal0.hardware.pools import pools
-from hal0.hardware.snapshot import read
 from hal0.models import catalog
 from hal0.slots.ledger import offered
 from hal0.vocab import Capability
@@ -99,12 +99,13 @@ def test_a_set_for_a_processor_alone(
         (trees.nvidia, "gpt-oss-20b-mxfp4", "v1-5-pruned-emaonly-fp16"),  # its memory is not told: RAM counts
         (trees.intel_igpu, "qwen3-4b-instruct-2507-q4_k_m", "v1-5-pruned-emaonly-fp16"),
         (trees.cpu_only_vm, "qwen3-1.7b-q8_0", "v1-5-pruned-emaonly-fp16"),
+        (trees.lxc_limited, "qwen3-4b-instruct-2507-q4_k_m", "v1-5-pruned-emaonly-fp16"),  # was not given its GPU
     ],
 )
 def test_a_set_for_a_recorded_machine(tmp_path: Path, tree: Callable[[Path], object], chat: str, image: str) -> None:
     tree(tmp_path)
-    machine = read(tmp_path)
-    chosen = loadout(room_of(offered(pools(machine), None), machine))
+    found = survey.read(tmp_path)
+    chosen = loadout(room_of(offered(pools(found.machine), None), found))
     assert list(chosen) == ["primary", "embed", "embed-rerank", "stt", "tts", "img"]
     primary, img = chosen["primary"], chosen["img"]  # type: ignore[index]
     assert primary is not None
@@ -118,7 +119,7 @@ def test_what_nobody_can_measure_is_recommended_nothing() -> None:
 
 def test_the_operators_limit_counts(tmp_path: Path) -> None:
     trees.cpu_only_vm(tmp_path)
-    machine = read(tmp_path)
-    chosen = loadout(room_of(offered(pools(machine), 4 * GB), machine))
+    found = survey.read(tmp_path)
+    chosen = loadout(room_of(offered(pools(found.machine), 4 * GB), found))
     assert chosen["primary"] is not None  # type: ignore[index]
     assert chosen["primary"].id == "qwen3-0.6b-q8_0"  # type: ignore[index]

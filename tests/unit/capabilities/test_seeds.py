@@ -29,6 +29,16 @@ def test_a_large_ones_get_what_it_was_bought_for(tmp_path: Path) -> None:
     assert found[BUILTIN_SLOTS[0]] == {"model": "gpt-oss-120b-mxfp4"}
 
 
+def test_nvidia_s_own_program_is_asked_for_what_its_cards_have(tmp_path: Path) -> None:
+    """They count once podman can be given them."""
+    trees.nvidia(tmp_path)
+    program = ("echo", "00000000:01:00.0, 98304, 98000, 0, 40, 20")
+    on_processor = seeds(tmp_path, program)
+    trees.write(tmp_path, {"etc/cdi/nvidia.yaml": "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices: []"})
+    assert seeds(tmp_path, program)[BUILTIN_SLOTS[0]] == {"model": "gpt-oss-120b-mxfp4"}
+    assert seeds(tmp_path, ("false",)) == on_processor
+
+
 def test_a_machine_that_tells_nothing_gets_nothing(tmp_path: Path) -> None:
     assert seeds(tmp_path) == {}
 

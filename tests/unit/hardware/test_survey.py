@@ -121,6 +121,12 @@ def test_a_strix_halo_lends_what_its_kernel_is_told_to(tmp_path: Path) -> None:
     assert "117" in gtt.message
 
 
+def test_a_processor_s_small_gpu_beside_a_card_is_lent_nothing_more(tmp_path: Path) -> None:
+    found = survey.read(trees.radeon_24(tmp_path))
+    assert [gpu.apu for gpu in found.machine.gpus] == [False, True]
+    assert told(found) == {}
+
+
 def test_memory_that_the_firmware_keeps_for_the_gpu_alone_is_said(tmp_path: Path) -> None:
     root = trees.strix_halo(tmp_path)
     trees.write(root, {"sys/bus/pci/devices/0000:c5:00.0/mem_info_vram_total": 64 * GIB})
