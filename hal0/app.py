@@ -104,7 +104,7 @@ async def create_app(
         _run(stack, *works, past.feed.follow(), past.lag.watch(), past.figures.keep_looking(), tags.keep_up(bus))
         _run(stack, ground.probe.warm(ground.engine.transport))  # now, so that the first load need not
         about, prober = _about(home, live.root.server.port, clock), _prober(ground, registry, paths, clock)
-        world = World(lambda: live.root, supervisor, registry, PROVIDERS, images, prober.survey, bus, about.socket)
+        world = _world(live, supervisor, registry, images, prober, past, bus, about)
         capabilities = _capabilities(stack, live, sources, world, Switching(custom, supervisor, jobs))
         services = Services(
             about=about,
@@ -237,6 +237,20 @@ def _tools(
         clock=clock,
         place=ground.place,
     )
+
+
+def _world(
+    live: LiveConfig,
+    supervisor: Supervisor,
+    registry: Registry,
+    images: ImageService,
+    prober: Prober,
+    past: Past,
+    bus: Bus,
+    about: About,
+) -> World:
+    told, socket = past.figures.view, about.socket
+    return World(lambda: live.root, supervisor, registry, PROVIDERS, images, prober.survey, told, bus, socket)
 
 
 def _capabilities(

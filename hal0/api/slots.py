@@ -21,7 +21,6 @@ from hal0.wire.slots import (
     CreateRequest,
     DeletedView,
     DraftView,
-    LiveView,
     LoadRequest,
     LogLineView,
     LogsView,
@@ -68,16 +67,8 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 def _with_live(view: SlotView, services: Services) -> SlotView:
-    found = services.past.figures.of(view.name) if view.in_flight else None
-    if found is None:
-        return view
-    live = LiveView(
-        tokens_per_second=found.tokens_per_second,
-        prompt_tokens_per_second=found.prompt_tokens_per_second,
-        deferred=found.deferred,
-        context_used=found.context_used,
-    )
-    return view.model_copy(update={"live": live})
+    live = services.past.figures.view(view.name) if view.in_flight else None
+    return view if live is None else view.model_copy(update={"live": live})
 
 
 async def resolved(request: web.Request) -> web.Response:

@@ -30,6 +30,7 @@ from hal0.slots.jobs import Job
 from hal0.slots.supervisor import Supervisor
 from hal0.vocab import ProviderName, SlotName
 from hal0.wire.capabilities import CardsView, CardView, HiddenView, SelectRequest, TrialView
+from hal0.wire.slots import LiveView
 
 # Images and devices come and go by themselves, slots change; a listener hears of it this much later at most.
 _LOOK_EVERY_S: Final = 60.0
@@ -45,7 +46,8 @@ class Images(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What the cards stand on. `survey` looks at the machine; `socket` is hal0's own."""
+    """What the cards stand on. `survey` looks at the machine; `live` is what a slot's engine tells of its work;
+    `socket` is hal0's own."""
 
     config: Callable[[], RootConfig]
     supervisor: Supervisor
@@ -53,6 +55,7 @@ class World:
     providers: Mapping[ProviderName, Provider]
     images: Images
     survey: Callable[[], Awaitable[Survey]]
+    live: Callable[[str], LiveView | None]
     bus: Bus
     socket: Path
 
@@ -186,7 +189,8 @@ class Orchestrator:
             table = config.effective(child.slot) if child.slot in config.slots else None
             offered: tuple[Choice, ...] = choices(child, shelf)
             view = slot.view() if slot is not None else None
-            views.append(standing(child, table, view, offered, self._models(child)))
+            live = self._world.live(view.name) if view is not None and view.in_flight else None
+            views.append(standing(child, table, view, offered, self._models(child), live))
         return CardView(name=name, children=views)
 
     def _child(self, card: str, name: str) -> Child:

@@ -154,5 +154,6 @@ def _steps(child: Child, now: Now, fields: Mapping[str, Any], entry: ModelEntry 
         yield f"change the model from {now.model} to {entry.id}"
     size = "" if entry.size_bytes is None else f" ({entry.size_bytes / _GB:.1f} GB)"
     if isinstance(entry, Absent):
-        yield f"fetch {entry.id}{size}, which is not here"
+        licence = "" if entry.license is None else f", under its licence {entry.license}"
+        yield f"fetch {entry.id}{size}, which is not here{licence}"
     yield f"load {entry.id}{size}"

@@ -7,7 +7,7 @@ from hal0.config.slots import SlotConfig
 from hal0.models.entry import ModelEntry
 from hal0.vocab import Device
 from hal0.wire.capabilities import CandidateView, ChildView, ChoiceView, DriftView
-from hal0.wire.slots import SlotView
+from hal0.wire.slots import LiveView, SlotView
 
 ABSENT = "absent"
 
@@ -18,6 +18,7 @@ def standing(
     slot: SlotView | None,
     offered: Sequence[Choice],
     models: Sequence[ModelEntry],
+    live: LiveView | None = None,
 ) -> ChildView:
     """`config` and `slot` are None before the first enable of a slot that is made by it."""
     return ChildView(
@@ -34,6 +35,7 @@ def standing(
         model=_model(child, slot),
         memory_bytes=slot.memory_bytes if slot else None,
         in_flight=slot.in_flight if slot else 0,
+        live=live,
         port=slot.port if slot else None,
         choices=[_choice(choice) for choice in offered],
         models=[CandidateView(model=it.id, size_bytes=it.size_bytes, installed=True) for it in models],

@@ -11,6 +11,7 @@ from hal0.cli.names_of import CardName, ModelName
 from hal0.cli.options import noun, subcommand
 from hal0.cli.output import GAP, Column, Row
 from hal0.cli.session import Session
+from hal0.cli.slots import rate
 from hal0.client import ApiError, Client, Json
 from hal0.vocab import Device, ProviderName
 
@@ -36,6 +37,7 @@ def _columns(session: Session) -> tuple[Column, ...]:
         Column(
             "MEM", lambda it: session.size(it["memory_bytes"]) if it["memory_bytes"] else "-", right=True, wide=True
         ),
+        Column("TOK/S", rate, right=True, wide=True),
         Column("ACTIVE", lambda it: str(it["in_flight"]), right=True, wide=True),
         Column("PROVIDER", lambda it: it["provider"] or "-", wide=True),
         Column("PATH", lambda it: it["path"], wide=True),
@@ -161,10 +163,13 @@ def _switch(session: Session, card: str, child: str | None, body: Json, *, wait:
     """One after the other; what fails does not keep the rest from being tried."""
     client = _client(session)
     names, failed = _children(client, card, child), 0
+    asked = {key: value for key, value in body.items() if key != "enabled"}
     verb = "on" if body["enabled"] else "off"
     for name in names:
         path = f"/api/capabilities/{card}/{name}"
         try:
+            for step in client.post(f"{path}/plan", asked)["steps"] if body["enabled"] else ():
+                session.note(f"{card}/{name}: {step}")
             follow.start(session, client, path, body, wait=wait, done=lambda job: f"{job['target']} is {verb}")
         except ApiError as e:
             if len(names) == 1:

@@ -5,22 +5,23 @@ import socket
 import threading
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from hal0.client import Json
 
 PROBE_S: Final = 1.0
-HUB: Final = ("huggingface.co", 443)
 
 
-def internet(host: str = HUB[0], port: int = HUB[1], *, timeout_s: float = PROBE_S) -> bool:
+def internet(hub: str, *, timeout_s: float = PROBE_S) -> bool:
     """Whether models could be downloaded: a proxy is configured, or the hub takes a connection within `timeout_s`."""
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return True
-    reached = threading.Event()
+    reached, address = threading.Event(), urlsplit(hub)
 
     def connect() -> None:
         try:
-            socket.create_connection((host, port), timeout=timeout_s).close()
+            port = address.port or (443 if address.scheme == "https" else 80)
+            socket.create_connection((address.hostname, port), timeout=timeout_s).close()
             reached.set()
         except OSError:
             return

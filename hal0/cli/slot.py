@@ -1,6 +1,7 @@
 """`hal0ctl slot`: what one slot is and does, and the verbs that change it."""
 
 from typing import Any, Final
+from urllib.parse import quote
 
 import click
 
@@ -12,7 +13,7 @@ from hal0.cli.options import noun, subcommand
 from hal0.cli.session import Session
 from hal0.cli.slots import COLUMNS, ROUTABLE, by_name, details, start_text
 from hal0.cli.watch import watched
-from hal0.client import ApiError, ClientError, Json
+from hal0.client import ApiError, Client, ClientError, Json
 from hal0.vocab import Device, ProviderName
 
 # hal0 answers when the slot is gone; another load may have begun since it was unloaded.
@@ -259,4 +260,21 @@ def _verb(session: Session, name: str, verb: str, body: Json, no_wait: bool) -> 
         model = f" with {view['model']}" if view["model"] and view["state"] in ROUTABLE else ""
         return f"{name} is {view['state']}{model}"
 
+    if verb in ("load", "swap"):
+        _announce(session, client, name, body.get("model"))
     return follow.start(session, client, f"/api/slots/{name}/{verb}", body, wait=not no_wait, done=outcome)
+
+
+def _announce(session: Session, client: Client, name: str, model: str | None) -> None:
+    """Under which licence a model comes that is not here: before any of it does."""
+    try:
+        model = model or client.get(f"/api/slots/{name}")["model"]
+        if model is not None:
+            client.get(f"/api/models/{quote(model, safe='')}")
+    except ApiError as e:  # what else is wrong, the verb itself says
+        if licence := e.details.get("license"):
+            session.note(f"{e.details['model']} is fetched first{_of(session, e.details)}, under its licence {licence}")
+
+
+def _of(session: Session, details: Json) -> str:
+    return "" if details["size_bytes"] is None else f" ({session.size(details['size_bytes'])})"

@@ -37,8 +37,9 @@ def up(session: Session, *, host: str | None, port: int | None, no_load: bool) -
     status = client.get("/api/status")
     slot = client.get("/api/slots/primary")
     bare = session.machine or not (slot["demo"] or not slot["model"])  # nobody reads about a first model
-    internet = False if bare else first_model.internet()
-    choice = _first_choice(client) if internet else None
+    catalog = None if bare else _catalog(client)
+    internet = catalog is not None and first_model.internet(catalog["hub"])
+    choice = first_model.first_choice(catalog) if catalog is not None else None
     text = welcome(status, slot, models_dir=local.models_dir, command=own_command(), internet=internet, choice=choice)
     session.value({"status": status, "primary": slot}, text)
     return Exit.DONE
@@ -105,9 +106,9 @@ def _missing(client: Client, model: str) -> str | None:
     return None
 
 
-def _first_choice(client: Client) -> Json | None:
+def _catalog(client: Client) -> Json | None:
     try:
-        return first_model.first_choice(client.get("/api/catalog"))
+        return client.get("/api/catalog")
     except ApiError:  # a hal0 from before the catalog, which still runs
         return None
 

@@ -7,14 +7,16 @@ that is done, and its last words stand until then.
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import aiohttp
 
 from hal0.lib import jsonio
+from hal0.lib.clock import Clock
 from hal0.observe.engines import samples
 from hal0.providers.base import Endpoint
+from hal0.wire.slots import LiveView
 
 _LOOK_EVERY_S: Final = 2.0
 _SAME_WORK_S: Final = 2.5 * _LOOK_EVERY_S  # what was written since an older look was not written all the time
@@ -37,6 +39,7 @@ class Figures:
     deferred: int | None
     context_used: int | None
     written: Mapping[tuple[Any, Any], int] = field(default_factory=dict)
+    told_at: float = 0.0  # seconds since the epoch
 
 
 class LiveFigures:
@@ -47,10 +50,12 @@ class LiveFigures:
         session: aiohttp.ClientSession,
         endpoints: Callable[[], Mapping[str, Endpoint]],
         busy: Callable[[], Iterable[str]],
+        clock: Clock,
     ) -> None:
         self._session = session
         self._endpoints = endpoints
         self._busy = busy
+        self._clock = clock
         self._known: dict[str, Figures] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
 
@@ -58,6 +63,19 @@ class LiveFigures:
         """What is known of a busy slot; None of one that is not, or does not tell."""
         found = self._known.get(slot)
         return found if found is not None and asyncio.get_running_loop().time() < found.at + _KEPT_S else None
+
+    def view(self, slot: str) -> LiveView | None:
+        """The same, as it is shown."""
+        found = self.of(slot)
+        if found is None:
+            return None
+        return LiveView(
+            tokens_per_second=found.tokens_per_second,
+            prompt_tokens_per_second=found.prompt_tokens_per_second,
+            deferred=found.deferred,
+            context_used=found.context_used,
+            at=found.told_at,
+        )
 
     async def keep_looking(self) -> None:
         """For ever. Every engine has a question of its own under way, so that none waits for another."""
@@ -81,7 +99,8 @@ class LiveFigures:
             del self._asking[slot]
         if metrics is not None or slots is not None:
             now, before = asyncio.get_running_loop().time(), self._known.get(slot)
-            self._known[slot] = figures(metrics or b"", slots or b"", now, before)
+            found = figures(metrics or b"", slots or b"", now, before)
+            self._known[slot] = replace(found, told_at=self._clock.now())
 
     async def _read(self, endpoint: Endpoint, path: str) -> bytes | None:
         """None from an engine that has no such path."""

@@ -64,7 +64,7 @@ async def open_past(file: Path, seen: Seen, clock: Clock, *, wall: Clock | None 
         feed = Feed(seen.bus, (history.note, slots), clock)
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
             engines = EngineMetrics(session, seen.endpoints)
-            figures = LiveFigures(session, seen.endpoints, seen.busy)
+            figures = LiveFigures(session, seen.endpoints, seen.busy, clock)
             yield Past(decisions, feed, history, Reader(file), requests, slots, lag, engines, figures)
         decisions.flush()
     finally:

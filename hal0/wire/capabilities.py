@@ -4,6 +4,7 @@ from typing import Any
 
 from hal0.vocab import Capability, Device, ProviderName
 from hal0.wire.base import View
+from hal0.wire.slots import LiveView
 
 
 class ChoiceView(View):
@@ -52,6 +53,7 @@ class ChildView(View):
     model: str | None
     memory_bytes: int | None
     in_flight: int
+    live: LiveView | None  # only while the slot answers somebody
     port: int | None
     choices: list[ChoiceView]
     models: list[CandidateView]

@@ -37,7 +37,8 @@ class CatalogEntryView(View):
 
 
 class CatalogView(View):
-    """`memory_bytes` is what models may take on this machine, where they go by themselves."""
+    """`memory_bytes` is what models may take on this machine, where they go by themselves. They come from `hub`."""
 
     items: list[CatalogEntryView]
     memory_bytes: int
+    hub: str

@@ -109,12 +109,13 @@ class MemoryView(View):
 
 
 class LiveView(View):
-    """What the engine tells of the work under way; null: it does not. `deferred` wait inside the engine."""
+    """What the engine told of the work under way, at `at`; null: it does not. `deferred` wait inside the engine."""
 
     tokens_per_second: float | None
     prompt_tokens_per_second: float | None
     deferred: int | None
     context_used: int | None  # tokens, of all requests
+    at: float  # seconds since the epoch: one in the middle of a long prompt may have nothing new to tell for seconds
 
 
 class LoadView(View):

@@ -214,6 +214,7 @@ def _surroundings(
         providers=PROVIDERS,
         images=images,
         survey=prober.survey,
+        live=lambda _slot: None,
         bus=running.supervisor._bus,
         socket=paths.run_dir / "hal0.sock",
     )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hal0.engine.manifest import images_root, read_manifest
 from hal0.lib.aio import cancelled
 from hal0.paths import Paths
 from hal0.vocab import Want
+from hal0.wire.slots import LiveView
 from tests.fakes.engine import FakeEngine
 from tests.fakes.program import Program
 from tests.functional.operator_app import Operator, operator
@@ -251,6 +253,23 @@ async def test_listeners_hear_of_slots_that_change_under_a_card(
         assert told["drift"] == [{"key": "model", "card": "tiny-embed", "slot": RERANKER}]
         await hal0.call("POST", "/api/slots/embed/unload?wait=true")
         await _until(events.content, lambda embed: embed["state"] == "offline")
+    await cancelled(telling)
+
+
+async def test_what_a_busy_row_s_engine_tells_is_on_its_card(hal0: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orchestrator, "_FIRST_LOOK_S", 0)
+    monkeypatch.setattr(orchestrator, "_TELL_EVERY_S", 0.01)
+    live = LiveView(tokens_per_second=7.5, prompt_tokens_per_second=None, deferred=0, context_used=9, at=1.0)
+    cards = hal0.services.capabilities
+    monkeypatch.setattr(cards, "_world", replace(cards._world, live={"embed": live}.get))
+    await turn(hal0, "embed/embed", model="tiny-embed")
+    assert (await child(hal0, "embed", "embed"))["live"] is None  # nobody asks it anything
+    telling = asyncio.create_task(cards.keep_telling())
+    async with hal0.api.get("/api/events?topics=capability") as events:
+        with hal0.running.supervisor.slot("embed").serving():
+            told = await _until(events.content, lambda embed: embed["live"])
+        assert told["live"]["tokens_per_second"] == 7.5
+        await _until(events.content, lambda embed: not embed["live"])
     await cancelled(telling)
 
 

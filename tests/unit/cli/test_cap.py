@@ -29,7 +29,7 @@ def child(name: str, **changes: Any) -> ChildView:
         "name": name, "capability": Capability.EMBED, "path": "/v1/embeddings", "slot": name, "switch": True,
         "enabled": True, "state": "ready", "message": "serving nomic", "provider": LLAMA, "device": Device.CPU,
         "model": "nomic", "memory_bytes": 300_000_000, "in_flight": 2, "port": 8082,
-        "drift": [],
+        "drift": [], "live": None,
         "choices": [
             ChoiceView(provider=LLAMA, device=Device.VULKAN, image="vulkan", ready=False, code="device.missing",
                        reason="cannot run on vulkan: no GPU was found"),
@@ -70,6 +70,9 @@ def accept(api: ApiServer, *rows: str) -> None:
     for row in rows:
         job = api.start_job(JobKind.CAPABILITY_ENABLE, row)
         api.replies["POST", f"/api/capabilities/{row}"] = (202, job.model_dump(mode="json"))
+        steps = ["fetch m (0.4 GB), which is not here, under its licence mit", "load m (0.4 GB)"]
+        plan = {"slot": "s", "creates": False, "model": "m", "fields": {}, "steps": steps}
+        api.replies["POST", f"/api/capabilities/{row}/plan"] = (200, plan)
 
 
 def test_the_list_is_one_line_per_row(hal0ctl: Run) -> None:
@@ -80,7 +83,7 @@ def test_the_list_is_one_line_per_row(hal0ctl: Run) -> None:
     assert "model: nomic is configured, mini is there" in embed
     assert rerank.split()[:4] == ["embed", "rerank", "no", "absent"]
     _, wide, _ = hal0ctl("cap", "list", "-o", "wide").out.splitlines()
-    assert "300.0 MB       2  llama.cpp" in wide
+    assert "300.0 MB      -       2  llama.cpp" in wide
     assert "npu is not shown: cannot run on npu" in ran.err
     assert hal0ctl("cap", "list", "-o", "name").out == "embed/embed\nembed/rerank\n"
 
@@ -97,13 +100,15 @@ def test_enable_sends_what_was_said_and_waits(api: ApiServer, hal0ctl: Run) -> N
     accept(api, "embed/rerank")
     ran = hal0ctl("cap", "enable", "embed", "rerank", "--device", "cpu")
     assert ran.code == 0
-    assert "embed/rerank is on" in ran.err
+    assert ran.err.index("embed/rerank: fetch m (0.4 GB), which is not here, under its licence mit") < ran.err.index(
+        "embed/rerank is on"
+    )
     assert ("POST", "/api/capabilities/embed/rerank", {"enabled": True, "device": "cpu"}) in api.requests
 
 
 def test_a_whole_card_is_all_of_its_rows_and_one_failure_is_partly_done(api: ApiServer, hal0ctl: Run) -> None:
     accept(api, "embed/embed")
-    api.replies["POST", "/api/capabilities/embed/rerank"] = error(503, "model.not_downloaded", "not here")
+    api.replies["POST", "/api/capabilities/embed/rerank/plan"] = error(503, "model.not_downloaded", "not here")
     ran = hal0ctl("cap", "enable", "embed")
     assert ran.code == Exit.PARTLY
     assert "error: embed/rerank: not here   [model.not_downloaded]" in ran.err

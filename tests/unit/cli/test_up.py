@@ -107,7 +107,7 @@ def test_a_hal0_without_a_catalog_still_comes_up(api: ApiServer, hal0ctl: Run) -
 
 
 CHOICE = {"id": "big-q4_k_m", "name": "Big", "size_bytes": 20 * 10**9, "license": "mit", "slots": ["primary"]}
-CATALOG = {"items": [{"id": "small", "slots": []}, CHOICE], "memory_bytes": 64 * 10**9}
+CATALOG = {"items": [{"id": "small", "slots": []}, CHOICE], "memory_bytes": 64 * 10**9, "hub": "https://hub.example"}
 
 
 def test_the_advice_is_what_the_catalog_recommends_to_talk_to(tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_the_internet_is_looked_for_within_its_deadline(monkeypatch: pytest.Monk
     monkeypatch.delenv("https_proxy", raising=False)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        assert first_model.internet("127.0.0.1", port, timeout_s=5)
-    assert not first_model.internet("127.0.0.1", port, timeout_s=0.2)
+        assert first_model.internet(f"http://127.0.0.1:{port}/mirror", timeout_s=5)
+    assert not first_model.internet(f"http://127.0.0.1:{port}", timeout_s=0.2)
 
 
 @pytest.mark.parametrize(

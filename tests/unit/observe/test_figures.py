@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from hal0.lib.clock import SystemClock
 from hal0.observe.figures import LiveFigures, figures
 from hal0.providers.base import Endpoint
 from tests.vloop import until
@@ -94,12 +96,14 @@ async def test_only_the_busy_are_asked_and_one_that_hangs_delays_nobody() -> Non
     async with engine() as (well, asked), engine(hangs=True) as (slow, waiting), engine() as (idle, unasked):
         endpoints = {"primary": well, "slow": slow, "idle": idle}
         async with aiohttp.ClientSession() as session:
-            live = LiveFigures(session, lambda: endpoints, lambda: ["slow", "primary", "gone"])
+            live = LiveFigures(session, lambda: endpoints, lambda: ["slow", "primary", "gone"], SystemClock())
             looking = asyncio.create_task(live.keep_looking())
             await until(lambda: live.of("primary") is not None, within_s=5)
             assert live.of("slow") is None
             assert (found := live.of("primary")) is not None
-            assert found == figures(METRICS, SLOTS, found.at)
+            assert replace(found, told_at=0.0) == figures(METRICS, SLOTS, found.at)
+            assert (view := live.view("primary")) is not None
+            assert (view.at, view.tokens_per_second) == (found.told_at, found.tokens_per_second)
             looking.cancel()
             with suppress(asyncio.CancelledError):
                 await looking
