@@ -50,9 +50,11 @@ ROWS: Final = (
     Row("stt", "a client that leaves", hearing.nobody_works_for_who_left),
     Row("stt", "anybody at the engine's port", hearing.the_engine_is_hal0s_alone),
     Row("tts", "openai speech in 6 formats, speed, blends", speaking.every_format_is_sound),
+    Row("tts", "a voice to be cloned", speaking.any_clip_is_sound_or_refused),
     Row("tts", "openai speech, stream", speaking.the_first_sound_comes_before_the_last_sentence_is_spoken),
     Row("tts", "openai speech, events", speaking.events_carry_the_same_sound),
-    Row("tts", "openai speech in Mandarin, events", speaking.mandarin_is_read_by_its_words),
+    Row("tts", "openai speech in Mandarin and Japanese, events", speaking.signs_are_read_by_their_words),
+    Row("tts", "openai speech in 8 languages", speaking.each_of_54_voices_speaks_its_language),
     Row("tts", "openai speech, voices", speaking.voices_are_listed_and_others_refused),
     Row("tts", "a client that leaves", speaking.who_leaves_stops_the_work),
 )

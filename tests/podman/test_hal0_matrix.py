@@ -33,7 +33,7 @@ async def cured(operator: Operator, daemon: Daemon, config: str) -> None:
     """With another configuration it loads: by itself, or when it is asked to."""
     path = daemon.home / "etc" / "hal0.toml"
     await asyncio.to_thread(path.write_text, config)
-    await operator.reaches("ready", within_s=20)
+    await operator.reaches("ready", within_s=60)
 
 
 def configured(daemon: Daemon, config: str) -> None:
@@ -125,7 +125,7 @@ async def test_a_container_removed_by_hand_is_made_anew_within_the_tick(daemon: 
     async with daemon.operator() as operator:
         await operator.verb("primary", "swap", {"model": "tiny-chat"})
         await asyncio.to_thread(daemon.podman.remove, daemon.containers()[0]["Id"])
-        await operator.reaches_generation(2, within_s=10)
+        await operator.reaches_generation(2, within_s=30)
         failure = await operator.get("/api/slots/primary/failure")
         assert (failure["code"], failure["failure_class"]) == ("slot.exited", "transient")
         assert "removed by somebody" in failure["message"] or failure["exit_code"] == 137
@@ -155,7 +155,7 @@ async def test_a_stop_right_after_the_start_ends_at_once(daemon: Daemon) -> None
         async def runs() -> bool:
             return any(container["State"] == "running" for container in await asyncio.to_thread(daemon.containers))
 
-        await until(runs, within_s=10, what="the container runs")
+        await until(runs, within_s=30, what="the container runs")
         took = await timed(lambda: operator.verb("primary", "unload"))
         assert took < 10, "an init passes SIGTERM on: nobody waits for the kill"
         assert (await operator.slot())["state"] == "offline"

@@ -12,17 +12,17 @@ import numpy as np
 
 from serving.app import UnusableError
 from serving.errors import Refusal
-from speech import mandarin, voices
+from speech import japanese, mandarin, voices
 from speech.backend import Reference, Samples, Speaker, Spoken
-from speech.reading import refuse_unreadable
 from speech.sentences import LONGEST
-from speech.voices import MANDARIN
+from speech.voices import JAPANESE, MANDARIN
 
 log = logging.getLogger("speech")
 
 # The library's own bounds; OpenAI's are wider.
 _SPEEDS: Final = (0.5, 2.0)
 _FOREIGN: Final = "en-us"  # the language of a word that is written in Latin letters
+_OWN_READING: Final = {JAPANESE: japanese.phonemes, MANDARIN: mandarin.phonemes}
 _FRAME: Final = 600  # samples of one frame of the model
 _STYLE: Final = (1, 256)
 
@@ -52,7 +52,8 @@ class KokoroBackend:
             raise Refusal(400, said, param="ref_audio", code="unsupported")
         blend = voices.parse(voice, self._styles)
         style = blended([(self._styles[name], share) for name, share in blend.shares])
-        refuse_unreadable(text, blend.language)
+        if blend.language == JAPANESE:
+            japanese.refuse_unreadable(text)
         return _Speaker(self._kokoro, style, blend.language)
 
 
@@ -72,10 +73,10 @@ class _Speaker:
         return Spoken(samples.astype(np.float32), len(tokens), max(1, len(samples) // _FRAME))
 
     def _phonemes(self, piece: str) -> str:
-        """By espeak-ng, but for Mandarin, of which it knows the characters and not the words."""
+        """By espeak-ng, but for Mandarin and Japanese, of which it knows the signs and not the words."""
         read = self.kokoro.tokenizer.phonemize
-        if self.language == MANDARIN:
-            return mandarin.phonemes(piece, lambda word: str(read(word, _FOREIGN)))
+        if own := _OWN_READING.get(self.language):
+            return own(piece, lambda word: str(read(word, _FOREIGN)))
         return str(read(piece, self.language))
 
 

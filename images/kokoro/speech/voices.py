@@ -11,6 +11,7 @@ DEFAULT: Final = "af_heart"
 _MOST: Final = 8  # voices of one blend
 
 MANDARIN: Final = "cmn"
+JAPANESE: Final = "ja"
 # First letter of a voice -> what espeak-ng calls its language, and what people call it.
 LANGUAGES: Final = {
     "a": ("en-us", "American English"),
@@ -19,7 +20,7 @@ LANGUAGES: Final = {
     "f": ("fr-fr", "French"),
     "h": ("hi", "Hindi"),
     "i": ("it", "Italian"),
-    "j": ("ja", "Japanese"),
+    "j": (JAPANESE, "Japanese"),
     "p": ("pt-br", "Brazilian Portuguese"),
     "z": (MANDARIN, "Mandarin Chinese"),
 }

@@ -171,7 +171,7 @@ async def test_who_leaves_is_spoken_to_no_further() -> None:
 
 async def nobody_is_served(backend: Clock) -> None:
     assert backend.worker
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while backend.worker._admitted:  # noqa: ASYNC110  the worker tells nobody
             await asyncio.sleep(0.005)
 

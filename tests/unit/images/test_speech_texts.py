@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from serving.errors import Refusal
 from speech import asked, voices
-from speech.reading import refuse_unreadable
 from speech.sentences import Piece, pieces
 
 KNOWN = ("af_bella", "af_heart", "af_sky", "bf_emma", "ff_siwis", "jf_alpha")
@@ -131,10 +130,3 @@ def test_what_is_wrong_is_named_with_what_is_allowed(members: dict[str, Any], pa
         read(**members)
     assert (refused.value.status, refused.value.param) == (400, param)
     assert words in refused.value.message
-
-
-def test_what_would_be_spelled_out_instead_of_read_is_refused() -> None:
-    refuse_unreadable("こんにちは", "ja")
-    refuse_unreadable("世界", "cmn")
-    with pytest.raises(Refusal, match="kana"):
-        refuse_unreadable("こんにちは、世界", "ja")
