@@ -25,8 +25,14 @@ _NO_VOICE: Final = (
     "this model has no voice of its own: send ref_audio (base64) and ref_text (its words), "
     "or put voices/NAME.wav and voices/NAME.txt into its folder"
 )
-# The second is a pickle: hal0 hands it over only where `models.allow_pickle` says so.
-_VOCODERS: Final = ("vocos/model.safetensors", "vocos/pytorch_model.bin")
+VOCODER: Final = "vocos/model.safetensors"
+# As it is published; hal0 hands it over only where `models.allow_pickle` says so.
+PICKLE: Final = "vocos/pytorch_model.bin"
+_NO_VOCODER: Final = (
+    f"cannot load the model: the vocoder is missing: {VOCODER}. It is published (vocos-mel-24khz) as a pickle, "
+    f"{Path(PICKLE).name}; in that one's folder, make it with: podman run --rm --network none --user 0 "
+    '-v "$PWD":/vocos --entrypoint python3 localhost/hal0-toolbox-f5-tts -m speech.unpickled /vocos'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +57,9 @@ def files(directory: Path) -> F5Files:
     vocabulary = directory / "vocab.txt"
     if not vocabulary.is_file():
         raise UnusableError("cannot load the model: vocab.txt is missing")
-    vocoder = next((directory / name for name in _VOCODERS if (directory / name).is_file()), None)
+    vocoder = next((directory / name for name in (VOCODER, PICKLE) if (directory / name).is_file()), None)
     if vocoder is None:
-        raise UnusableError(f"cannot load the model: the vocoder is missing: {_VOCODERS[0]}, of vocos-mel-24khz")
+        raise UnusableError(_NO_VOCODER)
     return F5Files(models[0], vocabulary, vocoder, clips(directory / "voices"))
 
 

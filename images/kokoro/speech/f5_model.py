@@ -79,10 +79,10 @@ def _network(weights: Path, vocabulary: Path) -> tuple[Any, Any]:
     # An averaged network as it was trained has these before every name, and two counters.
     tensors = {
         name.removeprefix("ema_model.").removeprefix("transformer."): tensor
-        for name, tensor in _tensors(weights).items()
+        for name, tensor in tensors_of(weights).items()
         if name not in ("initted", "step") and "mel_spec." not in name
     }
-    transformer = library.DiT(**f5_shape.network(_shapes(tensors), weights.name), text_num_embeds=count)
+    transformer = library.DiT(**f5_shape.network(shapes_of(tensors), weights.name), text_num_embeds=count)
     _fill(transformer, tensors, weights)
     spectrogram = {
         "n_fft": f5_shape.WINDOW,
@@ -100,8 +100,8 @@ def _network(weights: Path, vocabulary: Path) -> tuple[Any, Any]:
 
 def _vocoder(file: Path) -> tuple[Any, Any]:
     models, heads = importlib.import_module("vocos.models"), importlib.import_module("vocos.heads")
-    tensors = _tensors(file)
-    shape = f5_shape.vocoder(_shapes(tensors), file.name)
+    tensors = tensors_of(file)
+    shape = f5_shape.vocoder(shapes_of(tensors), file.name)
     backbone = models.VocosBackbone(**shape)
     head = heads.ISTFTHead(dim=shape["dim"], n_fft=f5_shape.WINDOW, hop_length=HOP, padding="center")
     for module, prefix in ((backbone, "backbone."), (head, "head.")):
@@ -110,7 +110,8 @@ def _vocoder(file: Path) -> tuple[Any, Any]:
     return backbone.eval(), head.eval()
 
 
-def _tensors(file: Path) -> dict[str, torch.Tensor]:
+def tensors_of(file: Path) -> dict[str, torch.Tensor]:
+    """Raises UnusableError for a file that holds none, or is cut short."""
     try:
         if file.suffix == ".safetensors":
             return dict(load_file(file))
@@ -121,7 +122,7 @@ def _tensors(file: Path) -> dict[str, torch.Tensor]:
         raise UnusableError(f"cannot load the model: {file.name} holds no tensors, or is cut short") from fault
 
 
-def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+def shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -59,6 +60,31 @@ async def test_a_voice_is_cloned(client: openai.AsyncOpenAI, tmp_path: Path) -> 
         with pytest.raises(openai.BadRequestError) as refused:
             await said(client, **wrong)
         assert refused.value.param == param
+
+
+PICKLED = """
+import sys, torch
+from safetensors.torch import load_file, save_file
+before = load_file("/vocos/model.safetensors")
+torch.save(before, "/vocos/pytorch_model.bin")
+open("/vocos/model.safetensors", "w").close()
+sys.argv = ["", "/vocos"]
+from speech import unpickled
+unpickled.main()
+after = load_file("/vocos/model.safetensors")
+assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+"""
+
+
+def test_a_vocoder_as_it_is_published_is_written_as_plain_numbers(podman: Podman, image: str, tmp_path: Path) -> None:
+    f5_model.write_f5(tmp_path / "tiny-f5")
+    argv = ["podman", "run", "--rm", "--network", "none", "--user", "0", "-v", f"{tmp_path}/tiny-f5/vocos:/vocos"]
+    done = subprocess.run(
+        [*argv, "--entrypoint", "/usr/bin/python3", image, "-c", PICKLED],
+        env=dict(podman.environ), capture_output=True, text=True, timeout=START_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "wrote model.safetensors; now remove pytorch_model.bin\n"
 
 
 async def said(client: openai.AsyncOpenAI, voice: str = "anna", **more: str) -> bytes:

@@ -148,6 +148,12 @@ def test_a_file_that_is_missing_is_named(folder: Path, missing: str) -> None:
     assert f5_backend.is_f5(folder) == missing.startswith("vocos")
 
 
+def test_a_vocoder_that_is_missing_is_said_with_the_line_that_makes_it(folder: Path) -> None:
+    (folder / "vocos" / "model.safetensors").unlink()
+    with pytest.raises(UnusableError, match=r"as a pickle, pytorch_model\.bin; .*-m speech\.unpickled /vocos$"):
+        f5_backend.files(folder)
+
+
 def test_a_vocoder_as_it_is_published_is_taken_where_it_is_handed_over(folder: Path) -> None:
     (folder / "vocos" / "model.safetensors").rename(folder / "vocos" / "pytorch_model.bin")
     assert f5_backend.files(folder).vocoder.name == "pytorch_model.bin"
