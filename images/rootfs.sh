@@ -19,8 +19,11 @@
 #
 # With `requirements-TARGET.lock`, else `requirements.lock`, the wheels in it are installed for the image's own Python
 # by pip (tool python3-pip-whl), from whichever index pip is set up with. What the lock does not name is not taken.
+# With `wheels-TARGET`, what is named there and what that asks for comes besides, from HAL0_TORCH_INDEX alone: PyTorch
+# for a GPU is in no archive of everybody's. Nothing but its owner's word vouches for that index.
 #
 #   HAL0_DEBIAN_MIRROR   where to fetch packages from; default: the Debian mirror of this host's own apt sources
+#   HAL0_TORCH_INDEX     the address or folder of a package index with PyTorch's wheels for one's GPU
 #   SOURCE_DATE_EPOCH    the time stamp of every file; default 0, so that equal packages make an equal tar
 #
 # Exit status: 0 done; 3 this host cannot build this way (say why, try the Containerfile); anything else failed.
@@ -42,11 +45,14 @@ list=$recipe/packages
 [ -r "$list" ] || cannot "no package list at $list"
 lock=$recipe/requirements-$target.lock
 [ -e "$lock" ] || lock=$recipe/requirements.lock
+unlocked=$recipe/wheels-$target
 
 chosen() { awk -v a="$1" -v b="${2:-}" '!/^#/ && NF && ($1 == a || $1 == b) { print $2 }' "$list"; }
 chosen target | grep -qxF -e "$target" || cannot "$list knows no target $target"
 suite=$(chosen suite) components=$(chosen component)
 [ -n "$suite" ] || cannot "$list names no suite"
+[ ! -e "$unlocked" ] || [ -n "${HAL0_TORCH_INDEX:-}" ] ||
+  cannot "PyTorch for a GPU is in no archive: set HAL0_TORCH_INDEX, in hal0's environment, to an index of its wheels"
 for path in $(chosen host); do
   [ -d "$path" ] || cannot "$path is not on this machine: install the program there first"
 done
@@ -177,10 +183,25 @@ if [ -e "$lock" ]; then
   # NumPy's testing helpers, which SciPy imports, need a module of its tests.
   find "$site" -type d -name tests ! -path '*/numpy/_core/tests' -prune -exec rm -rf {} +
   sed -n 's/^\([A-Za-z0-9._-]*\)==\([^ ;\\]*\).*/\1 \2/p' "$lock" | sort > usr/share/hal0/wheels
+  trees=(usr/lib/python3.*/ "$site" opt/hal0)
+  if [ -e "$unlocked" ]; then
+    say "fetching PyTorch"
+    # Beside Debian's packages, which pip sees and does not bring again.
+    (
+      unset PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_CONSTRAINT
+      PIP_CONFIG_FILE=/dev/null PIP_INDEX_URL=$HAL0_TORCH_INDEX python -m pip install --quiet \
+        --disable-pip-version-check --no-input --root-user-action=ignore --break-system-packages --no-cache-dir \
+        --only-binary :all: --no-compile --requirement "$unlocked"
+    ) || cannot "pip could not fetch PyTorch from $HAL0_TORCH_INDEX"
+    rm -rf usr/local/bin
+    python -m pip freeze --path usr/local/lib/python3.*/dist-packages | sed 's/==/ /' | sort >> usr/share/hal0/wheels
+    trees+=(usr/local/lib)
+  fi
   # Inside nobody may write, so without bytecode each start would compile all of it.
   say "compiling"
-  python -m compileall -q --invalidation-mode unchecked-hash -s "$work/image" -p / \
-    usr/lib/python3.*/ "$site" opt/hal0 > "$work/error" || cannot "a module does not compile: $(head -n 1 "$work/error")"
+  # But for dictionaries that are written as modules and read as files.
+  python -m compileall -q --invalidation-mode unchecked-hash -x '/sysdic/entries_' -s "$work/image" -p / \
+    "${trees[@]}" > "$work/error" || cannot "a module does not compile: $(head -n 1 "$work/error")"
 fi
 
 say "packing $(du -sm . | cut -f1) MB"

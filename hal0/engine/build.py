@@ -1,6 +1,7 @@
 """Build one image on this machine: from the host's packages where it can, else from the Containerfile."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from hal0.errors import Hal0Error
 
 _ROOTFS_S: Final = 1800.0  # a slow line fetching the largest image (500 MB at 300 KB/s)
 _FOLDER: Final = "image-"
+_BUILDERS_OWN: Final = ("HAL0_TORCH_INDEX",)  # rootfs.sh reads them; a container has an environment of its own
 _UNABLE: Final = 3  # rootfs.sh: this host cannot build this way
 
 
@@ -79,7 +81,7 @@ async def _build_in_container(
         containerfile=recipe.containerfile,
         target=recipe.target,
         tag=entry.local_tag,
-        build_args={},
+        build_args={name: os.environ[name] for name in _BUILDERS_OWN if name in os.environ},
         on_progress=on_progress,
     )
 

@@ -1,5 +1,6 @@
 """The images folder: the manifest is whole, and both ways of building read the one package list."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -31,10 +32,8 @@ def test_the_manifest_has_every_key_with_its_place_and_local_tag() -> None:
         assert entry.local_tag == f"localhost/hal0-toolbox-{key}:latest"
 
 
-@pytest.mark.parametrize("entry", [entry for entry in MANIFEST.values() if not entry.recipe], ids=lambda e: e.key)
-def test_what_no_packages_make_says_where_to_get_it(entry: ImageEntry) -> None:
-    assert entry.note
-    assert f"as {entry.key} under [images] in hal0.toml" in entry.note
+def test_every_image_can_be_built() -> None:
+    assert list(MANIFEST.values()) == BUILDABLE
 
 
 def test_weights_that_are_not_free_are_said_to_be_that() -> None:
@@ -55,9 +54,12 @@ def test_the_containerfile_builds_what_rootfs_builds(entry: ImageEntry) -> None:
     assert f"RUN /build/rootfs.sh /build/rootfs.tar {recipe} {target} " in text
     assert f"FROM scratch AS {target}" in instructions
     assert f"COPY --from=unpacked-{target} /rootfs/ /" in instructions
-    assert not re.search(r"apt|dpkg|pip", text)
+    assert not re.search(r"apt|dpkg|pip|://", text)
+    assert text.count("ARG HAL0_TORCH_INDEX\n") == len(list((ROOT / recipe).glob("wheels-*")))
     needed = {"rootfs.sh", f"{recipe}/packages", *listed(recipe, "copy")}
-    needed |= {lock.relative_to(ROOT).as_posix() for lock in (ROOT / recipe).glob("*.lock")}
+    needed |= {
+        f"{recipe}/{file.name}" for file in (ROOT / recipe).iterdir() if re.search(r"\.lock$|^wheels-", file.name)
+    }
     copied = [line.split() for line in instructions if line.startswith("COPY ") and "--from" not in line]
     assert {source for _, source, _ in copied} == needed
     assert all(place == f"/build/{source}" for _, source, place in copied)
@@ -95,6 +97,21 @@ def test_an_images_wheels_are_locked_by_their_content_and_from_no_place(recipe: 
     assert "://" not in lock
     assert "python3-pip-whl" in listed(recipe, "tool")
     assert {"python3"} <= listed(recipe, "all")
+
+
+def test_pytorch_for_a_gpu_comes_from_where_the_builder_says_and_stands_in_the_place_of_debians(tmp_path: Path) -> None:
+    assert (MANIFEST["comfyui"].devices, MANIFEST["comfyui"].on_request) == (("rocm", "cuda"), True)
+    assert "HAL0_TORCH_INDEX" in (MANIFEST["comfyui"].note or "")
+    wheels = re.findall(r"^([a-z]+)", (ROOT / "comfyui" / "wheels-gpu").read_text(), re.MULTILINE)
+    assert wheels == ["torch", "torchvision", "torchaudio"]
+    assert listed("comfyui", "cpu") == {f"python3-{name}" for name in wheels}
+    assert listed("comfyui", "gpu") == set()
+    done = subprocess.run(
+        [ROOT / "rootfs.sh", tmp_path / "x.tar", "comfyui", "gpu"],
+        env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "set HAL0_TORCH_INDEX, in hal0's environment," in done.stderr
 
 
 def test_an_unknown_target_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
