@@ -12,9 +12,10 @@ from typing import Final
 from aiohttp import HttpVersion11, web
 
 from hal0.dispatch.asked import Asked
-from hal0.dispatch.frames import KEEPALIVE, at_boundary, error_event
+from hal0.dispatch.frames import FRAME_ENDS, KEEPALIVE, at_boundary, error_event
 from hal0.dispatch.headers import BODILESS, RawHeaders, answer_head, get, is_encoded, lines
 from hal0.dispatch.resolve import Decision, Passage
+from hal0.dispatch.silence import Silence
 from hal0.dispatch.surface import Dialect, id_headers
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock
@@ -27,6 +28,7 @@ UNREAD_S: Final = 300.0
 _INSIDE_FACTOR: Final = 1.5
 # Where transports begin to say that their buffer is full.
 _HIGH_WATER_BYTES: Final = 64 * 1024
+_TAIL_BYTES: Final = 4  # enough to see whether an event has ended
 _EVENTS: Final = b"text/event-stream"
 _COMMENTED: Final = ((b"Content-Type", _EVENTS), (b"Cache-Control", b"no-cache"))
 
@@ -61,6 +63,11 @@ class Downstream:
     ConnectionError when the client has left.
     """
 
+    __slots__ = (
+        *("headers", "bytes_out", "started", "is_events", "_asked", "_transport", "_dialect", "_request_id", "_clock"),
+        *("_chunked", "_keep_alive", "_tail", "_keepalive_s", "_silence", "_seen_out"),
+    )
+
     def __init__(
         self, asked: Asked, dialect: Dialect, request_id: str, clock: Clock, *, keepalive_s: float | None
     ) -> None:
@@ -76,13 +83,12 @@ class Downstream:
         self._chunked = False
         self._keep_alive = False
         self._tail = b""
-        self._flowing = False
         self._keepalive_s = keepalive_s
-        self._timer: asyncio.TimerHandle | None = None
+        self._silence: Silence | None = None
         if keepalive_s is not None:
-            self._loop = asyncio.get_running_loop()
-            self._wrote_at = self._loop.time()
-            self._timer = self._loop.call_later(keepalive_s, self._quiet)
+            self._seen_out = 0
+            self._silence = Silence(asyncio.get_running_loop(), self._was_heard, self._quiet)
+            self._silence.limit(keepalive_s)
 
     def say(self, outcome: Decision | Passage) -> None:
         """Who answers, and by which rule."""
@@ -115,19 +121,25 @@ class Downstream:
     @property
     def may_speak(self) -> bool:
         """Whether hal0 may have something to say amid the answer, which then has to come as it is, not packed."""
-        return self._keepalive_s is not None
+        return self._silence is not None
 
     def flow(self) -> None:
         """From here on it is bytes of the answer that come."""
-        self._flowing = True
+        if self._silence is not None and self._keepalive_s is not None:
+            self._silence.limit(self._keepalive_s * _INSIDE_FACTOR)
 
-    def write(self, data: bytes) -> bool:
-        """A part of the body. False when the client does not keep up: wait until it is `drained`."""
+    def write(self, data: bytes, chunk: bytes | None = None) -> bool:
+        """A part of the body, and the same as a chunk if it came as one.
+
+        False when the client does not keep up: wait until it is `drained`.
+        """
         self.bytes_out += len(data)
-        self._tail = data[-4:] if len(data) >= 4 else (self._tail + data)[-4:]
-        if self._keepalive_s is not None:
-            self._wrote_at = self._loop.time()
-        return self._send_part(data).get_write_buffer_size() <= _HIGH_WATER_BYTES
+        if data.endswith(FRAME_ENDS):
+            self._tail = b""  # as if nothing had come yet
+        else:
+            self._tail = data[-_TAIL_BYTES:] if len(data) >= _TAIL_BYTES else (self._tail + data)[-_TAIL_BYTES:]
+        sent = self._send_part(data) if chunk is None or not self._chunked else self._send(chunk)
+        return sent.get_write_buffer_size() <= _HIGH_WATER_BYTES
 
     async def drained(self) -> None:
         """Until the client has taken most of what was written; one that never does is let go."""
@@ -174,10 +186,9 @@ class Downstream:
 
     def close(self) -> None:
         """No more comments."""
-        self._keepalive_s = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._silence is not None:
+            self._silence.end()
+            self._silence = None
 
     # Bytes.
 
@@ -221,23 +232,15 @@ class Downstream:
 
     # Comments.
 
-    def _quiet(self) -> None:
-        """The timer's call: it looks at the clock rather than being moved for every chunk."""
-        self._timer = None
-        if self._keepalive_s is None:
-            return
-        interval = self._keepalive_s * (_INSIDE_FACTOR if self._flowing else 1.0)
-        due = self._wrote_at + interval
-        now = self._loop.time()
-        if now < due:
-            self._timer = self._loop.call_at(due, self._quiet)
-            return
+    def _was_heard(self) -> bool:
+        before, self._seen_out = self._seen_out, self.bytes_out
+        return before != self.bytes_out
+
+    def _quiet(self, _seconds: float) -> None:
         if at_boundary(self._tail) and not self._stalled():
             if not self.started:
                 self.start(200, "OK", _COMMENTED, None)
             self._send_part(KEEPALIVE)
-        self._wrote_at = now
-        self._timer = self._loop.call_later(interval, self._quiet)
 
     def _stalled(self) -> bool:
         """A client that does not even read what is there needs no comment."""

@@ -7,7 +7,7 @@ from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 
 KEEPALIVE: Final = b": hal0 keep-alive\n\n"
-_FRAME_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+FRAME_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 # Anthropic's own words for what went wrong; any other refusal is invalid_request_error, any other failure api_error.
 _ANTHROPIC_TYPES: Final = {
@@ -52,4 +52,4 @@ def event(body: dict[str, Any], dialect: Dialect) -> bytes:
 
 def at_boundary(tail: bytes) -> bool:
     """Whether a stream whose last bytes are these is between two events (a stream not begun is)."""
-    return not tail or tail.endswith(_FRAME_ENDS)
+    return not tail or tail.endswith(FRAME_ENDS)

@@ -17,6 +17,7 @@ from hal0.dispatch.pool import Pool
 from hal0.dispatch.rewrite import Splice, growth
 from hal0.dispatch.trace import Trace
 from hal0.dispatch.upstream_http import Connection, Stale
+from hal0.dispatch.usage import Meter
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 from hal0.providers.base import Answer, AnswerMode, Endpoint, Forward
@@ -46,6 +47,11 @@ class Outbound(NamedTuple):
 
 class Relay:
     """One proxied request. `abort` may come from outside at any moment of it."""
+
+    __slots__ = (
+        *("_pool", "_out", "_down", "_trace", "_address", "_connection", "_aborted", "_clock", "_mark", "_meter"),
+    )
+    _meter: Meter
 
     def __init__(
         self,
@@ -160,16 +166,10 @@ class Relay:
     async def _stream(self) -> web.StreamResponse:
         """Relay until the end; a break after the head cannot be raised any more, so it ends the stream instead."""
         assert self._connection is not None
-        mark, down, saw = self._mark, self._down, self._trace.measured(self._clock).saw
-
-        def take(chunk: bytes) -> bool:
-            saw(chunk)
-            if mark is not None:
-                chunk = mark.feed(chunk)
-            return not chunk or down.write(chunk)
-
+        mark, down = self._mark, self._down
+        self._meter = self._trace.measured(self._clock)
         try:
-            while not await self._connection.pour(take, self._out.between_bytes_s):
+            while not await self._connection.pour(self._pass_on, self._out.between_bytes_s):
                 await down.drained()
         except Hal0Error as error:
             self._trace.failed(error)
@@ -177,6 +177,13 @@ class Relay:
         if mark is not None and (held := mark.end()):
             down.write(held)
         return down.finish()
+
+    def _pass_on(self, data: bytes, chunk: bytes | None) -> bool:
+        """Called for every token; see `upstream_http.Take`."""
+        self._meter.saw(data)
+        if self._mark is not None:
+            data, chunk = self._mark.feed(data), None
+        return not data or self._down.write(data, chunk)
 
     def _whole(self, head: Head) -> web.StreamResponse:
         """A small answer that came in one piece goes out in one piece."""

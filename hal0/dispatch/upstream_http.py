@@ -11,6 +11,8 @@ from typing import Final, cast
 import httptools
 
 from hal0.dispatch.answers import Familiar, Head, Whole
+from hal0.dispatch.chunks import lone_chunk
+from hal0.dispatch.silence import Silence
 from hal0.errors import Hal0Error
 from hal0.lib.aio import Room
 
@@ -22,8 +24,11 @@ _LENGTH: Final = b"content-length"
 _LENGTH_LETTERS: Final = len(_LENGTH)
 
 
-Take = Callable[[bytes], bool]
-"""Gets bytes as they arrive; answers whether it wants more. May raise ConnectionError."""
+Take = Callable[[bytes, bytes | None], bool]
+"""Gets bytes as they arrive, and the same as a chunk where they came as one; answers whether it wants more.
+
+May raise ConnectionError.
+"""
 
 
 class Stale(Exception):
@@ -36,6 +41,23 @@ class Connection(asyncio.Protocol):
     Every wait ends in data, in a Hal0Error (upstream.unreachable before the head, upstream.broken after,
     upstream.timeout) or in what `abort` was given.
     """
+
+    __slots__ = (
+        *(
+            "reused",
+            "idle_since",
+            "on_news",
+            "_loop",
+            "_transport",
+            "_parser",
+            "_familiar",
+            "_waiter",
+            "_take",
+            "_room",
+        ),
+        *("_error", "_busy", "_answered", "_paused", "_silence", "_heard", "_head", "_reason", "_length"),
+        *("_headers", "_head_bytes", "_chunks", "_buffered", "_complete", "_between_chunks", "_sent", "_keep"),
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.reused = False
@@ -52,9 +74,8 @@ class Connection(asyncio.Protocol):
         self._busy = False
         self._answered = False
         self._paused = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._limit_s = 0.0
-        self._heard_at = 0.0
+        self._heard = False
+        self._silence = Silence(loop, self._was_heard, self._silent)
         self._reset()
 
     def _reset(self) -> None:
@@ -66,6 +87,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._complete = False
+        self._between_chunks = False  # and nothing of the next one is here
         self._sent = False
         self._keep = False
 
@@ -95,7 +117,7 @@ class Connection(asyncio.Protocol):
         length = None if self._head is None else self._head.length
         if length is None or length > most:
             return False
-        self._limit(between_bytes_s)
+        self._silence.limit(between_bytes_s)
         return True
 
     async def send(self, head: bytes, pieces: AsyncIterable[bytes], first_byte_s: float) -> None:
@@ -109,7 +131,7 @@ class Connection(asyncio.Protocol):
             await self._room.wait()
         else:
             self._sent = True
-        self._heard_at = self._loop.time()
+        self._silence.begin()
 
     def send_whole(self, request: bytes, first_byte_s: float) -> None:
         """Send one request that fits into one write."""
@@ -127,7 +149,7 @@ class Connection(asyncio.Protocol):
         while not self._chunks:
             if self._complete:
                 return b""
-            self._limit(between_bytes_s)
+            self._silence.limit(between_bytes_s)
             await self._wait()
         data = self.arrived()
         self._go_on()
@@ -147,12 +169,12 @@ class Connection(asyncio.Protocol):
         """
         self._take = take
         try:
-            wanted = self._hand_over()
+            wanted = self._hand_over_all()
             self._go_on()
             while wanted and not self._complete:
-                self._limit(between_bytes_s)
+                self._silence.limit(between_bytes_s)
                 await self._wait()
-                wanted = self._hand_over()
+                wanted = self._hand_over_all()
         finally:
             self._take = None
         return self._complete and not self._chunks
@@ -164,7 +186,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Let go of the connection at once; nothing more is delivered."""
         self._busy = False
-        self._disarm()
+        self._silence.end()
         if self._transport is not None:
             self._transport.abort()
 
@@ -172,7 +194,7 @@ class Connection(asyncio.Protocol):
         """End of an exchange: whether the connection may carry another one; if not, it is closed."""
         self._busy = False
         if self._complete and self._sent and self._keep and not self._chunks and self.usable:
-            self._limit_s = 0.0
+            self._silence.limit(0.0)
             self.idle_since = self._loop.time()
             return True
         self.close()
@@ -187,33 +209,21 @@ class Connection(asyncio.Protocol):
         if not self._busy or self._complete:
             self.close()  # an engine that speaks out of turn cannot be trusted with the next request
             return
-        self._heard_at = self._loop.time()
+        self._heard = True
         if not self._answered:
             self._answered = True
             if (whole := self._familiar.look(data)) is not None:
                 self._has(whole)
                 return
-        if self._head is None:
-            self._head_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(Hal0Error("upstream.broken", "cannot read the slot's answer: it is not HTTP"))
-            return
-        if self._head is None and self._head_bytes > _MAX_HEAD_BYTES:
-            self._fail(Hal0Error("upstream.broken", "cannot read the slot's answer: its headers have no end"))
-        elif self._take is not None:
-            if self._hand_over() and not self._complete:
-                return  # whoever pours sleeps on
-        elif self._buffered > _HIGH_WATER_BYTES and not self._paused and not self._complete:
-            assert self._transport is not None
-            self._paused = True
-            self._transport.pause_reading()
-        self._wake()
+        if self._between_chunks and self._take is not None and (body := lone_chunk(data)):
+            if not self._hand_over(body, data):
+                self._wake()
+        elif self._read(data):
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._disarm()
+        self._silence.end()
         if self._ends_with_the_connection() and exc is None and self._error is None:
             self._complete = True
         elif self._busy and not self._complete:
@@ -252,6 +262,12 @@ class Connection(asyncio.Protocol):
             self._headers.clear()
             self._length = None
 
+    def on_chunk_header(self) -> None:
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._between_chunks = True
+
     def on_body(self, data: bytes) -> None:
         self._chunks.append(data)
         self._buffered += len(data)
@@ -273,19 +289,45 @@ class Connection(asyncio.Protocol):
             self._buffered = len(body)
         self._wake()
 
+    def _read(self, data: bytes) -> bool:
+        """Let the parser read it; whether there is something for who waits."""
+        if self._head is None:
+            self._head_bytes += len(data)
+        self._between_chunks = False
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail(Hal0Error("upstream.broken", "cannot read the slot's answer: it is not HTTP"))
+            return False
+        # The parser says nothing of a size line that has begun and has no end yet.
+        self._between_chunks = self._between_chunks and data.endswith(b"\n")
+        if self._head is None and self._head_bytes > _MAX_HEAD_BYTES:
+            self._fail(Hal0Error("upstream.broken", "cannot read the slot's answer: its headers have no end"))
+        elif self._take is not None:
+            return not self._hand_over_all() or self._complete  # else whoever pours sleeps on
+        elif self._buffered > _HIGH_WATER_BYTES and not self._paused and not self._complete:
+            assert self._transport is not None
+            self._paused = True
+            self._transport.pause_reading()
+        return True
+
     def _begin(self, first_byte_s: float) -> None:
         self._reset()
         self._busy = True
         self._answered = False
-        self._heard_at = self._loop.time()
-        self._limit(first_byte_s)
+        self._silence.begin()
+        self._silence.limit(first_byte_s)
 
-    def _hand_over(self) -> bool:
+    def _hand_over_all(self) -> bool:
         """Pour out what is here; whether more is wanted."""
-        if self._take is None:
-            return False
+        if self._take is None or not self._chunks:
+            return self._take is not None
+        return self._hand_over(self.arrived(), None)
+
+    def _hand_over(self, data: bytes, chunk: bytes | None) -> bool:
+        assert self._take is not None
         try:
-            if self._chunks and not self._take(self.arrived()):
+            if not self._take(data, chunk):
                 self._take = None
         except ConnectionError as error:  # the client left; whoever pours is told
             self._fail(error)
@@ -295,7 +337,7 @@ class Connection(asyncio.Protocol):
         """Read again, if reading was paused because nobody took what had come."""
         if self._paused and self._transport is not None:
             self._paused = False
-            self._heard_at = self._loop.time()
+            self._silence.begin()
             self._transport.resume_reading()
 
     def _write(self, data: bytes) -> None:
@@ -320,11 +362,20 @@ class Connection(asyncio.Protocol):
     def _fail(self, error: Exception) -> None:
         if self._error is None:
             self._error = error
-        self._disarm()
+        self._silence.end()
         if self._transport is not None:
             self._transport.abort()
         self._wake()
         self.resume_writing()
+
+    def _was_heard(self) -> bool:
+        heard, self._heard = self._heard, False
+        return heard
+
+    def _silent(self, seconds: float) -> None:
+        if not self._paused:  # else it is the client who is slow
+            message = f"cannot wait longer: the engine was silent for {seconds:g} s"
+            self._fail(Hal0Error("upstream.timeout", message))
 
     def _lost(self) -> Exception:
         if self._head is not None:
@@ -337,33 +388,3 @@ class Connection(asyncio.Protocol):
         """Without a length the end of the connection is the end of the answer (HTTP/1.0 style)."""
         head = self._head
         return head is not None and head.length is None and head.get(b"transfer-encoding") is None
-
-    # Silence. One timer per connection that looks rather than being moved for every chunk.
-
-    def _limit(self, seconds: float) -> None:
-        if self._limit_s == seconds:
-            return
-        self._limit_s = seconds
-        due = self._heard_at + seconds
-        if self._timer is not None and self._timer.when() > due:
-            self._disarm()
-        if self._timer is None:
-            self._timer = self._loop.call_at(due, self._look)
-
-    def _look(self) -> None:
-        self._timer = None
-        if not self._limit_s:  # idle in the pool
-            return
-        now = self._loop.time()
-        if self._paused:  # it is the client who is slow
-            self._heard_at = now
-        due = self._heard_at + self._limit_s
-        if now < due:
-            self._timer = self._loop.call_at(due, self._look)
-            return
-        self._fail(Hal0Error("upstream.timeout", f"cannot wait longer: the engine was silent for {self._limit_s:g} s"))
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

@@ -1,0 +1,32 @@
+"""A chunk of an answer that came alone and whole is known without the parser, and can be passed on as it came. Pure.
+
+That is how engines send their tokens: each as one chunk, in one write. Whatever comes otherwise is the parser's.
+"""
+
+from functools import lru_cache
+from typing import Final
+
+_END: Final = b"\r\n"
+# Beyond, the parser costs nothing beside moving the bytes.
+_MOST_BYTES: Final = 4096
+
+
+def lone_chunk(data: bytes) -> bytes:
+    """The body of the one chunk that these bytes are from its first to its last; b"": they are anything else.
+
+    Only to be asked between two chunks. The last chunk, which has no body, is anything else.
+    """
+    if len(data) > _MOST_BYTES:
+        return b""
+    opening = _opening(len(data))
+    return data[len(opening) : -len(_END)] if data.startswith(opening) and data.endswith(_END) else b""
+
+
+@lru_cache(maxsize=_MOST_BYTES)
+def _opening(size: int) -> bytes:
+    """How a chunk begins that has so many bytes in all."""
+    for digits in range(1, size):
+        body = size - digits - 2 * len(_END)
+        if body > 0 and len(b"%x" % body) == digits:
+            return b"%x\r\n" % body
+    return b"\0"  # none has
