@@ -16,6 +16,7 @@ from hal0.capabilities.proposal import ROWS, Standing, Suggestion, chosen, propo
 from hal0.errors import Hal0Error
 from hal0.lib.aio import cancelled
 from hal0.models import catalog
+from hal0.models.absent import NotHere
 from hal0.models.entry import ModelEntry
 from hal0.slots.handle import SlotSnapshot
 from hal0.slots.jobs import Job, Jobs
@@ -69,16 +70,28 @@ class Setup:
         )
 
     async def start(self, asked: SetupRequest) -> Job:
-        """Raises slot.not_found for a slot that setup does not know, engine.* when podman is silent."""
+        """Raises slot.not_found for a slot that setup does not know, model.* for a name that stands for no model,
+        engine.* when podman is silent."""
         for slot in asked.slots or ():
             if slot not in ROWS:
                 known = ", ".join(ROWS)
                 raise Hal0Error("slot.not_found", f"cannot set up {slot[:100]}: setup knows {known}", param="slots")
         if (job := self._job()) is None:
             _, room, items = await self._proposal()
+            for model in (asked.slots or {}).values():
+                self._require(model)
             wanted = chosen(items, asked.slots, lambda model: _known(model, room))
             job = self._job() or self._begin(wanted)  # somebody may have been quicker
         return job
+
+    def _require(self, model: str) -> None:
+        """What is not here has to be fetched from somewhere."""
+        try:
+            self._world.registry.require(model)
+        except Hal0Error as err:
+            elsewhere = "/" in model or (isinstance(err, NotHere) and err.wanted is not None)
+            if not elsewhere:
+                raise
 
     def _job(self) -> Job | None:
         """The one under way."""

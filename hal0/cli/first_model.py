@@ -16,14 +16,16 @@ def internet(hub: str, *, timeout_s: float = PROBE_S) -> bool:
     """Whether models could be downloaded: a proxy is configured, or the hub takes a connection within `timeout_s`."""
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return True
-    reached, address = threading.Event(), urlsplit(hub)
+    reached = threading.Event()
 
     def connect() -> None:
         try:
+            address = urlsplit(hub)
             port = address.port or (443 if address.scheme == "https" else 80)
-            socket.create_connection((address.hostname, port), timeout=timeout_s).close()
-            reached.set()
-        except OSError:
+            if address.hostname:  # nothing would be this machine itself
+                socket.create_connection((address.hostname, port), timeout=timeout_s).close()
+                reached.set()
+        except (OSError, ValueError):  # ValueError: what was configured is no address
             return
 
     # A thread, because looking up a name has no deadline of its own.

@@ -1,9 +1,9 @@
 """`hal0ctl model`: the models on this machine and on their way to it, their names, and who answers for them."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import click
@@ -15,7 +15,8 @@ from hal0.cli.options import command, noun, subcommand
 from hal0.cli.output import Column, Row
 from hal0.cli.progress import pace_words
 from hal0.cli.session import Session
-from hal0.client import ApiError, Json
+from hal0.cli.watch import watched
+from hal0.client import ApiError, Client, Json
 
 # hal0 looks at what is named, for half a minute at most, before it answers.
 LOOK_S: Final = 60.0
@@ -94,6 +95,10 @@ def show(session: Session, *, name: str) -> None:
 @click.option("--ctx", "tokens", type=click.IntRange(min=128), help="Tokens of context; the slot's own unless told.")
 def fit(session: Session, *, name: str, slot: str | None, tokens: int | None) -> Exit:
     """Whether a model would fit: one that is here, of the catalog, or OWNER/REPOSITORY[:QUANT]. Exit 6 if not."""
+    return _weigh(session, name, slot, tokens)
+
+
+def _weigh(session: Session, name: str, slot: str | None, tokens: int | None) -> Exit:
     asked = {"model": name, "slot": slot, "context": tokens}
     query = urlencode({key: value for key, value in asked.items() if value is not None})
     view = session.client(timeout_s=session.timeout or LOOK_S).get(f"/api/models/fit?{query}")
@@ -119,32 +124,48 @@ def _sum(session: Session, view: Json) -> Iterator[str]:
         yield "  its cache is not known: it takes more than this"
 
 
-_NAMES: Final = click.argument("names", metavar="MODEL...", nargs=-1, required=True)
+def _wanted() -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """What both spellings of a pull take."""
+
+    def decorate(f: Callable[..., object]) -> Callable[..., object]:
+        for option in (
+            follow.no_wait(),
+            click.option("--dry-run", is_flag=True, help="Say its size and whether it would fit, and fetch nothing."),
+            click.option("--slot", type=SlotName(), help="Load it into this slot once it is here."),
+            click.argument("names", metavar="MODEL...", nargs=-1, required=True),
+        ):
+            f = option(f)
+        return f
+
+    return decorate
 
 
 @subcommand(model, "hal0ctl model pull Qwen/Qwen3-4B-GGUF:Q4_K_M")
-@_NAMES
+@_wanted()
 @click.option("--id", "model_id", metavar="ID", help="What it shall be called here.")
 @click.option("--sha256", metavar="DIGEST", help="What the first address's file has to be.")
-@follow.no_wait()
-def pull(session: Session, *, names: tuple[str, ...], model_id: str | None, sha256: str | None, no_wait: bool) -> Exit:
+def pull(session: Session, *, model_id: str | None, sha256: str | None, **wanted: Any) -> Exit:
     """Download a model: of the catalog, OWNER/REPOSITORY[:QUANT], a file of it, an address, a path on hal0's machine.
 
     Several are the files of one model. It goes on when this command is left, and when hal0 is restarted.
     """
-    asked = {key: value for key, value in (("id", model_id), ("sha256", sha256)) if value}
-    return _pull(session, names, asked, wait=not no_wait)
+    return _pull(session, {key: value for key, value in (("id", model_id), ("sha256", sha256)) if value}, **wanted)
 
 
 @command("hal0ctl pull Qwen/Qwen3-4B-GGUF:Q4_K_M")
-@_NAMES
-@follow.no_wait()
-def pull_(session: Session, *, names: tuple[str, ...], no_wait: bool) -> Exit:
+@_wanted()
+def pull_(session: Session, **wanted: Any) -> Exit:
     """Download a model; short for hal0ctl model pull."""
-    return _pull(session, names, {}, wait=not no_wait)
+    return _pull(session, {}, **wanted)
 
 
-def _pull(session: Session, names: tuple[str, ...], asked: Json, *, wait: bool) -> Exit:
+def _pull(
+    session: Session, asked: Json, *, names: tuple[str, ...], slot: str | None, dry_run: bool, no_wait: bool
+) -> Exit:
+    if dry_run:
+        if len(names) > 1:
+            raise click.UsageError("--dry-run looks at one model of the catalog or the hub")
+        return _weigh(session, names[0], slot, None)
     body = {"model": names[0], **({"more": names[1:]} if names[1:] else {}), **asked}
     client = session.client(timeout_s=session.timeout or LOOK_S)
 
@@ -153,7 +174,25 @@ def _pull(session: Session, names: tuple[str, ...], asked: Json, *, wait: bool) 
             if licence := client.get(f"/api/pulls/{job['id']}")["license"]:
                 session.note(f"{job['target']} comes under its licence {licence}")
 
-    return follow.start(session, client, "/api/pulls", body, wait=wait, done=_pulled, begun=begun)
+    if slot is None:
+        return follow.start(session, client, "/api/pulls", body, wait=not no_wait, done=_pulled, begun=begun)
+    if no_wait:
+        raise click.UsageError("--slot waits for the download: leave out --no-wait")
+    model = _brought(session, client, body, begun)
+    path, said = f"/api/slots/{slot}/swap", f"{slot} has {model}"
+    return follow.start(session, client, path, {"model": model}, wait=True, done=lambda _job: said)
+
+
+def _brought(session: Session, client: Client, body: Json, begun: Callable[[Json], None]) -> str:
+    """The id of the model once it is here, as it may have been before."""
+    try:
+        job = client.post("/api/pulls", body)
+    except ApiError as e:
+        if e.code != "model.exists":
+            raise
+        return str(e.details["model"])
+    begun(job)
+    return str(follow.finished(session, client, job)["target"])
 
 
 def _pulled(job: Json) -> str:
@@ -169,14 +208,20 @@ _PULLS: Final = (
     Column(
         "SOURCE", lambda it: it["source"].get("repo") or it["source"].get("url") or it["source"].get("path"), wide=True
     ),
-    Column("MESSAGE", lambda it: units.plain((it["error"] or {}).get("message") or "")),
+    Column("MESSAGE", lambda it: units.plain((it["error"] or it)["message"])),
 )
 
 
 @subcommand(model, "hal0ctl model pulls")
-def pulls(session: Session) -> None:
+@click.option("-w", "--watch", is_flag=True, help="Keep showing changes.")
+def pulls(session: Session, *, watch: bool) -> None:
     """Downloads that have not ended, the last one first."""
-    session.rows(session.client().get("/api/pulls")["items"], _PULLS, name="id")
+    client = session.client()
+
+    def show() -> None:
+        session.rows(client.get("/api/pulls")["items"], _PULLS, name="id")
+
+    watched(session, client, show, topic="job") if watch else show()
 
 
 @subcommand(model, "hal0ctl model pause ID")
@@ -201,7 +246,8 @@ def resume(session: Session, *, pull_id: str, no_wait: bool) -> Exit:
 def cancel(session: Session, *, pull_id: str) -> None:
     """Give up a download; nothing of it stays."""
     view = session.client().delete(f"/api/pulls/{quote(pull_id, safe='')}")
-    session.value(view, f"the download of {view['target']} is {view['state']}", name=pull_id)
+    ended = "done" if view["state"] == "done" else "given up"  # one that was paused stays as its job ended
+    session.value(view, f"the download of {view['target']} is {ended}", name=pull_id)
 
 
 @subcommand(model, "hal0ctl model delete qwen3-4b-q4_k_m -y")

@@ -260,7 +260,7 @@ def _verb(session: Session, name: str, verb: str, body: Json, no_wait: bool) -> 
         model = f" with {view['model']}" if view["model"] and view["state"] in ROUTABLE else ""
         return f"{name} is {view['state']}{model}"
 
-    if verb in ("load", "swap"):
+    if verb in ("load", "swap", "restart"):  # what is offline is loaded by a restart, too
         _announce(session, client, name, body.get("model"))
     return follow.start(session, client, f"/api/slots/{name}/{verb}", body, wait=not no_wait, done=outcome)
 

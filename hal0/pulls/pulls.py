@@ -286,6 +286,7 @@ def _view(pull: _Pull) -> PullView:
         license=plan.license,
         files=[PullFileView(name=it.name, size_bytes=it.size_bytes, sha256=it.sha256) for it in plan.files],
         pace=pull.download.pace(),
+        message=pull.download.message if plan.state in (PullState.QUEUED, PullState.RUNNING) else "",
         error=plan.error,
         started_at=plan.started_at,
     )

@@ -38,7 +38,7 @@ class PullFileView(View):
 
 
 class PullView(View):
-    """`error` is the error member of the error envelope, None unless it failed."""
+    """`message` is what it does now. `error` is the error member of the error envelope, None unless it failed."""
 
     id: str
     model: str
@@ -47,6 +47,7 @@ class PullView(View):
     license: str | None
     files: list[PullFileView]
     pace: JobPace
+    message: str
     error: dict[str, Any] | None
     started_at: float
 

@@ -233,6 +233,8 @@ async def test_what_is_refused_begins_nothing(machine: Machine) -> None:
     assert (status_, body["error"]["code"]) == (404, "slot.not_found")
     assert "setup knows primary, embed, embed-rerank, stt, tts, img" in body["error"]["message"]
     assert (await machine.hal0.call("POST", "/api/setup", {"models": {}}))[0] == 400
+    status_, body = await machine.hal0.call("POST", "/api/setup", {"slots": {"primary": "tiny-cat"}})
+    assert (status_, body["error"]["code"]) == (404, "model.not_found")
     assert (await machine.hal0.call("GET", "/api/jobs"))[1]["items"] == []
     machine.hub.listing = status(500)
     job = await machine.set_up(primary="acme/nothing", embed="tiny-embed")

@@ -18,7 +18,7 @@ OTHERS = ("embed", "embed-rerank", "stt", "tts", "img")
 async def test_a_setup_that_is_killed_half_way_goes_on(daemon: Daemon, moment: str) -> None:
     data = await asyncio.to_thread(_model, daemon)
     async with hub() as far:
-        far.files, far.pace = {FILE: data}, 0.05
+        far.files, far.held = {FILE: data}, moment == "pull"
         daemon.environ = {"HF_ENDPOINT": far.endpoint}
         await daemon.start()
         words = ["setup", "--yes", "--slot", "primary=acme/tiny", *(w for slot in OTHERS for w in ("--skip", slot))]
@@ -28,11 +28,9 @@ async def test_a_setup_that_is_killed_half_way_goes_on(daemon: Daemon, moment: s
         async def half_way() -> bool:
             return bool(far.asked) if moment == "pull" else bool(await asyncio.to_thread(daemon.containers))
 
-        if moment == "load":
-            far.pace = 0
         await until(half_way, within_s=30, what=f"the {moment} has begun")
         daemon.kill()
-        far.pace = 0
+        far.held = False
         await daemon.start()
         again = await asyncio.to_thread(daemon.ctl, *words)
         assert again.returncode == 0, again.stderr

@@ -25,7 +25,7 @@ ENTRY: dict[str, Any] = {
 }  # fmt: skip
 PULL: dict[str, Any] = {
     "id": "job_1", "model": "m-q4_k_m", "state": "running", "source": {"repo": "a/b"}, "license": None, "files": [],
-    "pace": PACE, "error": None, "started_at": 1.0,
+    "message": "fetching M.gguf", "pace": PACE, "error": None, "started_at": 1.0,
 }  # fmt: skip
 JOB: dict[str, Any] = {
     "id": "job_1", "kind": "model.pull", "target": "m-q4_k_m", "state": "done", "progress": None, "error": None,
@@ -170,8 +170,9 @@ def test_without_a_yes_nothing_is_deleted(hal0ctl: Run, api: ApiServer) -> None:
 def test_downloads_and_how_far_they_are(hal0ctl: Run) -> None:
     ran = hal0ctl("model", "pulls")
     assert "7.6 GB of 18.6 GB   38.4 MB/s   4 min 46 s left" in ran.out
+    assert "fetching M.gguf" in ran.out
     assert "7.6 GB of 18.6 GB" in hal0ctl("model", "pause", "job_1").out
-    assert "cancelled" in hal0ctl("model", "cancel", "job_1").out
+    assert "given up" in hal0ctl("model", "cancel", "job_1").out
 
 
 def test_a_refusal_is_shown_with_its_way_out(hal0ctl: Run, api: ApiServer) -> None:
@@ -204,3 +205,20 @@ def test_the_licence_of_a_model_that_is_not_here_is_said_before_it_comes(api: Ap
     asked = [(method, path) for method, path, _ in api.requests]
     assert asked.index(("GET", "/api/models/m")) < asked.index(("POST", "/api/slots/img/load"))
     assert "mit" in hal0ctl("slot", "swap", "primary", "m", "--no-wait").err
+
+
+def test_what_is_pulled_for_a_slot_is_loaded_into_it_also_when_it_was_here_before(hal0ctl: Run, api: ApiServer) -> None:
+    assert hal0ctl("pull", "a/b", "--slot", "primary").code == 0
+    api.replies["POST", "/api/pulls"] = error(409, "model.exists", "it is here", model="m-q4_k_m")
+    ran = hal0ctl("model", "pull", "a/b", "--slot", "primary")
+    assert ran.err.splitlines()[-1] == "primary has m-q4_k_m"
+    assert api.requests.count(("POST", "/api/slots/primary/swap", {"model": "m-q4_k_m"})) == 2
+    assert hal0ctl("pull", "a/b", "--slot", "primary", "--no-wait").code == 2
+
+
+def test_a_dry_run_says_the_sum_and_fetches_nothing(hal0ctl: Run, api: ApiServer) -> None:
+    api.replies["GET", "/api/models/fit"] = (200, _fit("too_large"))
+    ran = hal0ctl("pull", "a/b:Q4_K_M", "--dry-run")
+    assert (ran.code, ran.out.splitlines()[0]) == (6, "big in primary: too large by 12.9 GB")
+    assert not [path for method, path, _ in api.requests if method == "POST"]
+    assert hal0ctl("pull", "a/b", "c/d", "--dry-run").code == 2

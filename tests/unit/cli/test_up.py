@@ -143,7 +143,8 @@ def test_the_internet_is_looked_for_within_its_deadline(monkeypatch: pytest.Monk
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         assert first_model.internet(f"http://127.0.0.1:{port}/mirror", timeout_s=5)
-    assert not first_model.internet(f"http://127.0.0.1:{port}", timeout_s=0.2)
+    for nowhere in (f"http://127.0.0.1:{port}", f"mirror.example:{port}", "http://[x", "http://x:99999"):
+        assert not first_model.internet(nowhere, timeout_s=0.2)
 
 
 @pytest.mark.parametrize(

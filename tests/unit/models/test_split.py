@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hal0.errors import Hal0Error
 from hal0.models.registry import Registry
@@ -82,6 +84,18 @@ COMFYUI: Final[dict[str, Shapes]] = {
 )
 def test_what_a_file_is_its_tensors_say(shapes: Shapes, said: object) -> None:
     assert role_of(shapes) == said
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*unet(), *unet(prefix="model.diffusion_model."), *t5(), *clip(), *vae()]),
+        st.lists(st.integers(0, 1 << 47), max_size=16).map(tuple),
+    )
+)
+@settings(deadline=None)
+def test_shapes_that_no_network_has_are_no_mistake_of_hal0_s(shapes: Shapes) -> None:
+    found = role_of(shapes)
+    assert found is None or len(found[1]) == (3 if found[0] is Role.UNET else 1)
 
 
 def test_comfyui_s_own_folders_are_one_model(tmp_path: Path) -> None:
