@@ -9,7 +9,9 @@ class ModelsConfig(ConfigModel):
     store: AbsolutePath | None = Field(
         None, examples=["/srv/models"], description="Where pulled models are written. Unset: hal0's own directory."
     )
-    roots: AbsolutePaths = Field((), description="More directories with models, read but never written.")
+    roots: AbsolutePaths = Field(
+        (), description="More directories with models, read but never written: Hugging Face's, Ollama's, ComfyUI's."
+    )
     pull_on_request: Flag = Field(
         False, description="A request may download the model that its slot is configured with."
     )
