@@ -186,6 +186,13 @@ class Engine(Protocol):
         """Pids of its processes as hal0 sees them; none when it does not run, or where hal0 cannot see them."""
         ...
 
+    async def began(self, info: ContainerInfo) -> int | None:
+        """When the container's first process began, in ticks of this host; None where hal0 does not see it.
+
+        With its pid this names one process for ever.
+        """
+        ...
+
     async def bytes_read(self, info: ContainerInfo) -> int | None:
         """How many bytes of files its processes have read or mapped so far; None where this host cannot tell."""
         ...

@@ -23,6 +23,11 @@ def start_ticks(pid: int, proc: Path = PROC) -> int | None:
     return int(fields[19]) if fields else None  # field 22 of stat(5); the first two are cut off
 
 
+def began(info: ContainerInfo, proc: Path = PROC) -> int | None:
+    """As `start_ticks`, of the container's first process; None where this pid is not that process. Blocking, short."""
+    return start_ticks(info.pid, proc) if info.pid > 0 and is_ours(info, proc) else None
+
+
 def open_pidfd(info: ContainerInfo, proc: Path = PROC) -> int | None:
     """A pidfd of the container's first process; None where this pid is not that process in our namespace.
 

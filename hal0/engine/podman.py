@@ -25,7 +25,7 @@ from hal0.engine.errors import ContainerMissing
 from hal0.engine.logs import LogDecoder
 from hal0.engine.payload import HostProfile, create_body
 from hal0.engine.store import ImageStore
-from hal0.engine.translate import Subject
+from hal0.engine.translate import Subject, about
 from hal0.engine.transport import API, CALL_S, Transport, json_filters
 from hal0.engine.watch import watch_events
 from hal0.errors import Hal0Error
@@ -85,11 +85,11 @@ class PodmanEngine:
         return str(document["Id"])
 
     async def start(self, container: str) -> None:
-        subject = Subject(f"start container {container}", container=container)
+        subject = about("start container", container)
         await self.transport.call("POST", f"/containers/{container}/start", subject, timeout_s=_START_S)
 
     async def stop(self, container: str, *, timeout_s: float) -> None:
-        subject = Subject(f"stop container {container}", container=container)
+        subject = about("stop container", container)
         params = {"timeout": str(max(0, round(timeout_s)))}
         try:
             await self.transport.call(
@@ -104,7 +104,7 @@ class PodmanEngine:
 
     async def remove(self, container: str) -> None:
         """Twice when podman fails: after its conmon was killed, the first call only clears up."""
-        subject = Subject(f"remove container {container}", container=container)
+        subject = about("remove container", container)
         params = {"force": "true", "v": "true", "timeout": "0"}  # without timeout=0 it waits for the stop timeout
         for last in (False, True):
             try:
@@ -120,7 +120,7 @@ class PodmanEngine:
                 return
 
     async def inspect(self, container: str, *, timeout_s: float = CALL_S) -> ContainerInfo | None:
-        subject = Subject(f"inspect container {container}", container=container)
+        subject = about("inspect container", container)
         path = f"/containers/{container}/json"
         try:
             return container_info(await self.transport.json(path, subject, timeout_s=timeout_s))
@@ -164,7 +164,7 @@ class PodmanEngine:
             yield line
 
     async def _log_lines(self, container: str, params: dict[str, str]) -> AsyncGenerator[LogLine, None]:
-        subject = Subject(f"read the log of {container}", container=container)
+        subject = about("read the log of", container)
         decoder = LogDecoder()
         path = f"{API}/containers/{container}/logs"
         async with self.transport.stream("GET", path, subject, params=params) as reader:
@@ -176,7 +176,7 @@ class PodmanEngine:
 
     async def stats(self, container: str) -> ContainerStats | None:
         params = {"containers": container, "stream": "false"}
-        subject = Subject(f"measure container {container}", container=container)
+        subject = about("measure container", container)
         try:
             return container_stats(await self.transport.json("/containers/stats", subject, params=params))
         except ContainerMissing:
@@ -185,6 +185,9 @@ class PodmanEngine:
     async def processes(self, container: str) -> tuple[int, ...]:
         info = await self.inspect(container)
         return () if info is None else await asyncio.to_thread(reading.processes, info)
+
+    async def began(self, info: ContainerInfo) -> int | None:
+        return await asyncio.to_thread(exits.began, info)
 
     async def bytes_read(self, info: ContainerInfo) -> int | None:
         return await asyncio.to_thread(reading.bytes_read, info)

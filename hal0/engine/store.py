@@ -18,7 +18,7 @@ from hal0.engine.base import ImageInfo, ImageProgress, OnImageProgress
 from hal0.engine.documents import image_info
 from hal0.engine.errors import ImageMissing
 from hal0.engine.progress import PullMeter, build_steps
-from hal0.engine.translate import Subject, one_line, refusal, timed_out, unreachable
+from hal0.engine.translate import Subject, called, one_line, refusal, timed_out, unreachable
 from hal0.engine.transport import API, DOCKER_API, Transport
 from hal0.errors import Hal0Error
 from hal0.lib.jsonio import JSONDecodeError, dumps, loads
@@ -65,7 +65,7 @@ class ImageStore:
             except ImageNotFound:
                 return
 
-        await self._one_shot(Subject(f"remove image {ref}", image=ref), drop)
+        await self._one_shot(Subject(f"remove image {called(ref)}", image=ref), drop)
 
     async def pull(self, ref: str, on_progress: OnImageProgress) -> ImageInfo:
         """Through the Docker-compatible endpoint: the one that tells bytes on 4.3 as well as on 5.x."""

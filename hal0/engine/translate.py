@@ -11,6 +11,7 @@ from hal0.lib.jsonio import JSONDecodeError, loads
 
 _MAX_DETAIL: Final = 400  # one readable line; podman repeats itself after that
 _PORT: Final = re.compile(r"(?::|port )(\d{1,5})\b(?=[:\s]|$)")
+_ID: Final = re.compile(r"[0-9a-f]{64}")
 _IMAGE: Final = re.compile(r"image not known|no such image|failed to find image")
 _NAME: Final = re.compile(r"name .*(?:already in use|is in use)")
 _HOST: Final = re.compile(
@@ -31,6 +32,17 @@ class Subject:
     container: str = ""
     image: str = ""
     port: int | None = None
+
+
+def called(ref: str) -> str:
+    """An id as podman prints it, for people to read; a name as it is."""
+    return ref[:12] if _ID.fullmatch(ref) else ref
+
+
+def about(doing: str, container: str) -> Subject:
+    """Something that is done to a container, by its id or name."""
+    name = called(container)
+    return Subject(f"{doing} {name}", container=name)
 
 
 def refusal(status: int, body: bytes, subject: Subject) -> Hal0Error:

@@ -25,10 +25,16 @@ LABEL_ROLE: Final = f"{LABEL_PREFIX}role"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A container of this slot that podman has. `answers`: its engine was asked just now and lists its model."""
+    """A container of this slot that podman has. `answers`: its engine was asked just now and lists its model.
+
+    `began`: when its process did, as the engine says. `lost`: podman believes that it runs, and its process is gone;
+    its monitor died as well.
+    """
 
     info: ContainerInfo
     answers: bool
+    began: int | None = None
+    lost: bool = False
 
     @property
     def generation(self) -> int:
@@ -41,7 +47,11 @@ class Found:
 
     @property
     def runs(self) -> bool:
-        return self.info.status in (ContainerStatus.RUNNING, ContainerStatus.STOPPING)
+        return self.info.status in (ContainerStatus.RUNNING, ContainerStatus.STOPPING) and not self.lost
+
+    @property
+    def ended(self) -> bool:
+        return self.info.status is ContainerStatus.EXITED or self.lost
 
     def container(self, role: Role, known: Mapping[str, Container]) -> Container:
         """In the slot's words; what only the record knew (the leased port) is kept. What does not run has no port."""
@@ -57,7 +67,7 @@ class Found:
             image_id=info.image_id or (old.image_id if old else None),
             spec_hash=info.labels.get(LABEL_SPEC),
             pid=info.pid or None,
-            pid_start=old.pid_start if old and old.pid == info.pid else None,
+            pid_start=self.began,
         )
 
 
@@ -76,8 +86,8 @@ def adopt(record: SlotRecord | None, found: Sequence[Found], configured: Configu
     """
     known = {c.name: c for c in record.containers} if record else {}
     running = sorted((f for f in found if f.runs), key=lambda f: f.generation)
-    ended = sorted((f for f in found if f.info.status is ContainerStatus.EXITED), key=lambda f: f.generation)
-    never_ran = [f for f in found if not f.runs and f.info.status is not ContainerStatus.EXITED]
+    ended = sorted((f for f in found if f.ended), key=lambda f: f.generation)
+    never_ran = [f for f in found if not f.runs and not f.ended]
 
     desired = _desired(record, running, configured, now)
     swap = record.swap if record else None
@@ -113,7 +123,7 @@ def _side_by_side(record: SlotRecord, swap: Swap, desired: Desired, found: Seque
     if old is None or (new is not None and new.answers):
         return None
     runs = new is not None and new.runs and swap.step is not SwapStep.UNDOING
-    ended = new is not None and new.info.status is ContainerStatus.EXITED
+    ended = new is not None and new.ended
     body = new if runs or ended else None
     step = SwapStep.WARMING if runs else SwapStep.UNDOING if ended else SwapStep.PULLING
     undone = swap.step is SwapStep.UNDOING and not ended

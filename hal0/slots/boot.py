@@ -18,6 +18,7 @@ from hal0.slots.plan import Place
 from hal0.slots.record import Container, Desired, Failure, SlotRecord
 from hal0.slots.routing import address_of
 from hal0.slots.state import NEVER, Facts
+from hal0.slots.store import Remembered
 from hal0.slots.watchers import Watchers
 from hal0.vocab import By, FailureClass, Phase, Role, Want
 
@@ -40,17 +41,23 @@ def by_slot(infos: Sequence[ContainerInfo]) -> dict[str, list[ContainerInfo]]:
 
 
 async def ask_engines(
-    infos: Sequence[ContainerInfo], provider: Provider, secrets: Mapping[int, str], watchers: Watchers, place: Place
+    infos: Sequence[ContainerInfo], provider: Provider, past: Remembered, watchers: Watchers, place: Place
 ) -> list[Found]:
     """Every container of one slot with whether its engine answers; all are asked at once."""
+    known = {container.name: container for container in past.record.containers} if past.record else {}
 
     async def ask(info: ContainerInfo) -> Found:
-        if info.status is not ContainerStatus.RUNNING:
-            return Found(info, answers=False)
         silent = Found(info, answers=False)
-        box = located(silent.container(Role.CURRENT, {}), info, provider, place)
-        endpoint = address_of(box, provider, secrets)
-        return Found(info, answers=await watchers.answers(provider, endpoint, box.model))
+        if not silent.runs:
+            return silent
+        began, remembered = await watchers.began(info), known.get(info.name)
+        if info.status is ContainerStatus.RUNNING:
+            box = located(silent.container(Role.CURRENT, {}), info, provider, place)
+            endpoint = address_of(box, provider, past.secrets)
+            if await watchers.answers(provider, endpoint, box.model):
+                return Found(info, answers=True, began=began)
+        lost = remembered is not None and remembered.is_lost(info.pid, began)
+        return Found(info, answers=False, began=began, lost=lost)
 
     return list(await asyncio.gather(*(ask(info) for info in infos)))
 

@@ -75,8 +75,9 @@ class Effects:
                 raise Clash(err.message, stuck=True) from err
             raise Clash(err.message) from err
         info = await self._engine.inspect(created)
+        began = await self._engine.began(info) if info is not None else None
         started = replace(container, id=created, image_id=spec.image, spec_hash=spec.labels[LABEL_SPEC])
-        return located(started, info, subject.provider, self._place), secret
+        return replace(located(started, info, subject.provider, self._place), pid_start=began), secret
 
     async def retire(self, container: Container, *, stop_s: float) -> None:
         """Stop and remove. Raises Stuck when podman will not remove it, Hal0Error when it cannot be reached."""

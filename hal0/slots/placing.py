@@ -94,7 +94,7 @@ class Placing:
 
     async def _place(self, slot: Slot, infos: list[ContainerInfo], past: Remembered) -> None:
         tools, provider = self._tools, self._providers[slot.config.provider]
-        found = await boot.ask_engines(infos, provider, past.secrets, tools.watchers, tools.place)
+        found = await boot.ask_engines(infos, provider, past, tools.watchers, tools.place)
         life = adopt(past.record, found, boot.configured(slot.config, past.model), tools.clock.now())
         slot.adopt(life, past.record)
         log.info("slot %s: %s at boot (%d containers found)", slot.name, life.phase, len(infos))

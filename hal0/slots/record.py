@@ -44,7 +44,11 @@ class Container:
     image_id: str | None = None
     spec_hash: str | None = None
     pid: int | None = None
-    pid_start: int | None = None
+    pid_start: int | None = None  # None where hal0 does not see its process
+
+    def is_lost(self, pid: int, began: int | None) -> bool:
+        """Podman tells this `pid`, hal0 has seen the process, and what it sees there now (`began`) is not that one."""
+        return self.pid_start is not None and self.pid == pid and self.pid_start != began
 
 
 class SwapStep(StrEnum):

@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import ClientSession
 
-from hal0.engine.base import ContainerStats, ContainerStatus, Engine
+from hal0.engine.base import ContainerInfo, ContainerStats, ContainerStatus, Engine
 from hal0.errors import Hal0Error
 from hal0.hardware.footprint import Footprint
 from hal0.lib.aio import backoff_s, cancelled
@@ -60,6 +60,10 @@ class Watchers:
         """One look: it answers, and lists the model."""
         health = await provider.health(endpoint, model, self._session)
         return health.state is HealthState.READY
+
+    async def began(self, info: ContainerInfo) -> int | None:
+        """When its process did; None where hal0 does not see it."""
+        return await self._engine.began(info)
 
     async def warm(self, watched: Watched, hurry: asyncio.Event, post: Post) -> None:
         """Ask until it is ready or can never be; meanwhile tell how far it is."""
@@ -191,7 +195,7 @@ class Watchers:
         for delay in backoff_s(0.2, 5.0):
             try:
                 info = await self._engine.inspect(container.id or container.name)
-                if info is not None and info.status in _RUNNING:
+                if info is not None and info.status in _RUNNING and not await self._is_lost(container, info):
                     await self._engine.watch_exit(info)
             except Hal0Error as err:
                 log.debug("cannot watch %s (%s); trying again", container.name, err.message)
@@ -199,6 +203,9 @@ class Watchers:
                 continue
             post(Died(failures.provisional(self._clock.now())))
             return
+
+    async def _is_lost(self, container: Container, info: ContainerInfo) -> bool:
+        return container.is_lost(info.pid, await self.began(info))
 
     async def confirm(self, container: Container, post: Post) -> None:
         """Something looked wrong: report a death if it is one."""

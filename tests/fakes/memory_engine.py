@@ -198,6 +198,10 @@ class FakeEngine:
         found = self._find(container)
         return found.program.processes if found is not None and found.running else ()
 
+    async def began(self, info: ContainerInfo) -> int | None:
+        found = self._find(info.id)
+        return None if found is None or found.lost or found.pid != info.pid else 100 + info.pid
+
     async def bytes_read(self, info: ContainerInfo) -> int | None:
         found = self._find(info.id)
         if found is None or found.program.reads_bytes_s is None or not found.running:

@@ -60,6 +60,7 @@ class FakeContainer:
     exit_code: int | None = None
     oom: bool = False
     error: str = ""
+    lost: bool = False  # see `lose`
     started_at: float | None = None
     finished_at: float | None = None
     lines: list[LogLine] = field(default_factory=list)
@@ -132,6 +133,11 @@ class FakeContainer:
         elif name == "SIGTERM" and not self.program.ignores_sigterm:
             after = asyncio.get_running_loop().call_later
             self._timers.append(after(self.program.stops_after_s, self.end, self.program.sigterm_exit))
+
+    def lose(self) -> None:
+        """The process is killed, and its monitor as well: nobody tells the engine that it does not run any more."""
+        self.lost = True
+        self.change(hangs=True)
 
     def change(self, **script: object) -> None:
         """Rewrite the rest of the running script (`ready_after_s=None`: it stops answering as ready)."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import random
 import signal
 from collections.abc import Callable
@@ -65,6 +66,21 @@ async def test_killed_at_any_moment_nothing_is_orphaned_doubled_or_damaged(
     await daemon.start()
     await settles(daemon)
     assert [c["Id"] for c in daemon.containers()] == before
+
+
+async def test_an_engine_that_dies_with_its_monitor_while_hal0_is_away_is_made_anew(daemon: Daemon) -> None:
+    """podman 4.3 says of it for ever that it runs."""
+    await daemon.start()
+    async with daemon.operator() as operator:
+        await operator.verb("primary", "swap", {"model": "tiny-chat"})
+    container = daemon.podman.call("GET", f"/containers/{daemon.containers()[0]['Id']}/json")
+    daemon.kill(signal.SIGKILL)
+    for pid in (container["State"]["ConmonPid"], container["State"]["Pid"]):
+        os.kill(pid, signal.SIGKILL)
+    await daemon.start()
+    async with daemon.operator() as operator:
+        await operator.reaches_generation(2, within_s=20)
+    assert len(daemon.containers()) == 1
 
 
 def running(daemon: Daemon) -> list[str]:

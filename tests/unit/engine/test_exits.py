@@ -72,6 +72,13 @@ def test_a_pid_is_the_containers_only_by_evidence(
         os.close(fd)
 
 
+def test_a_process_is_known_by_when_it_began_where_it_is_the_containers(tmp_path: Path) -> None:
+    fake_proc(tmp_path, 7, cgroup=f"0::/libpod_parent/libpod-{ID}")
+    fake_proc(tmp_path, 8)
+    assert exits.began(info(7), tmp_path) == 4242
+    assert [exits.began(info(pid), tmp_path) for pid in (0, 8, 9)] == [None] * 3
+
+
 def test_a_strangers_pid_is_never_watched(sleeper: "subprocess.Popen[bytes]") -> None:
     assert exits.open_pidfd(info(sleeper.pid)) is None
     assert exits.open_pidfd(info(0)) is None

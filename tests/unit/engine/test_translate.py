@@ -3,7 +3,7 @@
 import pytest
 
 from hal0.engine.errors import ContainerMissing, HostRefused, ImageMissing, NameTaken, PortTaken
-from hal0.engine.translate import Subject, refusal
+from hal0.engine.translate import Subject, about, refusal
 from hal0.errors import Hal0Error
 from hal0.lib.jsonio import dumps
 
@@ -71,3 +71,8 @@ def test_long_texts_are_cut_to_one_line() -> None:
     error = refusal(500, podman("a\nb " * 1000), SUBJECT)
     assert "\n" not in error.message
     assert len(error.message) < 500
+
+
+@pytest.mark.parametrize(("ref", "told"), [("c0" * 32, "c0" * 6), ("hal0-abc-primary-1", "hal0-abc-primary-1")])
+def test_an_id_is_told_as_people_know_it(ref: str, told: str) -> None:
+    assert about("inspect container", ref) == Subject(f"inspect container {told}", container=told)

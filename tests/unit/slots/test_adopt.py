@@ -1,5 +1,6 @@
 """The boot table, row by row: what the disk remembers, what podman has, where the slot stands."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -100,6 +101,33 @@ def test_exited_after_our_own_stop_is_no_failure() -> None:
     assert named(life) == (None, [1])
     assert life.desired.model == "two"
     assert life.facts.swap == Swap("one", "two")
+
+
+def test_what_podman_believes_to_run_and_whose_process_is_gone_is_a_loss() -> None:
+    lost = replace(found(1), lost=True)
+    life = place(record(Phase.READY, containers=(container(),)), lost)
+    assert life.facts.fault is not None
+    assert next_step(life) == Decision(Phase.ERROR, Effect.BURY)
+    beside = place(
+        record(Phase.READY, containers=(container(2),)), replace(found(2), lost=True), found(1, answers=True)
+    )
+    assert (beside.phase, named(beside)) == (Phase.READY, (1, [2]))
+
+
+@pytest.mark.parametrize(
+    ("seen", "pid", "began", "lost"),
+    [
+        (7, 70, 7, False),
+        (7, 70, None, True),
+        (7, 70, 8, True),  # another process has its pid by now
+        (7, 71, None, False),  # podman has started it again since
+        (None, 70, None, False),  # hal0 has never seen it: in another PID namespace
+    ],
+)
+def test_a_process_that_was_seen_and_is_another_one_by_now_is_gone(
+    seen: int | None, pid: int, began: int | None, lost: bool
+) -> None:
+    assert container(pid=70, pid_start=seen).is_lost(pid, began) is lost
 
 
 def test_stopping_that_answers_no_more_is_unloaded() -> None:

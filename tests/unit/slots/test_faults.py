@@ -191,6 +191,22 @@ async def test_death_while_draining_is_no_failure_of_the_swap(world: World, engi
 
 
 @virtual_time
+async def test_an_engine_that_died_together_with_its_monitor_while_hal0_was_away_is_made_anew(
+    world: World, engine: RoughEngine
+) -> None:
+    """Podman believes for ever that it runs."""
+    async with world.hal0() as hal0:
+        await hal0.load()
+    engine.running[0].lose()
+    async with world.hal0() as hal0:
+        await until(lambda: hal0.primary.life.facts.generation == 2, within_s=5)
+        await hal0.reaches(Phase.READY, within_s=5)
+        assert hal0.primary.last_failure is not None
+        assert hal0.primary.last_failure.exit_code is None, "nobody was there to read it"
+        assert [c.spec.name for c in engine.all] == [c.name for c in hal0.primary.life.facts.containers]
+
+
+@virtual_time
 async def test_boot_without_podman_serves_what_answers_and_says_so_to_everyone_else(
     world: World, engine: RoughEngine
 ) -> None:
