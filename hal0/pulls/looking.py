@@ -36,7 +36,10 @@ class Looking:
         self._weighing = asyncio.Semaphore(_WEIGHED_AT_ONCE)
 
     async def drafted(self, asked: PullRequest) -> Draft:
-        """Within half a minute. Raises request.invalid, model.not_found, model.unsafe_format, pull.*."""
+        """Within half a minute for each place that is named.
+
+        Raises request.invalid, model.not_found, model.unsafe_format, pull.*.
+        """
         async with self._asker() as asker:
             sources = tuple(self._source(name, asker.hub) for name in (asked.model, *asked.more))
             return await drafted(sources[0] if len(sources) == 1 else JoinedSource(sources), asked, asker)
@@ -83,8 +86,11 @@ class Looking:
         for record in self._registry.records():
             if record.id == model and record.source is not None:
                 first = self._told(record.source)
-                others = [self._source(name, hub) for name in record.source.get("more", "").splitlines()]
-                return first if first is None or not others else JoinedSource((first, *others))
+                more = record.source.get("more", "").splitlines()
+                others = [source_of(it, hub.endpoint) or self._catalogued(it) for it in more]
+                if first is None or not others:
+                    return first
+                return JoinedSource((first, *(part for part in others if part is not None)))
         return None
 
     def _told(self, told: Mapping[str, str]) -> Source | None:

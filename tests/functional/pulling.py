@@ -20,6 +20,7 @@ from hal0.slots.jobs import Job, Jobs
 from hal0.wire.jobs import JobState
 from hal0.wire.pulls import PullRequest
 from tests.fakes.hub import Hub, hub
+from tests.vloop import until
 
 GGUF = demo.build()
 ROOT = Path(__file__).parents[2]
@@ -106,8 +107,5 @@ async def begun(place: Place, pulls: Pulls) -> Job:
     """A pull of which some has come, and no more does."""
     place.hub.held = True
     job = await pulls.start(PullRequest(model="acme/tiny"))
-    for _ in range(500):
-        if pulls.views()[0].pace.done_bytes:
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: pulls.views()[0].pace.done_bytes, within_s=20)
     return job

@@ -220,7 +220,7 @@ async def test_what_comes_is_told_as_one(machine: Machine) -> None:
 
 async def _until_coming(machine: Machine, model: str) -> None:
     """Some of the model is here."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while True:
             _, pulls = await machine.hal0.call("GET", "/api/pulls")
             if any(pull["model"] == model and pull["pace"]["done_bytes"] for pull in pulls["items"]):

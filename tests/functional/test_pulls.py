@@ -16,6 +16,7 @@ from hal0.wire.pulls import PullRequest, PullState
 from tests.fakes.hub import Cut, status
 from tests.functional.pulling import FILE, GGUF, ROOT, Place, partial, pulled, refused
 from tests.unit.models.test_content import onnx
+from tests.vloop import until
 
 # ---- what goes well ----
 
@@ -201,11 +202,7 @@ async def test_a_pause_keeps_what_came_also_over_the_end_of_hal0(place: Place) -
 
 async def arrived(pulls: Pulls) -> None:
     """Some of it has come."""
-    for _ in range(500):
-        if pulls.views() and pulls.views()[0].pace.done_bytes:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("nothing comes")
+    await until(lambda: pulls.views() and pulls.views()[0].pace.done_bytes, within_s=20)
 
 
 async def test_cancelled_nothing_of_it_stays(place: Place) -> None:

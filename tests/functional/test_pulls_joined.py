@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from hal0.errors import Hal0Error
-from hal0.vocab import Capability
+from hal0.models.records import ModelRecord
+from hal0.vocab import Capability, ModelId
 from hal0.wire.jobs import JobState
 from hal0.wire.pulls import PullRequest
 from tests.fakes.hub import status
-from tests.functional.pulling import GGUF, Place, pulled, refused
+from tests.functional.curating import Curate, file
+from tests.functional.pulling import FILE, GGUF, MODEL, Place, pulled, refused
 from tests.tiny import gguf_models
 from tests.unit.models.test_content import tensors
 from tests.unit.models.test_split import COMFYUI, clip, t5, unet, vae
@@ -73,6 +75,16 @@ async def test_a_projector_comes_with_its_model(place: Place, tmp_path: Path) ->
         await pulled(pulls, plain(place, "chat.gguf"), more=[plain(place, "mmproj.gguf")])
     registry = await asyncio.to_thread(place.registry)
     assert Capability.VISION in registry.require("chat").capabilities
+
+
+async def test_a_model_that_names_itself_among_its_files_is_looked_for_once(place: Place, curate: Curate) -> None:
+    curate(MODEL, file(FILE, GGUF))
+    source = {"url": plain(place, FILE), "more": f"{MODEL}\nnothing-known"}
+    await asyncio.to_thread(
+        lambda: place.registry().remember(ModelRecord(id=ModelId(MODEL), files=(FILE,), source=source))
+    )
+    async with place.hal0() as pulls:
+        assert (await pulls.looking.drafted(PullRequest(model=MODEL))).model == MODEL
 
 
 async def test_what_came_with_its_projector_comes_again_with_it(place: Place, tmp_path: Path) -> None:
