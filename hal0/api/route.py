@@ -1,11 +1,10 @@
 """One row of the route table: everything that is true of a path, in one value."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
-from aiohttp.abc import AbstractMatchInfo
 
 from hal0.vocab import Access
 from hal0.wire.base import View
@@ -44,35 +43,20 @@ def register(app: web.Application, routes: Iterable[Route]) -> None:
     table: dict[object, Route] = {}
     app[_ROUTES] = table
     for route in routes:
-        with_head = route.method == "GET" and route.head
-        add = app.router.add_get if with_head else _adder(app, route.method)
-        table[add(route.path, route.handler, expect_handler=_later)] = route
+        methods = ("GET", "HEAD") if route.method == "GET" and route.head else (route.method,)
+        for method in methods:
+            table[app.router.add_route(method, route.path, route.handler, expect_handler=_later)] = route
 
 
 def routes_of(app: web.Application) -> tuple[Route, ...]:
     """The table of an application, in its order."""
-    return tuple(app[_ROUTES].values())
-
-
-def exact_routes(app: web.Application, method: str) -> Iterator[tuple[str, web.AbstractRoute, Handler]]:
-    """The routes of one method whose path has no variable part."""
-    for registered, route in app.get(_ROUTES, {}).items():
-        if route.method == method and "{" not in route.path and isinstance(registered, web.AbstractRoute):
-            yield route.path, registered, route.handler
+    return tuple(dict.fromkeys(app[_ROUTES].values()))  # a GET stands there twice, for HEAD as well
 
 
 def route_of(request: web.Request) -> Route | None:
-    """The row of the table that a request has hit; None when there is none (404, 405)."""
-    match_info: AbstractMatchInfo = request.match_info
-    route: object = getattr(match_info, "route", None)
-    return request.app[_ROUTES].get(route)
-
-
-def _adder(app: web.Application, method: str) -> Callable[..., web.AbstractRoute]:
-    def add(path: str, handler: Handler, **options: object) -> web.AbstractRoute:
-        return app.router.add_route(method, path, handler, **options)  # type: ignore[arg-type]
-
-    return add
+    """The row of the table that a request has hit; None when there is none (404, 405). What is no row is a mistake."""
+    match_info = request.match_info
+    return None if match_info.http_exception is not None else request.app[_ROUTES][match_info.route]
 
 
 async def _later(request: web.Request) -> None:

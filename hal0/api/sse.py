@@ -35,6 +35,8 @@ class Streams:
 
     async def send(self, request: web.Request, frames: AsyncIterator[bytes]) -> web.StreamResponse:
         """Send frames until they end, the client leaves, or hal0 stops."""
+        if request.method == "HEAD":
+            return web.Response(headers=_HEADERS)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         works = (_send(response, frames), self._beat(response), self._end())

@@ -10,6 +10,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
+from hal0.api.route import Route
 from hal0.api.routes import ROUTES
 from hal0.paths import Paths
 from hal0.vocab import Access
@@ -27,6 +28,7 @@ SAMPLES: Final = {
     "{id}": "x",
     "{key}": "cpu",
 }
+OPEN: Final = Access.OPEN
 CHAT, NO_JSON = "/v1/chat/completions", b"{"
 
 
@@ -56,6 +58,12 @@ async def test_tcp_gives_operators_routes_to_nobody(hal0: Operator, route: Any) 
     ) as r:
         refused = r.status == 401 and (await r.json())["error"]["code"] == "auth.required"
     assert refused is (route.access in (Access.OWN, Access.READ, Access.ADMIN))
+
+
+@pytest.mark.parametrize("route", [it for it in ROUTES if it.method == "GET"], ids=lambda route: route.path)
+async def test_head_asks_for_the_same_right_as_get(hal0: Operator, route: Route) -> None:
+    async with hal0.tcp.head(sample(route.path)) as response:
+        assert response.status == 405 if not route.head else (response.status == 401) is (route.access is not OPEN)
 
 
 async def test_health_tells_strangers_little_and_the_operator_all(hal0: Operator) -> None:

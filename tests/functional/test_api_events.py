@@ -9,10 +9,13 @@ from typing import Any
 import aiohttp
 import pytest
 
+from hal0.access.keyring import KeyDraft
 from hal0.events.bus import RING_CAPACITY, Topic
 from hal0.lib import jsonio
 from hal0.paths import Paths
+from hal0.vocab import Scope
 from tests.functional.operator_app import BOOT, Operator, operator
+from tests.functional.raw_client import raw
 from tests.vloop import until
 
 Json = dict[str, Any]
@@ -59,6 +62,15 @@ async def listening(hal0: Operator, query: str = "", **headers: str) -> AsyncIte
 async def hal0(paths: Paths, port_block: range) -> AsyncIterator[Operator]:
     async with operator(paths, port_block) as served:
         yield served
+
+
+@pytest.mark.parametrize("path", ["/api/events", "/api/slots/primary/events"])
+async def test_who_asks_for_the_head_alone_gets_no_stream(hal0: Operator, path: str) -> None:
+    _, key = await hal0.services.access.keyring.create(KeyDraft(label="ops", scopes=(Scope.ADMIN,)))
+    async with raw(hal0.port) as client:
+        await client.send(f"HEAD {path} HTTP/1.1\r\nHost: a\r\nX-Api-Key: {key}\r\nConnection: close\r\n\r\n".encode())
+        assert b" 200 " in (await client.head()).splitlines()[0]
+        assert await asyncio.wait_for(client.rest(), 5) == b""
 
 
 async def test_a_new_listener_hears_hello_then_everything_then_changes(hal0: Operator) -> None:
