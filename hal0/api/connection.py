@@ -1,15 +1,21 @@
 """aiohttp's connection to a client, but for what it would say by itself: bytes that are no HTTP get hal0's error."""
 
 import logging
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from hal0.api.errors import error_response
 from hal0.errors import Hal0Error
 
 _log: Final = logging.getLogger("hal0.api")
+_KNOWN: Final = "100-continue"
+
+Factory = Callable[..., web.BaseRequest]
 
 
 class Connection(web.RequestHandler):
@@ -50,13 +56,29 @@ class Connections(web.Server):
     def __init__(self, made: web.Server) -> None:
         super().__init__(
             made.request_handler,
-            request_factory=made.request_factory,
+            request_factory=_expecting_little(made.request_factory),
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,  # noqa: SLF001  what connections are made with; nothing public tells
         )
 
     def __call__(self) -> web.RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
+
+
+def _expecting_little(make: Factory) -> Factory:
+    """Makes requests that expect what hal0 knows or nothing: other expectations may be passed over (RFC 9110 10.1.1).
+
+    Where there is no route aiohttp would refuse them, in words of its own and of the client's.
+    """
+
+    def made(message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
+        if message.headers.get("Expect", _KNOWN).lower() != _KNOWN:
+            kept = CIMultiDict(message.headers)
+            del kept["Expect"]
+            message = message._replace(headers=CIMultiDictProxy(kept))
+        return make(message, *rest)
+
+    return made
 
 
 class Runner(web.AppRunner):

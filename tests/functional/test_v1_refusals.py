@@ -16,7 +16,7 @@ from hal0.vocab import Capability
 from tests.fakes.backend import Talk
 from tests.fakes.slots import snapshot
 from tests.functional.dispatch_app import World, world
-from tests.functional.raw_client import SIGN_OF_LIFE, raw
+from tests.functional.raw_client import SIGN_OF_LIFE, answer, raw
 
 CHAT = "/v1/chat/completions"
 
@@ -81,6 +81,17 @@ async def test_expect_100_with_too_large_a_length_is_not_invited(w: World) -> No
             b"POST %b HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 104857600\r\n\r\n" % CHAT.encode()
         )
         assert (await client.head()).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/nothing"])
+async def test_an_expectation_that_nobody_knows_is_passed_over(w: World, path: bytes) -> None:
+    async with raw(w.port) as client:
+        await client.send(
+            b"POST %b HTTP/1.1\r\nHost: a\r\nExpect: \xff\xfe\r\nExpect: b\r\nContent-Length: 1\r\n\r\n{" % path
+        )
+        status, _, body = await answer(client)
+    code = jsonio.loads(body)["error"]["code"]
+    assert (status, code) == ((404, "request.not_found") if path == b"/nothing" else (400, "request.invalid_json"))
 
 
 async def test_a_chunked_body_over_the_limit_is_refused(w: World) -> None:
