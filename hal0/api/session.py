@@ -22,6 +22,7 @@ from hal0.wire.base import NothingView
 from hal0.wire.keys import LinkView, SessionView, SignInRequest
 
 _FORM: Final = "application/x-www-form-urlencoded"
+_MOST_FIELDS: Final = 4  # hal0's own page sends one
 _PAGE: Final = """<!doctype html>
 <html lang="en">
 <head>
@@ -137,5 +138,9 @@ def _from_own_page(request: web.Request, asked: Whence) -> None:
 
 
 async def _form(request: web.Request) -> SignInRequest:
-    fields = parse_qs((await small_body(request)).decode("utf-8", "replace"), max_num_fields=4)
+    text = (await small_body(request)).decode("utf-8", "replace")
+    try:
+        fields = parse_qs(text, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise Hal0Error("request.invalid_form", "cannot read the body: the form has too many fields") from None
     return SignInRequest(link=fields.get("link", [""])[0][:128])

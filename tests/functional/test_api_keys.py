@@ -247,6 +247,14 @@ async def test_a_link_signs_a_browser_in_and_removes_the_first_key(hal0: Operato
     assert (await hal0.over_tcp("GET", "/mcp/admin", headers=headers))[0] == 404
 
 
+@pytest.mark.parametrize("form", ["&".join("abcdef"), "link=%ff%00&link=x", "link", ""])
+async def test_a_form_that_no_page_of_hal0s_sends_signs_nobody_in(hal0: Operator, form: str) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    async with hal0.tcp.post("/api/session", data=form, headers=headers) as response:
+        assert response.status in (400, 401)
+        assert (await response.json())["error"]["code"] in ("request.invalid_form", "auth.required")
+
+
 async def test_behind_tls_the_cookie_is_for_tls_only(paths: Paths, port_block: range) -> None:
     access = {"trusted_proxies": ["127.0.0.1"], "hosts": ["box.example"]}
     async with operator(paths, port_block, config={"access": access}) as hal0:
