@@ -133,7 +133,7 @@ class Dispatcher:
                 invite(request)
                 body, peek = await take(request, row, self._spool, self._config)
                 self._read(trace, peek)
-                trace.outcome = await self._outcome(row, peek.model, principal.slots)
+                trace.outcome = await self._outcome(row, trace, principal.slots)
                 return await self._dispatch(request, row, body, peek, trace, headers)
             finally:
                 if body is not None:
@@ -145,7 +145,7 @@ class Dispatcher:
         with Noted(trace, self._decisions, self._time):
             peek = parsed(data)
             self._read(trace, peek)
-            trace.outcome = await self._outcome(lane.row, peek.model, lane.principal.slots)
+            trace.outcome = await self._outcome(lane.row, trace, lane.principal.slots)
             return await self._dispatch(lane.asked, lane.row, Body(data), peek, trace, _NO_HEADERS)
 
     def at_once(self, lane: Lane, data: bytes, request_id: str, host: Host) -> Express | None:
@@ -196,13 +196,17 @@ class Dispatcher:
             self.decide(lane.row, model)
         return self._decided.get((lane.row.path, model))
 
-    async def _outcome(self, row: PathRow, model: str | None, slots: frozenset[SlotName] | None) -> Outcome:
-        if row.body is BodyKind.RAW and model not in self._tables.current().slots:
+    async def _outcome(self, row: PathRow, trace: Trace, slots: frozenset[SlotName] | None) -> Outcome:
+        model, table = trace.asked_model, self._tables.current()
+        if row.body is BodyKind.RAW and model not in table.slots:
             raise Hal0Error("slot.not_found", f"cannot find the slot {model!r}")
         outcome = self.decide(row, model, slots)
-        if wants_lists(model, outcome, self._tables.current()):
-            return self._resolved(row, model, slots, await self._upstreams.prefetch())
-        return outcome
+        if not wants_lists(model, outcome, table):
+            return outcome
+        began = self._time()
+        fetched = await self._upstreams.prefetch()
+        trace.lists_s = self._time() - began
+        return self._resolved(row, model, slots, fetched, set(table.cold) - fetched)
 
     async def _dispatch(
         self,
@@ -289,9 +293,14 @@ class Dispatcher:
             self._decided[asked] = outcome
 
     def _resolved(
-        self, row: PathRow, model: str | None, slots: frozenset[SlotName] | None, fetched: Collection[str] = ()
+        self,
+        row: PathRow,
+        model: str | None,
+        slots: frozenset[SlotName] | None,
+        fetched: Collection[str] = (),
+        vain: Collection[str] = (),
     ) -> Outcome:
-        ask = Ask(row, model, None if model is None else self._registry.fold(model), fetched, slots)
+        ask = Ask(row, model, None if model is None else self._registry.fold(model), fetched, slots, vain)
         return resolve(ask, self._tables.current(), self._in_flight, strict=self._config.strict_models)
 
     def _in_flight(self, slot: SlotName) -> int:

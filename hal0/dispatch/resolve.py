@@ -36,7 +36,7 @@ _COMPARED: Final = 256
 class Ask(NamedTuple):
     """What is known of a request: its path, the model as asked, and the id that this spelling means.
 
-    `fetched`: the upstreams whose lists were asked for on its behalf.
+    `fetched`: the upstreams whose lists were asked for on its behalf, and came; `vain`: those whose did not come.
     `slots` are those that its key is limited to; None: no limit.
     """
 
@@ -45,6 +45,7 @@ class Ask(NamedTuple):
     model: str | None
     fetched: Collection[str] = ()
     slots: frozenset[SlotName] | None = None
+    vain: Collection[str] = ()
 
 
 @dataclass(frozen=True)  # no slots: it is written with every decision, see DecisionRecord
@@ -171,8 +172,10 @@ def _prefetch(ask: Ask, table: Table) -> _Offer:
     hops = tuple(hop for hop in table.listed.get(ask.asked, ()) if hop.upstream in ask.fetched)
     if hops:
         return _Offer((), f"asked for their models now: {ask.asked!r} is listed by {_named(hops)}", hops=hops)
-    if ask.fetched:
-        return _Offer((), f"asked for their models now: {_listed(sorted(ask.fetched))} without {ask.asked!r}")
+    came = f"{_listed(sorted(ask.fetched))} without {ask.asked!r}" if ask.fetched else ""
+    lost = f"no list came from {_listed(sorted(ask.vain))}" if ask.vain else ""
+    if came or lost:
+        return _Offer((), f"asked for their models now: {'; '.join(filter(None, (came, lost)))}")
     if table.cold:
         return _Offer((), f"nobody knows what {_listed(table.cold)} would list")
     return _Offer((), "skipped: every upstream's list is known, or could not be had")

@@ -26,6 +26,7 @@ class Trace:
     code: str | None = None
     queue_position: int | None = None  # in its slot's line when it first had to wait, 1 = next
     turn_s: float = 0.0  # of the wait, how long other slots had the memory
+    lists_s: float = 0.0  # of the wait, how long for lists of upstreams
     read_at: float | None = None  # the body was here
     admitted_at: float | None = None
     connected_at: float | None = None
@@ -61,9 +62,10 @@ class Trace:
         """hal0's own share until the head: all but reading the body, waiting at the gate, and for engine or network."""
         if self.read_at is None or self.admitted_at is None or self.sent_at is None or self.head_at is None:
             return None
-        held = self.admitted_at - self.read_at if self.queue_position is not None else 0.0
+        held = self.admitted_at - self.read_at if self.queue_position is not None else self.lists_s
         if self.upstream is not None:
-            held = self.sent_at - self.admitted_at  # the way there, and what other upstreams were asked in vain
+            # The way there, and what other upstreams were asked in vain.
+            held = self.lists_s + self.sent_at - self.admitted_at
         return (self.sent_at - self.read_at - held + now - self.head_at) * 1000
 
     def _first_at(self) -> float | None:

@@ -83,6 +83,26 @@ async def test_a_model_nobody_knew_is_looked_for_once(tmp_path: Path) -> None:
         assert (await post(it, it.chat("unknown")))[1]["X-Hal0-Slot"] == "primary"
 
 
+@pytest.mark.parametrize(("model", "target"), [("fake", "far"), ("unknown", "primary")])
+async def test_waiting_for_lists_is_no_overhead_of_hal0s_and_is_told(tmp_path: Path, model: str, target: str) -> None:
+    async def slow(talk: Talk) -> None:
+        await asyncio.sleep(0.3)
+        await talk.json({"data": [{"id": "fake"}]})
+
+    with lease_block() as ports:
+        dead = {"base_url": f"http://127.0.0.1:{ports[0]}/v1"}
+        async with running() as far, world(tmp_path, root={"upstreams": {"far": table(far), "dead": dead}}) as it:
+            far.listing = slow
+            await post(it, it.chat(model))
+            (record,) = it.decisions
+            assert record.target == target
+            assert record.overhead_ms is not None
+            assert record.total_ms - record.overhead_ms >= 300
+            fact = {tried.rule: tried.fact for tried in record.tried}["prefetch"]
+            assert fact.startswith("asked for their models now: ")
+            assert target == "far" or fact.endswith("'far' without 'unknown'; no list came from 'dead'")
+
+
 async def test_a_client_that_leaves_while_lists_are_asked_for_is_felt_at_once(tmp_path: Path) -> None:
     async with running() as far, world(tmp_path, root={"upstreams": {"far": table(far)}}) as it, raw(it.port) as client:
         far.listing = hang

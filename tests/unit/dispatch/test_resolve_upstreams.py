@@ -44,8 +44,9 @@ def outcome(
     fetched: tuple[str, ...] = (),
     strict: bool = False,
     slots: frozenset[SlotName] | None = None,
+    vain: tuple[str, ...] = (),
 ) -> Outcome:
-    ask = Ask(row, model, model and model.lower(), fetched, slots)
+    ask = Ask(row, model, model and model.lower(), fetched, slots, vain)
     return resolve(ask, table, lambda _slot: 0, strict=strict)
 
 
@@ -123,6 +124,9 @@ def test_what_was_fetched_for_a_request_is_rule_four() -> None:
     assert outcome("new", table=table).rule is Rule.PASSTHROUGH  # type: ignore[union-attr]  # the next one
     missed = outcome("newer", table=table, fetched=("asleep",))
     assert {tried.rule: tried.fact for tried in missed.tried}[Rule.PREFETCH].endswith("'asleep' without 'newer'")
+    silent = outcome("newer", table=table, fetched=("asleep",), vain=("mute",))
+    fact = {tried.rule: tried.fact for tried in silent.tried}[Rule.PREFETCH]
+    assert fact == "asked for their models now: 'asleep' without 'newer'; no list came from 'mute'"
 
 
 def test_a_slot_may_stand_for_a_model_elsewhere() -> None:
