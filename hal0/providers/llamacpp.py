@@ -42,6 +42,8 @@ _PROMPT_CACHE_MIB: Final = 1024
 
 # What it says, with a 500, to a picture or a sound for a model that was given no projector for it.
 _NO_PROJECTOR: Final = re.compile(rb'"message": ?"(image|audio|video) input is not supported')
+# And, with a 500 as well, to what the client should have sent otherwise: a client would ask again and again.
+_CLIENTS_FAULT: Final = re.compile(rb'"message": ?"(\'[a-z_]{1,40}\' is required|Failed to parse [a-z_]{1,40}(?=:))')
 
 # Path below /v1 -> the server's own path. One answer for every spelling of rerank.
 _PATHS: Final[Mapping[str, str]] = MappingProxyType(
@@ -176,6 +178,8 @@ class LlamaCpp:
 
 
 def _explained(model: str, answer: bytes) -> Hal0Error | None:
+    if (fault := _CLIENTS_FAULT.search(answer)) is not None:
+        return Hal0Error("request.invalid", f"cannot answer: llama-server says: {fault[1].decode()}")
     said = _NO_PROJECTOR.search(answer)
     if said is None:
         return None

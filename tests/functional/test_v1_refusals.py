@@ -229,6 +229,28 @@ async def test_a_picture_for_a_model_without_eyes_is_refused_as_such(w: World) -
             assert (answer.status, (await answer.json())["error"]["message"]) == (500, "out of luck")
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("'messages' is required", "'messages' is required"),
+        ("Failed to parse tools: Expected 'tools' to be an array, got 1; tools = 1", "Failed to parse tools"),
+    ],
+)
+async def test_what_the_client_should_have_sent_otherwise_is_no_failure_of_the_server(
+    w: World, said: str, told: str
+) -> None:
+    async def blames_itself(talk: Talk) -> None:
+        error = {"code": 500, "message": said, "type": "server_error"}
+        await talk.json({"error": error}, status="500 Internal Server Error")
+
+    w.slots["primary"].become(provider=LlamaCpp())
+    w.backend.behave("fake-chat", blames_itself)
+    async with w.http.post(w.url + "/v1/messages", json=w.chat()) as answer:
+        error = (await answer.json())["error"]
+        assert (answer.status, error["type"], error["code"]) == (400, "invalid_request_error", "request.invalid")
+        assert error["message"].endswith(told)
+
+
 async def test_a_stream_that_was_kept_alive_ends_with_the_same_refusal(tmp_path: Path) -> None:
     async with world(tmp_path, keepalive_s=0.01) as w:
         told = asyncio.Event()
