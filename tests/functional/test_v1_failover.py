@@ -74,9 +74,27 @@ async def test_one_that_keeps_failing_is_left_alone_and_costs_nothing(tmp_path: 
 # Lists.
 
 
-async def test_a_model_nobody_knew_is_looked_for_once(tmp_path: Path) -> None:
+async def test_a_model_nobody_knew_is_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[int] = []
+    all_here = asyncio.Event()
+
+    async def lists_once_all_wait(talk: Talk) -> None:
+        await all_here.wait()
+        await talk.json({"data": [{"id": "fake"}]})
+
     async with running() as far, world(tmp_path, root={"upstreams": {"far": table(far)}}) as it:
-        answers = await asyncio.gather(*(post(it, it.chat("fake")) for _ in range(5)))
+        prefetch = it.upstreams.prefetch
+
+        async def counted() -> frozenset[str]:
+            waiting.append(1)
+            return await prefetch()
+
+        monkeypatch.setattr(it.upstreams, "prefetch", counted)
+        far.listing = lists_once_all_wait
+        asking = [asyncio.create_task(post(it, it.chat("fake"))) for _ in range(5)]
+        await settled(lambda: len(waiting) == 5)
+        all_here.set()
+        answers = await asyncio.gather(*asking)
         assert {headers["X-Hal0-Rule"] for _, headers, _ in answers} == {"prefetch"}
         assert len([seen for seen in far.seen if seen.line.startswith("GET /v1/models ")]) == 1
         assert (await post(it, it.chat("fake")))[1]["X-Hal0-Rule"] == "passthrough"

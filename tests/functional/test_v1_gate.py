@@ -1,6 +1,7 @@
 """The hold contract over real sockets: one load for everyone, honest refusals, signs of life."""
 
 import asyncio
+import math
 import time
 from functools import partial
 from pathlib import Path
@@ -144,14 +145,17 @@ async def test_a_full_queue_says_when_to_come_back_by_what_the_slot_took_lately(
         slot = w.slots["primary"]
         slot.become(max_inflight=1, queue_limit=0)
         w.backend.behave("fake-chat", behave)
+        began = asyncio.get_running_loop().time()
         async with w.http.post(w.url + CHAT, json=w.chat(s=0.1)) as answer:
             assert answer.status == 200
+        took_s = asyncio.get_running_loop().time() - began
         busy = asyncio.ensure_future(w.http.post(w.url + CHAT, json=w.chat(s=3600)))
         await settled(partial(_present, w, 1))
         async with w.http.post(w.url + CHAT, json=w.chat(s=0)) as answer:
             error = (await answer.json())["error"]
-            assert (error["code"], answer.headers["Retry-After"]) == ("slot.queue_full", "1")
-            assert 0.1 <= error["details"]["retry_after_s"] < 1
+            retry_s = error["details"]["retry_after_s"]
+            assert (error["code"], answer.headers["Retry-After"]) == ("slot.queue_full", str(math.ceil(retry_s)))
+            assert 0.1 <= retry_s <= took_s + 0.001
         busy.cancel()
 
 
@@ -216,7 +220,7 @@ async def test_comments_inside_a_stream_stand_only_between_events(tmp_path: Path
         async with w.http.post(w.url + CHAT, json=w.chat(stream=True)) as answer:
             assert await answer.content.readuntil(SIGN_OF_LIFE) == delta("a") + SIGN_OF_LIFE
             heard.set()
-            assert (await answer.content.read()).removeprefix(SIGN_OF_LIFE) == b"data: {}\n\n"
+            assert [part for part in (await answer.content.read()).split(SIGN_OF_LIFE) if part] == [b"data: {}\n\n"]
 
 
 async def test_a_stream_that_says_its_length_has_room_for_comments_too(tmp_path: Path) -> None:

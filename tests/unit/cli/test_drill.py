@@ -178,7 +178,8 @@ def test_a_change_is_timed_from_the_fault_on(here: ApiServer, home: Path) -> Non
     )
     assert times.noticed_s is not None
     assert times.recovered_s is not None
-    assert 0 <= times.noticed_s < 0.2 <= times.recovered_s < 5
+    assert 0 <= times.noticed_s < times.recovered_s
+    assert 0.2 <= times.recovered_s < 10
 
 
 def test_what_never_happens_has_no_time(here: ApiServer, home: Path) -> None:
