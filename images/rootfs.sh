@@ -192,7 +192,7 @@ if [ -e "$lock" ]; then
       PIP_CONFIG_FILE=/dev/null PIP_INDEX_URL=$HAL0_TORCH_INDEX python -m pip install --quiet \
         --disable-pip-version-check --no-input --root-user-action=ignore --break-system-packages --no-cache-dir \
         --only-binary :all: --no-compile --requirement "$unlocked"
-    ) || cannot "pip could not fetch PyTorch from $HAL0_TORCH_INDEX"
+    ) || cannot "pip could not fetch PyTorch: HAL0_TORCH_INDEX has to lead to wheels for Python 3.13 and this processor"
     rm -rf usr/local/bin
     python -m pip freeze --path usr/local/lib/python3.*/dist-packages | sed 's/==/ /' | sort >> usr/share/hal0/wheels
     trees+=(usr/local/lib)

@@ -21,7 +21,7 @@ log = logging.getLogger("serving")
 
 # Less than the 20 s that hal0 gives a container between SIGTERM and SIGKILL.
 _DRAIN_S: Final = 15.0
-_UPLOAD_BYTES: Final = 64 * 1024 * 1024
+_BODY_BYTES: Final = 32 * 1024 * 1024  # in memory as a whole; forms with files go to the disk instead
 _LINE: Final = 64
 
 # Exit statuses that hal0's providers know.
@@ -98,7 +98,7 @@ class Server:
         self._bearer = f"Bearer {settings.secret}".encode()
 
     def app(self) -> web.Application:
-        app = web.Application(middlewares=[self._guard], client_max_size=_UPLOAD_BYTES)
+        app = web.Application(middlewares=[self._guard], client_max_size=_BODY_BYTES)
         app.add_routes(
             [web.get("/health", self._health), web.get("/v1/models", self._models), *self._engine.routes(self.worker)]
         )

@@ -33,7 +33,7 @@ def read(body: Any, speeds: tuple[float, float]) -> Asked:
         raise Refusal(400, "the body must be a JSON object")
     events = _one_of(body, "stream_format", _STREAMS, "audio") == "sse"
     return Asked(
-        text=_text(body),
+        text=_input(body),
         voice=_voice(body.get("voice")),
         format=FORMATS[_one_of(body, "response_format", tuple(FORMATS), "mp3")],
         speed=_speed(body.get("speed"), speeds),
@@ -52,13 +52,23 @@ def _one_of(body: Mapping[str, Any], member: str, allowed: tuple[str, ...], usua
     return str(value)
 
 
-def _text(body: Mapping[str, Any]) -> str:
-    text = body.get("input")
-    if not isinstance(text, str) or not text.strip():
+def _input(body: Mapping[str, Any]) -> str:
+    text = _text("input", body.get("input"))
+    if not text:
         raise Refusal(400, "input must be a text that is not empty", param="input")
     if len(text) > _MAX_INPUT:
         said = f"input has {len(text)} characters; allowed: at most {_MAX_INPUT}"
         raise Refusal(400, said, param="input", code="string_above_max_length")
+    return text
+
+
+def _text(member: str, value: Any) -> str:
+    """Empty for what is none. Half a character, which JSON can hold, belongs to no text; behind a zero C hears none."""
+    text = value.replace("\0", " ").strip() if isinstance(value, str) else ""
+    try:
+        text.encode()
+    except UnicodeEncodeError as fault:
+        raise Refusal(400, f"{member} is no Unicode text: it has half a character", param=member) from fault
     return text
 
 
@@ -87,13 +97,14 @@ def _reference(body: Mapping[str, Any]) -> Reference | None:
     audio, text = body.get("ref_audio"), body.get("ref_text")
     if audio is None and text is None:
         return None
-    if not isinstance(audio, str) or not isinstance(text, str) or not text.strip():
+    words = _text("ref_text", text)
+    if not isinstance(audio, str) or not words:
         raise Refusal(400, "ref_audio (base64) and ref_text (its words) belong together", param="ref_audio")
     _, _, encoded = audio.rpartition(",")
     if len(encoded) > _MAX_REFERENCE * 4 // 3:
         said = f"ref_audio is too large; allowed: at most {_MAX_REFERENCE // 1024 // 1024} MiB"
         raise Refusal(413, said, param="ref_audio")
     try:
-        return Reference(base64.b64decode(encoded, validate=True), text.strip())
+        return Reference(base64.b64decode(encoded, validate=True), words)
     except ValueError as fault:  # binascii's own is one; what is not ASCII is only that
         raise Refusal(400, "ref_audio must be base64 or a data: URL", param="ref_audio") from fault

@@ -82,8 +82,8 @@ class SpeechEngine:
         )
 
     async def _speak(self, request: web.Request, worker: Worker) -> web.StreamResponse:
-        wanted = asked.read(await _json(request), self._backend.speeds)
-        with worker.admitted():
+        with worker.admitted():  # before its body is read: that may be large
+            wanted = asked.read(await _json(request), self._backend.speeds)
             speaker = await worker.run(self._backend.speaker, wanted.voice, wanted.reference, wanted.text)
             text = pieces(wanted.text, speaker.longest)
             speech = Speech(worker, speaker, wanted.format.encoder(), wanted.speed)
@@ -96,7 +96,7 @@ class SpeechEngine:
 async def _json(request: web.Request) -> object:
     try:
         return json.loads(await request.read())
-    except ValueError as fault:  # not JSON, or not even text
+    except (ValueError, RecursionError) as fault:  # not JSON, or not even text; or a list in a list in a list
         raise Refusal(400, "the body is no JSON") from fault
 
 

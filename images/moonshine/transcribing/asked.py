@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from serving.errors import Refusal, not_allowed
 from transcribing.transcript import FORMATS
@@ -101,8 +102,9 @@ async def read(request: web.Request, upload: Upload) -> Asked:
                 fields.setdefault(part.name, []).append(await _text(part))
             else:
                 await part.release()
-    except ValueError as fault:
-        raise Refusal(400, f"the form cannot be read: {fault}") from fault
+    except (ValueError, RuntimeError, HttpProcessingError) as fault:  # all of them aiohttp's words for it
+        said = " ".join(str(getattr(fault, "message", fault)).split())[:200]
+        raise Refusal(400, f"the form cannot be read: {said}") from fault
     if not upload.given:
         raise Refusal(400, "the form has no file", param="file")
     return judged(fields)

@@ -16,6 +16,7 @@ import pytest
 from aiohttp import ClientPayloadError, web
 from aiohttp.test_utils import TestClient, TestServer
 
+from serving import app
 from serving.app import Options, Server, UnusableError
 from serving.errors import not_allowed
 from serving.worker import Worker
@@ -127,12 +128,26 @@ async def test_a_refusal_is_json_with_a_status_whatever_was_asked_for(
         assert (answer.status, (await answer.json())["error"]["param"]) == (status, param)
 
 
-@pytest.mark.parametrize("sent", [b"{", b"\xff\xfe", b"[]"])
+@pytest.mark.parametrize("sent", [b"{", b"\xff\xfe", b"[]", b"[" * 1_000_000])
 async def test_what_is_no_request_is_refused(sent: bytes) -> None:
     async with serving(Clock()) as client:
         answer = await client.post("/v1/audio/speech", data=sent)
         assert answer.status == 400
         assert "JSON" in (await answer.json())["error"]["message"]
+
+
+async def test_a_body_that_is_too_large_is_not_read_and_who_finds_the_line_full_sends_none_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app, "_BODY_BYTES", 10_000)
+    backend = Clock()
+    async with serving(backend) as client:
+        large = await client.post("/v1/audio/speech", data=b" " * 20_000)
+        assert (large.status, (await large.json())["error"]["type"]) == (413, "invalid_request_error")
+        assert backend.worker
+        monkeypatch.setattr(backend.worker, "_limit", 0)
+        full = await client.post("/v1/audio/speech", data=b" " * 20_000)
+        assert (full.status, full.headers["Retry-After"]) == (503, "1")
 
 
 async def test_a_fault_before_the_first_sound_is_a_500_without_the_engines_words() -> None:

@@ -110,6 +110,9 @@ def test_a_voice_may_be_an_object_and_a_clip_a_data_url() -> None:
     [
         ({"input": " "}, "input", "not empty"),
         ({"input": 1}, "input", "text"),
+        ({"input": "\0 \0"}, "input", "not empty"),
+        ({"input": "\ud83d"}, "input", "half a character"),
+        ({"ref_audio": "AAAA", "ref_text": "\udc00"}, "ref_text", "half a character"),
         ({"input": "x" * 4097}, "input", "at most 4096"),
         ({"voice": 7}, "voice", "a name"),
         ({"voice": {}}, "voice", "a name"),
