@@ -63,11 +63,11 @@ async def test_a_voice_is_cloned(client: openai.AsyncOpenAI, tmp_path: Path) -> 
 
 
 PICKLED = """
-import sys, torch
+import os, sys, torch
 from safetensors.torch import load_file, save_file
 before = load_file("/vocos/model.safetensors")
 torch.save(before, "/vocos/pytorch_model.bin")
-open("/vocos/model.safetensors", "w").close()
+os.remove("/vocos/model.safetensors")
 sys.argv = ["", "/vocos"]
 from speech import unpickled
 unpickled.main()
