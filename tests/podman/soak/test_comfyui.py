@@ -13,6 +13,7 @@ from tests.podman.daemon import Daemon, installed
 from tests.podman.store import Podman
 from tests.podman.streams import until
 from tests.tiny.sd15_model import write_sd15
+from tests.unit.models.test_split import COMFYUI, put
 
 MODEL = "tiny-sd15"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -50,6 +51,22 @@ async def test_comfyui_draws_as_openai_does(hal0: Daemon, client: openai.AsyncOp
     await a_stream_shows_it_being_made(client)
     await what_cannot_be_made_is_refused(client)
     await who_leaves_stops_the_render(hal0, client)
+
+
+async def test_a_flux_in_four_files_is_found_by_its_engine(
+    podman: Podman, home: Path, port_block: range, image: str
+) -> None:
+    """Its graph is taken, every file named in it is there; that these hold no weights is found while they are read."""
+    config = f'[slots.img]\nmodel = "flux1-schnell"\nimage = "{image}"\n'
+    with installed(Daemon(home, port_block[-1], port_block[:-1], podman, config)) as daemon:
+        put(daemon.models, **COMFYUI)
+        await daemon.start()
+        ran = await asyncio.to_thread(daemon.ctl, "cap", "enable", "img")
+        assert ran.returncode == 0, ran.stderr
+        async with openai.AsyncOpenAI(base_url=f"{daemon.url}/v1", api_key="none", max_retries=0) as client:
+            with pytest.raises(openai.APIStatusError, match=r"(UNET|DualCLIP|VAE)Loader failed") as caught:
+                await client.images.generate(model="img", prompt="a cat", size="256x256", extra_body={"steps": 1})
+        assert (caught.value.status_code, caught.value.code) == (502, "render.failed")
 
 
 def pixels(made: openai.types.ImagesResponse) -> list[bytes]:
