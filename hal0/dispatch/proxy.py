@@ -225,7 +225,7 @@ class Relay:
         )
 
     async def _explained(self, head: Head) -> web.StreamResponse:
-        answer = await self._read_all()
+        answer = await self._read_first()
         if (known := self._explanation(head, answer)) is not None:
             raise known
         return self._down.answer(head.status, head.reason, head.headers, self._marked(answer))
@@ -236,7 +236,7 @@ class Relay:
         return explain(answer) if explain is not None and head.status == OWN_FAULT else None
 
     async def _converted(self, head: Head) -> web.StreamResponse:
-        answer = await self._read_all()
+        answer = await self._read_first()
         self._trace.measured(self._clock).saw(answer)
         made = await self._convert(answer)
         if isinstance(made, bytes):
@@ -254,6 +254,11 @@ class Relay:
         else:
             request = jsonio.loads(b"".join([piece async for piece in body.pieces()]))
         return await asyncio.to_thread(convert, request, answer)
+
+    async def _read_first(self) -> bytes:
+        """The whole answer, before any of it goes out. A sign of life meanwhile would be the head of another answer."""
+        self._down.close()
+        return await self._read_all()
 
     async def _read_all(self) -> bytes:
         read = bytearray()

@@ -251,6 +251,21 @@ async def test_what_the_client_should_have_sent_otherwise_is_no_failure_of_the_s
         assert error["message"].endswith(told)
 
 
+async def test_no_sign_of_life_begins_an_answer_that_is_read_before_it_goes_out(tmp_path: Path) -> None:
+    async def slowly(talk: Talk) -> None:
+        body = jsonio.dumps({"error": {"code": 500, "message": "out of luck"}})
+        await talk.raw(b"HTTP/1.1 500 No\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body))
+        await asyncio.sleep(0.5)
+        await talk.raw(body)
+
+    async with world(tmp_path, keepalive_s=0.2) as w, raw(w.port) as client:
+        w.slots["primary"].become(provider=LlamaCpp())
+        w.backend.behave("fake-chat", slowly)
+        await client.post(CHAT, w.chat(stream=True))
+        status, _, body = await answer(client)
+        assert (status, jsonio.loads(body)["error"]["message"]) == (500, "out of luck")
+
+
 async def test_a_stream_that_was_kept_alive_ends_with_the_same_refusal(tmp_path: Path) -> None:
     async with world(tmp_path, keepalive_s=0.01) as w:
         told = asyncio.Event()
