@@ -22,20 +22,23 @@ def reading(headers: RawHeaders, saw: Saw) -> Saw:
 
 
 class _Unpacking:
-    """Stops at the first bytes that make no sense: nothing depends on what it reads."""
+    """Stops at its end, or at the first bytes that make no sense: nothing depends on what it reads.
+
+    The decompressor would keep all that comes behind its end.
+    """
 
     def __init__(self, saw: Saw) -> None:
         self._saw = saw
         self._packed = zlib.decompressobj(_EITHER_HEADER)
-        self._lost = False
+        self._done = False
 
     def __call__(self, chunk: bytes) -> None:
-        if self._lost:
+        if self._done:
             return
         try:
             read = self._packed.decompress(chunk, _MOST_BYTES)
         except zlib.error:
-            read, self._lost = b"", True
+            read, self._done = b"", True
         if read:
             self._saw(read)
-        self._lost = self._lost or bool(self._packed.unconsumed_tail)
+        self._done = self._done or self._packed.eof or bool(self._packed.unconsumed_tail)
