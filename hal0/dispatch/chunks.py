@@ -29,4 +29,4 @@ def _opening(size: int) -> bytes:
         body = size - digits - 2 * len(_END)
         if body > 0 and len(b"%x" % body) == digits:
             return b"%x\r\n" % body
-    return b"\0"  # none has
+    return bytes(size + 1)  # none has; and nothing begins with more than it is

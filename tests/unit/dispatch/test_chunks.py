@@ -105,3 +105,7 @@ async def test_a_chunk_alone_needs_no_parser(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("data", [b"", b"2", b"2\r\n", LAST, chunk(b"{}")[:-1], chunk(b"{}") + b"2", chunk(b"{}") * 2])
 def test_what_is_not_one_whole_chunk(data: bytes) -> None:
     assert lone_chunk(data) == b""
+
+
+def test_what_has_the_size_of_no_chunk_is_none() -> None:
+    assert [size for size in range(2, 5000) if lone_chunk(bytes(size - 2) + b"\r\n")] == []
