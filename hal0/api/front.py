@@ -291,6 +291,7 @@ class Front(asyncio.Protocol):
         self._fronts.left(self)
         self._waiting = b""
         if self._paused:
+            self._paused = False  # from here on the heir alone says when to read
             transport.resume_reading()
         heir = self._parts.otherwise()
         transport.set_protocol(heir)
