@@ -142,5 +142,6 @@ async def _form(request: web.Request) -> SignInRequest:
     try:
         fields = parse_qs(text, max_num_fields=_MOST_FIELDS)
     except ValueError:
-        raise Hal0Error("request.invalid_form", "cannot read the body: the form has too many fields") from None
+        message = "cannot read the body: the form has too many fields"
+        raise Hal0Error("request.invalid_form", message, hint="Sign in on hal0's own page: hal0ctl open") from None
     return SignInRequest(link=fields.get("link", [""])[0][:128])

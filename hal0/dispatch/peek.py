@@ -43,7 +43,11 @@ def refuse_early(headers: CIMultiDictProxy[str], limit: int) -> None:
             raise Hal0Error("request.encoding", f"cannot read a body with Content-Encoding {encoding[:100]!r}")
     for coding in headers.getall("Transfer-Encoding", ()):  # aiohttp's parser takes others before it, and undoes none
         if coding.strip().lower() != "chunked":
-            raise Hal0Error("request.encoding", f"cannot read a body with Transfer-Encoding {coding[:100]!r}")
+            raise Hal0Error(
+                "request.encoding",
+                f"cannot read a body with Transfer-Encoding {coding[:100]!r}",
+                hint="Send the body unpacked, with a Content-Length or with Transfer-Encoding: chunked alone.",
+            )
     length = headers.get("Content-Length")
     if length is not None and length.isdecimal() and int(length) > limit:
         raise too_large(limit, int(length))

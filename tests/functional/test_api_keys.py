@@ -254,7 +254,9 @@ async def test_a_form_that_no_page_of_hal0s_sends_signs_nobody_in(hal0: Operator
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     async with hal0.tcp.post("/api/session", data=form, headers=headers) as response:
         assert response.status in (400, 401)
-        assert (await response.json())["error"]["code"] in ("request.invalid_form", "auth.required")
+        error = (await response.json())["error"]
+        assert error["code"] in ("request.invalid_form", "auth.required")
+        assert "hal0ctl open" in error["hint"]
 
 
 async def test_behind_tls_the_cookie_is_for_tls_only(paths: Paths, port_block: range) -> None:

@@ -145,7 +145,9 @@ async def test_a_coding_that_hal0_does_not_undo_is_refused(w: World, path: bytes
         await client.send(coded(b"gzip, chunked").replace(b"/v1/chat/completions", path))
         head, body = await answered(client)
     assert b" 415 " in head.splitlines()[0]
-    assert jsonio.loads(body)["error"]["code"] == "request.encoding"
+    error = jsonio.loads(body)["error"]
+    assert error["code"] == "request.encoding"
+    assert "Transfer-Encoding: chunked" in error["hint"]
     assert w.backend.seen == []
 
 
