@@ -119,8 +119,8 @@ class Relay:
                     await self._connection.head()
                     while await self._connection.chunk(self._out.between_bytes_s):
                         pass
-        except (TimeoutError, Hal0Error, Stale):
-            pass  # nobody is left to be told
+        except (TimeoutError, ConnectionError, Hal0Error, Stale):
+            pass  # nobody is left to be told; ConnectionError: the slot was just handing over when the client left
         finally:
             self.release()
 
