@@ -1,6 +1,7 @@
 """As whom an engine runs: nobody, unless its model's files are closed to others. Pure."""
 
 import os
+import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 from hal0.engine.base import Mount
 from hal0.errors import Hal0Error
 
+UNREADABLE: Final = "unreadable"  # the detail of an error that names what nobody can read
 _FILE: Final = (stat.S_IROTH, stat.S_IRUSR)
 _FOLDER: Final = (stat.S_IROTH | stat.S_IXOTH, stat.S_IRUSR | stat.S_IXUSR)
 
@@ -42,9 +44,6 @@ def reader_of(model: str, usual: int, found: Mapping[Path, os.stat_result]) -> i
 
 
 def _unreadable(model: str, path: Path, why: str) -> Hal0Error:
-    return Hal0Error(
-        "slot.load_failed",
-        f"cannot load {model}: {path}: {why}",
-        details={"file": str(path)},
-        hint=f"Run: chmod a+rX '{path}'",
-    )
+    """With the line that helps in its message: that is all of an error that a slot keeps and shows."""
+    said = f"cannot load {model}: {path}: {why}; run: chmod a+rX {shlex.quote(str(path))}"
+    return Hal0Error("slot.load_failed", said, details={UNREADABLE: str(path)})

@@ -15,6 +15,7 @@ from hal0.slots.fitting import Fits
 from hal0.slots.matching import require_match
 from hal0.slots.model_files import ModelFiles
 from hal0.slots.plan import Model, Place, launch_of, resolve_device, spec_of
+from hal0.slots.reader import UNREADABLE
 from hal0.slots.record import Container, Failure
 from hal0.slots.store import SlotStore
 from hal0.vocab import By, Role, SlotName
@@ -126,6 +127,9 @@ class Starts:
         image_id = await self._images.local(self._image_key(subject, model))
         if image_id is None:
             return False
+        if UNREADABLE in failure.details:  # perhaps for a folder around the files: these have not changed then
+            await self._files.reader(self.planned(subject, model.id), subject.provider)
+            return True
         if failure.spec_hash is not None:
             container = Container(Role.CURRENT, "", 0, model.id)
             return self._spec(subject, container, image_id).labels[LABEL_SPEC] != failure.spec_hash

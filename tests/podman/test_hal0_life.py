@@ -61,7 +61,7 @@ async def test_files_that_only_their_owner_may_read_are_read_by_their_owner(daem
         assert readers == [NOBODY, 4711, os.geteuid()]
         model.chmod(0)
         job = await operator.verb("primary", "restart")
-        assert job["error"]["message"].endswith(f"{model}: not even its owner may read it")
+        assert job["error"]["message"].endswith(f"{model}: not even its owner may read it; run: chmod a+rX {model}")
 
 
 def user_of(containers: list[dict[str, Any]]) -> int:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from hal0.errors import Hal0Error
+from hal0.providers.base import NOBODY
 from hal0.slots import model_files
 from hal0.slots.slot import Slot
 from hal0.vocab import FailureClass, Phase
 from tests.fakes.engine import FakeEngine, Program
+from tests.fakes.provider import FakeHealth
 from tests.fakes.world import Running, World
 from tests.vloop import EPOCH, LoopClock, virtual_time
 
@@ -141,3 +143,19 @@ async def test_what_was_unloaded_meanwhile_stays_so(world: World, times: Times) 
         times.touch("one")
         await asyncio.sleep(60)
         assert hal0.phase() is Phase.OFFLINE
+
+
+@virtual_time
+async def test_what_nobody_could_read_is_tried_again_once_somebody_can(
+    world: World, times: Times, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No time tells: the file's own do not change with the permissions of a folder around it."""
+    monkeypatch.setattr(FakeHealth, "user", NOBODY)
+    model = world.models.known["one"].files[0]
+    model.chmod(0o200)
+    async with world.hal0() as hal0:
+        await hal0.load()
+        await rests(hal0, 60)
+        assert times.of == {}
+        model.chmod(0o644)
+        await hal0.reaches(Phase.READY, within_s=20)

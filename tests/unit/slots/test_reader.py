@@ -1,6 +1,7 @@
 """As whom an engine runs, by the permissions of its model's files."""
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hal0.engine.base import Mount
 from hal0.errors import Hal0Error
 from hal0.providers.base import NOBODY
-from hal0.slots.reader import paths_of, reader_of
+from hal0.slots.reader import UNREADABLE, paths_of, reader_of
 from tests.fakes.engine import FakeEngine
 from tests.fakes.provider import FakeHealth
 from tests.fakes.world import World
@@ -61,8 +62,14 @@ def test_what_no_single_user_can_read_is_said_with_its_name(found: list[os.stat_
         reader_of("m", NOBODY, {Path(f"/store/{n}"): status for n, status in enumerate(found)})
     last = f"/store/{len(found) - 1}"
     assert told.value.code == "slot.load_failed"
-    assert told.value.details["file"] == last
-    assert told.value.hint == f"Run: chmod a+rX '{last}'"
+    assert told.value.details[UNREADABLE] == last
+
+
+def test_the_line_that_helps_can_be_run_as_it_stands() -> None:
+    with pytest.raises(Hal0Error) as told:
+        reader_of("m", NOBODY, {Path("/store/Anna's voice.gguf"): file(0o200, 1000)})
+    line = told.value.message.rpartition("; run: ")[2]
+    assert shlex.split(line) == ["chmod", "a+rX", "/store/Anna's voice.gguf"]
 
 
 def test_folders_count_where_they_are_mounted() -> None:
@@ -89,4 +96,5 @@ async def test_each_start_looks_anew_who_may_read(
         model.chmod(0o200)
         job = await hal0.done(await hal0.supervisor.restart("primary"))
         assert job.error is not None
-        assert "not even its owner may read it" in job.error["message"]
+        assert job.error["message"].endswith(f"not even its owner may read it; run: chmod a+rX {model}")
+        assert hal0.primary.view().message.endswith(f"; run: chmod a+rX {model}")
