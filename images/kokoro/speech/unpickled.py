@@ -15,12 +15,19 @@ from speech.f5_model import shapes_of, tensors_of
 
 
 def rewrite(folder: Path) -> Path:
-    """The file that was written. Raises UnusableError where the pickle holds no vocoder of F5-TTS's."""
+    """The file that was written, whole or not at all. Raises UnusableError where there is no vocoder of F5-TTS's."""
     pickle = folder / Path(PICKLE).name
+    if not pickle.is_file():
+        raise UnusableError(f"cannot find {pickle.name}: run this in the folder that has it")
     tensors = tensors_of(pickle)
     f5_shape.vocoder(shapes_of(tensors), pickle.name)
     written = folder / Path(VOCODER).name
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, written)
+    part = written.with_suffix(".part")  # half a file under its own name would be loaded before the pickle
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
+        part.replace(written)
+    finally:
+        part.unlink(missing_ok=True)
     return written
 
 

@@ -1,9 +1,12 @@
 """F5-TTS behind the speech server: which files it needs, whose voice it clones, and what it is asked."""
 
+import errno
+import importlib
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -152,6 +155,36 @@ def test_a_vocoder_that_is_missing_is_said_with_the_line_that_makes_it(folder: P
     (folder / "vocos" / "model.safetensors").unlink()
     with pytest.raises(UnusableError, match=r"as a pickle, pytorch_model\.bin; .*-m speech\.unpickled /vocos$"):
         f5_backend.files(folder)
+
+
+def unpickled(monkeypatch: pytest.MonkeyPatch, save_file: Callable[[object, Path], object]) -> ModuleType:
+    """The module beside what only its image has."""
+    torch = SimpleNamespace(tensors_of=lambda _file: {}, shapes_of=dict)
+    monkeypatch.setitem(sys.modules, "speech.f5_model", torch)
+    monkeypatch.setitem(sys.modules, "safetensors.torch", SimpleNamespace(save_file=save_file))
+    monkeypatch.setattr(f5_shape, "vocoder", lambda _shapes, _file: {})
+    monkeypatch.delitem(sys.modules, "speech.unpickled", raising=False)
+    return importlib.import_module("speech.unpickled")
+
+
+def test_a_vocoder_that_is_written_anew_is_there_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fills_the_disk(_tensors: object, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(OSError, match="No space"):
+        unpickled(monkeypatch, fills_the_disk).rewrite(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["pytorch_model.bin"]
+    written = unpickled(monkeypatch, lambda _tensors, file: file.write_bytes(b"all")).rewrite(tmp_path)
+    assert (written.name, written.read_bytes()) == ("model.safetensors", b"all")
+
+
+def test_a_folder_without_the_published_vocoder_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnusableError, match=r"cannot find pytorch_model\.bin: run this in the folder that has it"):
+        unpickled(monkeypatch, lambda _tensors, _file: None).rewrite(tmp_path)
 
 
 def test_a_vocoder_as_it_is_published_is_taken_where_it_is_handed_over(folder: Path) -> None:
