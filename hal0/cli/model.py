@@ -18,7 +18,7 @@ from hal0.cli.session import Session
 from hal0.cli.watch import watched
 from hal0.client import ApiError, Client, Json
 
-# hal0 looks at what is named, for half a minute at most, before it answers.
+# hal0 looks at each place that is named, for half a minute at most, before it answers.
 LOOK_S: Final = 60.0
 
 
@@ -149,7 +149,8 @@ def pull(session: Session, *, model_id: str | None, sha256: str | None, **wanted
 
     Several are the files of one model. It goes on when this command is left, and when hal0 is restarted.
     """
-    return _pull(session, {key: value for key, value in (("id", model_id), ("sha256", sha256)) if value}, **wanted)
+    asked = {"id": model_id, "sha256": sha256}
+    return _pull(session, {key: value for key, value in asked.items() if value is not None}, **wanted)
 
 
 @command("hal0ctl pull Qwen/Qwen3-4B-GGUF:Q4_K_M")
@@ -167,7 +168,7 @@ def _pull(
             raise click.UsageError("--dry-run looks at one model of the catalog or the hub")
         return _weigh(session, names[0], slot, None)
     body = {"model": names[0], **({"more": names[1:]} if names[1:] else {}), **asked}
-    client = session.client(timeout_s=session.timeout or LOOK_S)
+    client = session.client(timeout_s=session.timeout or LOOK_S * len(names))
 
     def begun(job: Json) -> None:
         with suppress(ApiError):  # a small one may be here already
@@ -178,6 +179,7 @@ def _pull(
         return follow.start(session, client, "/api/pulls", body, wait=not no_wait, done=_pulled, begun=begun)
     if no_wait:
         raise click.UsageError("--slot waits for the download: leave out --no-wait")
+    client.get(f"/api/slots/{slot}")  # one that is none is told before gigabytes come for it
     model = _brought(session, client, body, begun)
     path, said = f"/api/slots/{slot}/swap", f"{slot} has {model}"
     return follow.start(session, client, path, {"model": model}, wait=True, done=lambda _job: said)

@@ -42,6 +42,9 @@ class Looking:
         """
         async with self._asker() as asker:
             sources = tuple(self._source(name, asker.hub) for name in (asked.model, *asked.more))
+            if asked.id is None and source_of(asked.model, asker.hub.endpoint) is None:
+                # What is asked for by its id comes under that id, whatever its files are called.
+                asked = asked.model_copy(update={"id": self._registry.fold(asked.model)})
             return await drafted(sources[0] if len(sources) == 1 else JoinedSource(sources), asked, asker)
 
     async def weighed(self, model: str) -> Absent:

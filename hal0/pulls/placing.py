@@ -19,6 +19,7 @@ from hal0.models.scan import Scanner
 from hal0.pulls.plan import Place, Plan, PlannedFile
 
 _PIECE_BYTES: Final = 8 << 20
+_WHOLE: Final = "Name all files of the model in one pull: hal0ctl model pull FIRST OTHER..."
 
 
 async def check_digest(path: Path, file: PlannedFile) -> None:
@@ -67,9 +68,11 @@ def judged(place: Place, plan: Plan, *, allow_pickle: bool) -> ModelEntry:
     found = Scanner(place.staged, (), allow_pickle=allow_pickle).find(names)
     if found.problems:
         problem = found.problems[0]
-        raise Hal0Error(problem.code, problem.message.replace(str(place.staged / plan.model), plan.model))
+        message = problem.message.replace(str(place.staged / plan.model), plan.model)
+        raise Hal0Error(problem.code, message, hint=_WHOLE if problem.code == "model.not_downloaded" else None)
     if len(found.entries) != 1:
-        raise Hal0Error("model.not_found", f"cannot use {plan.model}: its files are not one whole model by themselves")
+        message = f"cannot use {plan.model}: its files are not one whole model by themselves"
+        raise Hal0Error("model.not_found", message, hint=_WHOLE)
     return next(iter(found.entries.values()))
 
 

@@ -149,7 +149,7 @@ def _of_url(source: UrlSource, model: ModelId | None, *, alone: bool) -> Draft:
     if (model := model or id_of(source.path)) is None:
         raise Hal0Error("request.invalid", f"cannot make a model id of {name!r}; give one with `id`", param="id")
     names = [part.name for part in shards(Path(name))] if alone else [name]
-    digests = {name: source.sha256.lower()} if source.sha256 else {}
+    digests = {} if source.sha256 is None else {name: source.sha256.lower()}
     try:
         files = tuple(
             PlannedFile(name=it, url=source.url if it == name else source.beside(it), sha256=digests.get(it))
@@ -173,8 +173,8 @@ def _of_path(path: Path, model: ModelId | None, *, alone: bool) -> Draft:
             for it in paths
         )
     except (OSError, ValueError) as e:
-        why = e.strerror if isinstance(e, OSError) else "a name in it cannot be used"
-        raise Hal0Error("model.not_found", f"cannot read {path}: {why}", param="model") from e
+        told = (e.filename or path, e.strerror) if isinstance(e, OSError) else (path, "a name in it cannot be used")
+        raise Hal0Error("model.not_found", "cannot read {}: {}".format(*told), param="model") from e
     model = model or (legal_id(path.name) if whole else id_of(path))
     if not files or model is None:
         raise Hal0Error("model.not_found", f"cannot make a model of {path}", param="model")

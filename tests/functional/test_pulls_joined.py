@@ -100,6 +100,15 @@ async def test_what_came_with_its_projector_comes_again_with_it(place: Place, tm
     assert Capability.VISION in registry.require("tiny-q4_k_m").capabilities
 
 
+async def test_what_was_given_another_name_comes_again_by_it(place: Place) -> None:
+    async with place.hal0() as pulls:
+        await pulled(pulls, id="mine")
+    await asyncio.to_thread(shutil.rmtree, place.store)
+    async with place.hal0() as pulls:
+        assert (await pulled(pulls, "mine")).view.target == "mine"
+    assert await files_of(place, "mine") == [FILE]
+
+
 @pytest.mark.parametrize("every", [True, False])
 async def test_an_address_of_one_part_means_all_of_them(place: Place, tmp_path: Path, *, every: bool) -> None:
     names = [f"big m-0000{n}-of-00002.gguf" for n in (1, 2)]
@@ -119,9 +128,25 @@ async def test_the_digest_behind_an_address_counts(place: Place) -> None:
         assert error["code"] == "model.checksum"
         error = await refused(pulls, plain(place, "m.gguf"), id="x", more=[plain(place, "m.gguf")], sha256="0" * 64)
         assert error["code"] == "model.checksum"
-        with pytest.raises(Hal0Error, match="it is no digest"):
-            await pulls.start(PullRequest(model=f"{plain(place, 'm.gguf')}#sha256=12"))
+        for made in ("12", ""):
+            with pytest.raises(Hal0Error, match="it is no digest"):
+                await pulls.start(PullRequest(model=f"{plain(place, 'm.gguf')}#sha256={made}"))
     assert await place.in_place() == []
+
+
+async def test_a_network_alone_is_told_with_how_the_others_come_too(place: Place) -> None:
+    place.hub.files["flux.safetensors"] = tensors(dict(unet()))
+    async with place.hal0() as pulls:
+        error = await refused(pulls, plain(place, "flux.safetensors"))
+    assert "hal0ctl model pull FIRST OTHER..." in error["hint"]
+
+
+async def test_a_part_that_is_missing_here_is_told_by_its_own_name(place: Place, tmp_path: Path) -> None:
+    one, two = (tmp_path / f"m-0000{n}-of-00002.gguf" for n in (1, 2))
+    await asyncio.to_thread(one.write_bytes, GGUF)
+    async with place.hal0() as pulls:
+        with pytest.raises(Hal0Error, match=f"cannot read {two}: No such file"):
+            await pulls.start(PullRequest(model=str(one)))
 
 
 async def test_two_models_are_not_one(place: Place, tmp_path: Path) -> None:
@@ -129,6 +154,7 @@ async def test_two_models_are_not_one(place: Place, tmp_path: Path) -> None:
     async with place.hal0() as pulls:
         error = await refused(pulls, plain(place, "a.gguf"), more=[plain(place, "b.gguf")])
     assert "not one whole model" in error["message"]
+    assert "hal0ctl model pull FIRST OTHER..." in error["hint"]
     assert await place.in_place() == []
 
 

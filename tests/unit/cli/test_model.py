@@ -4,7 +4,11 @@ from typing import Any
 
 import pytest
 
+from hal0.cli.exits import Exit
+from hal0.cli.model import LOOK_S
 from hal0.cli.progress import pace_words, step_of_job
+from hal0.cli.session import Session
+from hal0.client import Client
 from hal0.vocab import SlotState
 from tests.fakes.api_server import ApiServer, error
 from tests.fakes.api_views import slot_view
@@ -214,6 +218,31 @@ def test_what_is_pulled_for_a_slot_is_loaded_into_it_also_when_it_was_here_befor
     assert ran.err.splitlines()[-1] == "primary has m-q4_k_m"
     assert api.requests.count(("POST", "/api/slots/primary/swap", {"model": "m-q4_k_m"})) == 2
     assert hal0ctl("pull", "a/b", "--slot", "primary", "--no-wait").code == 2
+
+
+def test_a_slot_that_is_none_is_told_before_anything_comes_for_it(hal0ctl: Run, api: ApiServer) -> None:
+    ran = hal0ctl("pull", "a/b", "--slot", "primaryy")
+    assert (ran.code, "cannot find a slot 'primaryy'" in ran.err) == (Exit.NOT_FOUND, True)
+    assert not [path for method, path, _ in api.requests if method == "POST"]
+
+
+def test_a_digest_that_is_empty_is_not_taken_for_none(hal0ctl: Run, api: ApiServer) -> None:
+    """As of a variable that is not set."""
+    hal0ctl("model", "pull", "http://c/y", "--sha256", "")
+    assert ("POST", "/api/pulls", {"model": "http://c/y", "sha256": ""}) in api.requests
+
+
+def test_every_place_that_is_named_may_take_its_time(hal0ctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float | None] = []
+    ask = Session.client
+
+    def asked(session: Session, *, timeout_s: float | None = None) -> Client:
+        limits.append(timeout_s)
+        return ask(session, timeout_s=timeout_s)
+
+    monkeypatch.setattr(Session, "client", asked)
+    assert hal0ctl("pull", "a/b/x", "a/b/y", "a/b/z").code == 0
+    assert limits == [3 * LOOK_S]
 
 
 def test_a_dry_run_says_the_sum_and_fetches_nothing(hal0ctl: Run, api: ApiServer) -> None:

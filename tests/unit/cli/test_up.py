@@ -3,6 +3,7 @@
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,9 +99,14 @@ def test_a_seed_that_is_not_here_is_not_fetched_because_hal0_is_started(api: Api
     assert "it is not downloaded, 20.0 GB; hal0ctl slot load primary fetches it" in ran.err
 
 
-def test_a_hal0_without_a_catalog_still_comes_up(api: ApiServer, hal0ctl: Run) -> None:
+@pytest.mark.parametrize(
+    "told", [error(404, "request.not_found", "there is no such path"), (200, {"items": [], "memory_bytes": 1})]
+)
+def test_a_hal0_from_before_the_catalog_or_its_hub_still_comes_up(
+    api: ApiServer, hal0ctl: Run, told: tuple[int, dict[str, Any]]
+) -> None:
     api.set_slot(slot_view("primary", SlotState.READY, model="demo", demo=True))
-    api.replies["GET", "/api/catalog"] = error(404, "request.not_found", "there is no such path")
+    api.replies["GET", "/api/catalog"] = told
     ran = hal0ctl("up")
     assert ran.code == 0
     assert "cp FILE.gguf" in ran.out
