@@ -329,6 +329,14 @@ class Chaos(Promises):
             await asyncio.wait(tasks)
         await asyncio.sleep(0)
 
+    async def come_to_rest(self) -> None:
+        """And stay so for the second in which what was just decided comes on disk: an engine may die in it."""
+        while True:
+            await until(self.at_rest, within_s=1500, every_s=0.5)
+            await asyncio.sleep(1)
+            if self.at_rest():
+                return
+
     async def last_life(self) -> None:
         """Steps, then peace: everything must come to rest where it is wanted."""
         async with self.world.hal0(embed=self.plain_embed()) as self.hal0:
@@ -342,8 +350,7 @@ class Chaos(Promises):
             self.disk.full, self.disk.slow_s = False, 0.002
             try:
                 await asyncio.sleep(4)  # a look at everything is due within the tick, whatever was not told
-                await until(self.at_rest, within_s=1500, every_s=0.5)
-                await asyncio.sleep(1)  # what was just decided is on disk as well
+                await self.come_to_rest()
             except AssertionError:
                 self.wrong.append(
                     f"no rest: {[(s.name, s.life) for s in self.hal0.supervisor.all()]} jobs "
