@@ -104,8 +104,7 @@ def _loading(go_on: threading.Event) -> Callable[[ApiServer, JobView], None]:
     def script(server: ApiServer, job: JobView) -> None:
         began = time.time()
         server.set_slot(slot_view("img", SlotState.STARTING, since=began - 3.1))
-        while not server._listeners:
-            time.sleep(0.005)
+        server.listened_to()
         server.set_slot(warming("img", 0.57, since=began))
         while not (go_on.wait(0.05) or server.stopping.is_set()):
             pass

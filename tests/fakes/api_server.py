@@ -58,8 +58,13 @@ class ApiServer:
         self._lock = threading.Lock()
         self._seq = 0
         self._listeners: list[queue.SimpleQueue[tuple[int, Json]]] = []
+        self._heard = threading.Event()
         self._scripts: list[threading.Thread] = []
         self.started_at = time.time()
+
+    def listened_to(self) -> None:
+        """Wait until somebody follows the events."""
+        assert self._heard.wait(20), "nobody listens"
 
     def set_slot(self, view: SlotView) -> None:
         with self._lock:
@@ -91,6 +96,7 @@ class ApiServer:
             first += [("job", j.id, j.model_dump(mode="json")) for j in self.jobs.values()]
             seq = self._seq
             self._listeners.append(mine)
+        self._heard.set()
         yield seq, {"topic": "hello", "id": "a1b2c3d4", "value": None}
         for topic, entity, value in first if not self.silent_events else []:
             yield seq, {"topic": topic, "id": entity, "value": value}

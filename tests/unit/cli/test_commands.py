@@ -121,8 +121,7 @@ def test_a_restart_of_hal0_is_waited_through(home: Path, hal0ctl: Run) -> None:
     def restart() -> None:
         with serving(before, socket):
             up.set()
-            while not before._listeners:
-                time.sleep(0.005)
+            before.listened_to()
         socket.unlink()
         done = {i: job.model_copy(update={"state": JobState.DONE, "ended_at": 2.0}) for i, job in before.jobs.items()}
         with serving(ApiServer(slots={"primary": slot_view("primary", SlotState.READY)}, jobs=done), socket):

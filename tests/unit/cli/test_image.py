@@ -1,7 +1,5 @@
 """`hal0ctl image`: what is built, and what is removed."""
 
-import time
-
 from hal0.wire.jobs import JobView
 from hal0.wire.system import KeptImageView, PrunedView, RemovedImageView
 from tests.fakes.api_server import ApiServer
@@ -11,8 +9,7 @@ from tests.unit.cli.conftest import Run
 
 def test_image_build_shows_its_progress(api: ApiServer, hal0ctl: Run) -> None:
     def script(server: ApiServer, job: JobView) -> None:
-        while len(server._listeners) == 0:
-            time.sleep(0.005)
+        server.listened_to()
         server.set_job(job.id, progress=progress(0.5, "unpacking"))
         server.end_job(job.id)
 
