@@ -26,6 +26,8 @@
 #   HAL0_TORCH_INDEX     the address or folder of a package index with PyTorch's wheels for one's GPU
 #   SOURCE_DATE_EPOCH    the time stamp of every file; default 0, so that equal packages make an equal tar
 #
+# While it works it says so at least every half minute, as long as what it has made grows.
+#
 # Exit status: 0 done; 3 this host cannot build this way (say why, try the Containerfile); anything else failed.
 # shellcheck disable=SC2016  # apt and dpkg-deb expand names in their own formats
 set -euo pipefail
@@ -62,13 +64,27 @@ for tool in apt-get dpkg dpkg-deb tar awk; do
 done
 [ -r "$KEYRING" ] || cannot "the keys that sign Debian are missing; apt-get install debian-archive-keyring" 3
 
-# What a build that was killed left behind; none takes longer than half an hour.
-find "${TMPDIR:-/tmp}" -maxdepth 1 -name 'hal0-rootfs.*' -user "$(id -u)" -mmin +60 -exec rm -rf {} + 2>/dev/null || :
-work=$(mktemp -d "${TMPDIR:-/tmp}/hal0-rootfs.XXXXXX")
-trap 'rm -rf "$work" "$out.part"' EXIT
+# Beside the result: gigabytes fit where that is to be, and /tmp is memory on many machines.
+work=$(mktemp -d "$(dirname "$out")/rootfs.XXXXXX")
+pulse=
+trap 'kill $pulse 2>/dev/null || :; rm -rf "$work" "$out.part"' EXIT
 trap 'exit 130' INT TERM
 chmod 755 "$work"
-mkdir -p "$work"/{etc/preferences.d,lists/partial,cache/archives/partial,deb,tool,tools,image}
+mkdir -p "$work"/{etc/preferences.d,lists/partial,cache/archives/partial,deb,tool,tools,image,tmp}
+export TMPDIR=$work/tmp
+
+# Fetching and packing have no words of their own: what has become of them meanwhile tells that they go on. No child
+# of this holds the script's own output open.
+grow() {
+  local before= now
+  while sleep 20 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+    now=$(du -sm "$work" "$out.part" 2>/dev/null | awk '{ sum += $1 } END { print sum }' 2>/dev/null)
+    [ "$now" = "$before" ] || say "$now MB so far"
+    before=$now
+  done
+}
+grow &
+pulse=$!
 : > "$work/status" # nothing counts as installed, so apt resolves the whole closure
 
 # An apt of its own: the host's proxy and certificate settings apply, its packages and sources are not touched.

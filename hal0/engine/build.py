@@ -12,7 +12,8 @@ from hal0.engine.manifest import ImageEntry, Recipe, stage_settings
 from hal0.engine.program import Finished, run_program
 from hal0.errors import Hal0Error
 
-_ROOTFS_S: Final = 1800.0  # a slow line fetching the largest image (500 MB at 300 KB/s)
+# Without a word from rootfs.sh, which says every half minute that something has come: a slow line may take hours.
+_QUIET_S: Final = 600.0
 _FOLDER: Final = "image-"
 _BUILDERS_OWN: Final = ("HAL0_TORCH_INDEX",)  # rootfs.sh reads them; a container has an environment of its own
 _UNABLE: Final = 3  # rootfs.sh: this host cannot build this way
@@ -55,10 +56,12 @@ async def _write_rootfs(tar: Path, entry: ImageEntry, recipe: Recipe, root: Path
     # By name of the shell: a wheel need not keep the script's mode.
     argv = ("bash", str(root / "rootfs.sh"), str(tar), recipe.folder, recipe.target)
     try:
-        finished = await run_program(argv, timeout_s=_ROOTFS_S, on_line=lambda line: on_progress(ImageProgress(line)))
+        finished = await run_program(
+            argv, timeout_s=_QUIET_S, on_line=lambda line: on_progress(ImageProgress(line)), renewed=True
+        )
     except OSError as fault:
         if isinstance(fault, TimeoutError):
-            raise _failed(entry, f"fetching the packages took longer than {_ROOTFS_S / 60:.0f} minutes") from fault
+            raise _failed(entry, f"nothing has come for {_QUIET_S / 60:.0f} minutes; is the network there?") from fault
         raise Unable(f"bash cannot be started ({fault.strerror})") from fault
     _check(finished, entry)
 

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,12 +29,14 @@ async def run_program(
     timeout_s: float,
     on_line: Callable[[str], None],
     env: Mapping[str, str] | None = None,
+    renewed: bool = False,
 ) -> Finished:
     """Run `argv` without a terminal; stdout and stderr arrive line by line in `on_line`, in the order written.
 
-    `env` replaces the environment. The program has a process group of its own; when the deadline passes
-    (TimeoutError) or the caller is cancelled, the whole group gets SIGTERM and, 3 s later, SIGKILL; what survives
-    that, because the kernel does not let it go, is not waited for. Raises OSError when the program cannot be started.
+    `env` replaces the environment. With `renewed`, every line gives it `timeout_s` anew. The program has a process
+    group of its own; when the deadline passes (TimeoutError) or the caller is cancelled, the whole group gets SIGTERM
+    and, 3 s later, SIGKILL; what survives that, because the kernel does not let it go, is not waited for. Raises
+    OSError when the program cannot be started.
     """
     process = await asyncio.create_subprocess_exec(
         *argv,
@@ -47,8 +49,12 @@ async def run_program(
     )
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     try:
-        async with asyncio.timeout(timeout_s):
-            await _read_lines(process, tail, on_line)
+        async with asyncio.timeout(timeout_s) as limit:
+            async for line in _lines(process):
+                if renewed:
+                    limit.reschedule(asyncio.get_running_loop().time() + timeout_s)
+                tail.append(line)
+                on_line(line)
             status = await process.wait()
     except BaseException:
         await _end_group(process)
@@ -66,12 +72,10 @@ async def printed(argv: Sequence[str], *, timeout_s: float) -> list[str] | None:
     return lines if ended.status == 0 else None
 
 
-async def _read_lines(process: asyncio.subprocess.Process, tail: deque[str], on_line: Callable[[str], None]) -> None:
+async def _lines(process: asyncio.subprocess.Process) -> AsyncIterator[str]:
     assert process.stdout is not None
     async for raw in process.stdout:
-        line = raw.decode(errors="replace").rstrip()
-        tail.append(line)
-        on_line(line)
+        yield raw.decode(errors="replace").rstrip()
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:

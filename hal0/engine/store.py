@@ -32,7 +32,7 @@ _THREADS: Final = 4  # one-shot calls in flight; the pool must never grow with a
 _CALL_S: Final = 30.0  # removing a large image takes seconds on slow disks
 _QUIET_PULL_S: Final = 120.0  # a pull without a word for this long has lost its registry
 _QUIET_BUILD_S: Final = 1800.0  # one RUN line may compile for a long time in silence
-_IMPORT_S: Final = 900.0  # a large root file system on a slow disk
+_QUIET_IMPORT_S: Final = 900.0  # without another megabyte taken: podman unpacks as it reads, and flushes at the end
 _CHUNK_BYTES: Final = 1024 * 1024
 
 
@@ -85,20 +85,22 @@ class ImageStore:
         """Import a root file system; the fraction is of the bytes handed to podman."""
         subject = Subject(f"import {tag}", image=tag)
         total = (await asyncio.to_thread(tar.stat)).st_size
-
-        def tell(sent: int) -> None:
-            on_progress(ImageProgress(f"importing {tag}", sent / total if total else None))
-
         params = [("reference", tag), *(("changes", change) for change in changes)]
-        stream = self._transport.stream(
-            "POST", f"{API}/images/import", subject, params=params, data=_chunks(tar, tell), open_s=_IMPORT_S
-        )
-        async with stream as reader:
-            try:
-                async with asyncio.timeout(_CALL_S):
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_QUIET_IMPORT_S) as quiet:
+
+                def tell(sent: int) -> None:
+                    quiet.reschedule(loop.time() + _QUIET_IMPORT_S)
+                    on_progress(ImageProgress(f"importing {tag}", sent / total if total else None))
+
+                stream = self._transport.stream(
+                    "POST", f"{API}/images/import", subject, params=params, data=_chunks(tar, tell), open_s=None
+                )
+                async with stream as reader:
                     await reader.read()
-            except TimeoutError as error:
-                raise timed_out(subject, _CALL_S) from error
+        except TimeoutError as error:
+            raise timed_out(subject, _QUIET_IMPORT_S) from error
         return await self._made(tag, subject)
 
     async def build(

@@ -101,9 +101,10 @@ class Transport:
         *,
         params: Params = None,
         data: AsyncIterator[bytes] | None = None,
-        open_s: float = CALL_S,
+        open_s: float | None = CALL_S,
     ) -> AsyncIterator[aiohttp.StreamReader]:
-        """A long answer, read at the caller's pace; `path` is absolute, `open_s` bounds the wait for its head.
+        """A long answer, read at the caller's pace; `path` is absolute, `open_s` bounds the wait for its head: None
+        leaves that to the caller.
 
         `data` is a tar. Leaving early closes the connection, which makes podman stop what it does for us.
         """
@@ -143,11 +144,13 @@ class Transport:
         return await self._session.request(method, f"http://podman{path}", params=params, data=data, headers=headers)
 
     @asynccontextmanager
-    async def _guarded(self, subject: Subject, timeout_s: float) -> AsyncIterator[None]:
+    async def _guarded(self, subject: Subject, timeout_s: float | None) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(timeout_s):
                 yield
         except TimeoutError as error:
+            if timeout_s is None:
+                raise  # the caller's own
             raise timed_out(subject, timeout_s) from error
         except (aiohttp.ClientError, OSError) as error:
             raise unreachable(self.socket, subject, one_line(str(error)), self._hint()) from error

@@ -52,6 +52,7 @@ def test_the_containerfile_builds_what_rootfs_builds(entry: ImageEntry) -> None:
     recipe, target = entry.recipe.folder, entry.recipe.target
     instructions = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert f"RUN /build/rootfs.sh /build/rootfs.tar {recipe} {target} " in text
+    assert f"ARG BASE=debian:{''.join(listed(recipe, 'suite'))}-slim" in instructions, "an apt that reads this release"
     assert f"FROM scratch AS {target}" in instructions
     assert f"COPY --from=unpacked-{target} /rootfs/ /" in instructions
     assert not re.search(r"apt|dpkg|pip|://", text)
@@ -71,8 +72,14 @@ def test_an_imported_image_runs_as_the_containerfiles_stage_does(entry: ImageEnt
     settings = stage_settings((ROOT / entry.recipe.containerfile).read_text(), entry.recipe.target)
     words = [setting.split()[0] for setting in settings]
     assert (words.count("ENTRYPOINT"), set(words) - {"ENV", "USER", "ENTRYPOINT"}) == (1, set())
-    assert "ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin" in settings
+    assert {"ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin", "USER 65534:65534"} <= set(settings)
     assert all(setting.count("=") == 1 for setting in settings if setting.startswith("ENV")), "imported as one value"
+
+
+def test_flm_is_the_child_of_an_init_of_its_own_and_its_tree_is_the_machines() -> None:
+    settings = stage_settings((ROOT / "flm" / "Containerfile").read_text(), "npu")
+    assert settings[-1] == 'ENTRYPOINT ["/usr/bin/tini", "-s", "--", "/opt/fastflowlm/bin/flm"]'
+    assert (listed("flm", "host"), "tini" in listed("flm", "all")) == ({"/opt/fastflowlm"}, True)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

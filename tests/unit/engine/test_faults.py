@@ -1,10 +1,11 @@
 """Faults of podman's service itself: late, silent, halved and foreign answers become typed errors in time."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from hal0.engine import podman
+from hal0.engine import podman, store
 from hal0.engine.base import ContainerStatus
 from hal0.engine.podman import PodmanEngine
 from hal0.engine.translate import Subject
@@ -154,3 +155,15 @@ async def test_cancelling_a_pull_closes_its_connection(api: ScriptedPodman, engi
     pull.cancel()
     with pytest.raises(asyncio.CancelledError):
         await pull
+
+
+async def test_an_import_is_given_up_when_podman_takes_no_more(
+    api: ScriptedPodman, engine: PodmanEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(store, "_QUIET_IMPORT_S", 0.3)
+    api.on("POST", "/images/import", STALLED)
+    tar = tmp_path / "rootfs.tar"
+    tar.write_bytes(bytes(1 << 20))
+    with pytest.raises(Hal0Error) as caught:
+        await engine.image_import(tar, "x", (), lambda _: None)
+    assert caught.value.code == "engine.timeout"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hal0.config.images import ImagesConfig
+from hal0.engine import build
 from hal0.engine.base import ImageInfo, ImageProgress
 from hal0.engine.build import sweep
 from hal0.engine.builds import Builds
@@ -144,6 +145,18 @@ async def test_a_failed_build_says_the_failing_steps_own_words(bench: Bench) -> 
     assert caught.value.code == "image.build_failed"
     assert caught.value.message == "cannot build image cpu: the packages could not be fetched"
     assert verbs(bench) == []
+
+
+async def test_a_build_that_falls_silent_is_given_up_and_one_that_goes_on_is_not(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_QUIET_S", 0.4)
+    bench.script("for n in 1 2 3 4 5 6; do sleep 0.1; echo $n MB so far; done; : > $1")
+    await bench.service.build("cpu", bench.tell)
+    bench.script("echo fetching; exec sleep 60")
+    with pytest.raises(Hal0Error, match="nothing has come for") as caught:
+        await bench.service.build("cpu", bench.tell, force=True)
+    assert caught.value.code == "image.build_failed"
 
 
 async def test_what_is_neither_published_nor_buildable_is_missing(bench: Bench) -> None:

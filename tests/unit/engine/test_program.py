@@ -37,6 +37,14 @@ async def test_a_deadline_ends_children_that_ignore_sigterm() -> None:
     assert not running(int(lines[0]))
 
 
+async def test_a_limit_that_every_line_renews_is_about_silence() -> None:
+    talks = ["sh", "-c", "for n in 1 2 3 4 5 6; do sleep 0.1; echo $n; done; exec sleep 60"]
+    lines: list[str] = []
+    with pytest.raises(TimeoutError):
+        await run_program(talks, timeout_s=0.4, on_line=lines.append, renewed=True)
+    assert lines == ["1", "2", "3", "4", "5", "6"]
+
+
 async def test_what_the_kernel_does_not_let_go_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that is stuck in a driver: no signal reaches it."""
     monkeypatch.setattr(program, "_GRACE_S", 0.05)
