@@ -12,6 +12,10 @@ from hal0.vocab import MODEL_ID, Capability, ModelId
 # Encoders: whatever they are asked, a vector comes out. (A chat model can be made to embed, too; that is not
 # advertised, because it takes an engine started for nothing else.)
 _ENCODERS: Final = re.compile(r".*bert(-.*)?|t5encoder|.*-?embed(ding)?\Z")
+# Models that draw come as GGUF, too.
+PICTURES: Final = frozenset(
+    {"aura", "cosmos", "flux", "hidream", "hyvid", "ltxv", "lumina2", "qwen_image", "sd1", "sd3", "sdxl", "wan"}
+)
 _MAX_ID: Final = 128  # the pattern's
 _NAMELESS: Final = frozenset({"model"})  # file names that leave it to the directory to say what is in them
 _CACHE_ITEM_BYTES: Final = 2  # the engine's default cache type is f16
@@ -99,9 +103,11 @@ def plain_entry(plain: Plain, model: ModelId, *, created: int) -> ModelEntry:
 
 
 def capabilities_of(info: GgufInfo) -> frozenset[Capability]:
-    """What the metadata promises: a pooled vector, a score, or text."""
+    """What the metadata promises: a picture, a pooled vector, a score, or text."""
     if info.is_mmproj:
         return frozenset()
+    if info.architecture in PICTURES:
+        return frozenset({Capability.IMAGE})
     if info.pooling is Pooling.RANK:
         return frozenset({Capability.RERANK})
     if info.pooling in (Pooling.MEAN, Pooling.CLS, Pooling.LAST) or _ENCODERS.fullmatch(info.architecture):

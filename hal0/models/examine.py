@@ -11,7 +11,7 @@ from hal0.models.entry import Plain
 from hal0.models.gguf import GgufError, GgufInfo
 from hal0.models.kits import IGNORED, checkpoint
 from hal0.models.places import Kind, Sighting
-from hal0.models.split import Piece, role_of
+from hal0.models.split import Piece, family_of, role_of
 from hal0.models.tensors import ContentError, read_tensors
 from hal0.vocab import Capability, ModelId
 
@@ -95,7 +95,7 @@ def _tensors(path: Path) -> Plain | Piece | None:
     if (family := checkpoint(read.shapes)) is not None:
         return _image(path, Format.SAFETENSORS, family)
     piece = role_of(read.shapes)
-    return None if piece is None else Piece(path, read.size_bytes, *piece)
+    return None if piece is None else Piece(path, read.size_bytes, *piece, family_of(read.shapes))
 
 
 def _image(path: Path, form: Format, family: str) -> Plain:

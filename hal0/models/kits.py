@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from hal0.models.split import family_of
 from hal0.vocab import Capability
 
 
@@ -65,7 +66,7 @@ def checkpoint(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     }
     if any(name.startswith("double_blocks.") for name in names):
         whole = all(any(name.startswith(part) for name in shapes) for part in ("text_encoders.", "vae."))
-        return "flux" if whole else None
+        return family_of(names) if whole else None
     if any(name.startswith("joint_blocks.") for name in names):
         return "sd3"
     if not any(name.startswith("input_blocks.") for name in names):

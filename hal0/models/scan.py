@@ -1,20 +1,25 @@
 """Find the models below some folders: which files are models, what they are, and what is wrong with the rest."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from hal0.models.content import Format
 from hal0.models.entry import ModelEntry, Plain, entry_of, id_of, legal_id, plain_entry
 from hal0.models.examine import Outcome, Problem, drawing, examine, parts
 from hal0.models.gguf import GgufInfo
 from hal0.models.places import Kind, Sighting, sightings
-from hal0.models.split import FLUX, Piece, Role, belonging, missing
+from hal0.models.split import Piece, Role, belonging, missing
 from hal0.vocab import Capability, ModelId
 
 # Per part of a model: (size, mtime in ns, device, inode), None when it is not there.
 Stamp = tuple[tuple[int, int, int, int] | None, ...]
+
+_CUT: Final = re.compile(r"-\d{5}-of-\d{5}\Z")
+_CUT_UP: Final = "it is a part of a model that is cut into several files; hal0's engines take tensors in one file alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +119,8 @@ class Scanner:
 
     def _unknown(self, path: Path) -> Iterator[Problem]:
         if path.is_relative_to(self._store):
-            message = f"cannot use {path}: it is not a whole model that an engine of hal0 loads"
-            yield Problem(None, path, "model.not_found", message)
+            what = _CUT_UP if _CUT.search(path.stem) else "it is not a whole model that an engine of hal0 loads"
+            yield Problem(None, path, "model.not_found", f"cannot use {path}: {what}")
 
 
 def _id_of(sighting: Sighting) -> ModelId | None:
@@ -133,7 +138,7 @@ def _joined(unet: Piece, others: Mapping[Role, Piece]) -> Plain | Problem:
         )
         return Problem(None, unet.path, "model.not_downloaded", message)
     files = (unet, *(others[role] for role in Role if role in others))
-    return drawing(tuple(it.path for it in files), sum(it.size_bytes for it in files), Format.SAFETENSORS, FLUX)
+    return drawing(tuple(it.path for it in files), sum(it.size_bytes for it in files), Format.SAFETENSORS, unet.family)
 
 
 def _with_its_own(entry: ModelEntry, sighting: Sighting) -> ModelEntry:

@@ -18,22 +18,29 @@ class Role(Enum):
     """In the order that a model's files have; each with its name for people."""
 
     UNET = "the network that draws"
-    T5 = "a T5 text encoder (t5xxl)"
+    T5 = "a T5 text encoder in one file (t5xxl)"
     CLIP = "a CLIP text encoder (clip_l)"
     VAE = "the decoder of pictures (ae)"
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One file. `widths` of a network: what it takes of T5, CLIP and VAE; of the others: the one that they give."""
+    """One file. `widths` of a network: what it takes of T5, CLIP and VAE; of the others: the one that they give.
+
+    `family` is the architecture of a model that has this network.
+    """
 
     path: Path
     size_bytes: int
     role: Role
     widths: tuple[int, ...]
+    family: str = ""
 
 
-FLUX: Final = "flux"  # the architecture
+# Two architectures: Flux dev is told how closely to follow the prompt, schnell learnt to do without, in fewer steps.
+FLUX: Final = "flux"
+FLUX_DEV: Final = "flux-dev"
+_GUIDANCE: Final = "guidance_in.in_layer.weight"
 _BESIDE: Final = (Role.T5, Role.CLIP, Role.VAE)
 _PREFIX: Final = "model.diffusion_model."
 _PATCH: Final = 2 * 2  # a network looks at so many of a picture's latent pixels at once
@@ -62,6 +69,11 @@ def role_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Role, tuple[int, ...
         if len(shape := shapes.get(first, ())) == rank and last in shapes:
             return role, shape[1:2]
     return None
+
+
+def family_of(names: Iterable[str]) -> str:
+    """Of a network with tensors of these names, all of a Flux."""
+    return FLUX_DEV if any(name.removeprefix(_PREFIX) == _GUIDANCE for name in names) else FLUX
 
 
 def belonging(unet: Piece, pieces: Iterable[Piece]) -> dict[Role, Piece]:

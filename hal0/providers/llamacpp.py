@@ -10,6 +10,7 @@ from aiohttp import ClientSession
 
 from hal0.engine.base import Mount
 from hal0.errors import Hal0Error
+from hal0.models.entry import PICTURES
 from hal0.providers import llamacpp_failures, llamacpp_rerank, llamacpp_trial
 from hal0.providers.base import (
     MODEL_DIR,
@@ -75,9 +76,6 @@ _VISIBLE_GPU: Final[Mapping[Device, str]] = MappingProxyType(
     }
 )
 
-# Models that draw come as GGUF, too: for other programs.
-_PICTURES: Final = frozenset({"flux", "sd1", "sd3", "sdxl"})
-
 # What the log tells of a load. Between the first two the weights are read, nearly all of the time; it says no more.
 _MILESTONES: Final = (
     (re.compile(r"load_model: loading model '"), 0.0),
@@ -105,7 +103,7 @@ class LlamaCpp:
         self._probe = Probe("llama-server", probe_s)
 
     def loads(self, form: str, architecture: str) -> bool:
-        return form == "gguf" and architecture not in _PICTURES
+        return form == "gguf" and architecture not in PICTURES
 
     def image_key(self, device: Device, architecture: str = "") -> str:
         match device:

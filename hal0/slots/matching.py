@@ -1,7 +1,7 @@
 """Whether a slot's engine loads models of this kind at all: said before anything is stopped or made. Pure."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from hal0.errors import Hal0Error
 from hal0.providers.base import Provider
@@ -18,6 +18,10 @@ class Kind(Protocol):
     def architecture(self) -> str: ...
 
 
+# What to look for instead, where nobody loads a model in this form: chat models come so, models that draw do not.
+_OTHERWISE: Final = {"gguf": "ComfyUI draws from safetensors files alone: pull the model in that form."}
+
+
 def require_match(model: Kind, provider: Provider) -> None:
     """Raises dispatch.capability_mismatch, which names the providers that load the model."""
     if provider.loads(model.format, model.architecture):
@@ -30,7 +34,7 @@ def require_match(model: Kind, provider: Provider) -> None:
         "dispatch.capability_mismatch",
         f"cannot load {model.id} with {provider.name}: it is {what}, which {_served_by(able)}",
         details={"model": model.id, "format": model.format, "provider": provider.name, "served_by": able},
-        hint=f"Use a slot whose provider is {able[0]}." if able else None,
+        hint=f"Use a slot whose provider is {able[0]}." if able else _OTHERWISE.get(model.format),
         param="model",
     )
 

@@ -11,6 +11,7 @@ _PARAMS: Final[Mapping[str, str]] = {
     "noise_seed": "seed",
     "steps": "steps",
     "cfg": "cfg",
+    "guidance": "cfg",
     "denoise": "strength",
     "width": "size",
     "height": "size",

@@ -14,9 +14,7 @@ def shots_of(wish: Wish, recipe: Recipe, prefix: str, roll: Callable[[], int], s
     The engine remembers graphs and renders none twice: `roll` gives a seed where the wish has none, and every shot a
     prefix of its own. With a seed, picture i has seed + i, however many are asked for. Raises request.invalid.
     """
-    if wish.negative.strip() and not recipe.negative:
-        said = "cannot make this picture: this model has no place for a `negative_prompt`"
-        raise Hal0Error("request.invalid", said, param="negative_prompt")
+    cfg = _cfg(wish, recipe)
     width, height = size_of(wish, recipe)
     if wish.n * width * height > MAX_PIXELS:
         said = f"cannot make {wish.n} pictures of {width}x{height} at once: {MAX_PIXELS} pixels in all are the most"
@@ -30,12 +28,28 @@ def shots_of(wish: Wish, recipe: Recipe, prefix: str, roll: Callable[[], int], s
             height=height,
             seed=(first + number) % (MAX_SEED + 1),
             steps=wish.steps or recipe.steps[wish.quality],
-            cfg=recipe.cfg if wish.cfg is None else wish.cfg,
+            cfg=cfg,
             prefix=f"{prefix}-{number}",
             source=source,
         )
         for number in range(wish.n)
     ]
+
+
+def _cfg(wish: Wish, recipe: Recipe) -> float | None:
+    """At 1 or below the prompt is all that counts, and the engine leaves what it is weighed against out."""
+    if wish.cfg is not None and recipe.cfg is None:
+        raise _refused("cfg", "this model has no place for it")
+    cfg = recipe.cfg if wish.cfg is None else wish.cfg
+    if wish.negative.strip() and not recipe.negative:
+        raise _refused("negative_prompt", "this model has no place for it")
+    if wish.negative.strip() and cfg is not None and cfg <= 1.0:
+        raise _refused("negative_prompt", f"it counts for nothing with `cfg` at {cfg:g}; set that above 1")
+    return cfg
+
+
+def _refused(param: str, why: str) -> Hal0Error:
+    return Hal0Error("request.invalid", f"cannot make this picture: `{param}`: {why}", param=param)
 
 
 def size_of(wish: Wish, recipe: Recipe) -> tuple[int, int]:

@@ -26,6 +26,10 @@ class Kind(StrEnum):
     SDXL = "sdxl"
     SDXL_TURBO = "sdxl-turbo"
     FLUX_SCHNELL = "flux-schnell"
+    FLUX_DEV = "flux-dev"
+
+
+FLUX: Final = frozenset({Kind.FLUX_SCHNELL, Kind.FLUX_DEV})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +43,19 @@ class Weights:
 
 # By the name where the record does not say what it is; the first that matches.
 _NAMES: Final = (
+    (re.compile(r"flux.*(dev|krea|kontext)"), "flux-dev"),
     (re.compile(r"flux"), "flux"),
     (re.compile(r"xl"), "sdxl"),
     (re.compile(r"sd-?1|sd-?v?1[-.]5|v1-5|1\.5|stable-diffusion-v1"), "sd15"),
 )
-_KINDS: Final[Mapping[str, Kind]] = {"sd15": Kind.SD15, "sdxl": Kind.SDXL, "flux": Kind.FLUX_SCHNELL}
-GRAPHS: Final = frozenset(_KINDS)  # architectures that hal0 has graphs for
+_KINDS: Final[Mapping[str, Kind]] = {
+    "sd15": Kind.SD15,
+    "sdxl": Kind.SDXL,
+    "flux": Kind.FLUX_SCHNELL,
+    "flux-dev": Kind.FLUX_DEV,
+}
+_UNSEEN: Final = "checkpoint"  # a pickle, which hal0 does not look into: its name has to say what it is
+GRAPHS: Final = frozenset({*_KINDS, _UNSEEN})  # architectures that hal0 has graphs for
 T5: Final = "hal0/t5xxl.safetensors"
 CLIP: Final = "hal0/clip_l.safetensors"
 VAE: Final = "hal0/ae.safetensors"
@@ -54,9 +65,10 @@ _BESIDE: Final = (f"text_encoders/{T5}", f"text_encoders/{CLIP}", f"vae/{VAE}")
 
 def kind_of(model: str, architecture: str) -> Kind:
     """Raises config.invalid where hal0 has no graph. Only its name tells a distilled SDXL from another one."""
-    name = architecture or next((name for pattern, name in _NAMES if pattern.search(model.lower())), "")
+    said = "" if architecture == _UNSEEN else architecture
+    name = said or next((name for pattern, name in _NAMES if pattern.search(model.lower())), "")
     if name not in _KINDS:
-        message = f"cannot make images with {model}: hal0 has graphs for SD 1.5, SDXL, SDXL Turbo and Flux schnell"
+        message = f"cannot make images with {model}: hal0 has graphs for SD 1.5, SDXL, SDXL Turbo and Flux"
         raise Hal0Error("config.invalid", message, param="model")
     if name == "sdxl" and "turbo" in model.lower():
         return Kind.SDXL_TURBO
@@ -67,7 +79,8 @@ def mounts_of(launch: Launch) -> tuple[Mount, ...]:
     """The model's own files, each where ComfyUI looks for its kind. Raises config.invalid."""
     kind = kind_of(launch.model, launch.architecture)
     folder = UNETS if len(launch.files) > 1 else CHECKPOINTS
-    places = (f"{folder}/{kind}/{launch.model}.safetensors", *_BESIDE)
+    # By its ending the engine knows how a file is read.
+    places = (f"{folder}/{kind}/{launch.model}{launch.files[0].suffix}", *_BESIDE)
     return tuple(Mount(file, f"{BASE_DIR}/models/{place}") for file, place in zip(launch.files, places, strict=False))
 
 

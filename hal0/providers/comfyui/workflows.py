@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, assert_never
 
-from hal0.providers.comfyui.weights import CLIP, T5, VAE, Kind, Weights
+from hal0.providers.comfyui.weights import CLIP, FLUX, T5, VAE, Kind, Weights
 
 Graph = dict[str, dict[str, Any]]
 Link = list[Any]  # [node, number of its output]
@@ -20,14 +20,14 @@ SAVE: Final = "save"
 class Recipe:
     """How one kind of model is used at its best. `native` is the edge in pixels of the square it was trained on.
 
-    Edges are multiples of `multiple`. `steps` are those of low, middle and high quality. `negative`: there is a place
-    for a negative prompt.
+    Edges are multiples of `multiple`. `steps` are those of low, middle and high quality. `cfg` is how closely the
+    prompt is followed; None: the model has no place for it. `negative`: it has one for a negative prompt.
     """
 
     native: int
     multiple: int = 8
     steps: tuple[int, int, int]
-    cfg: float
+    cfg: float | None
     negative: bool = True
 
 
@@ -36,7 +36,8 @@ RECIPES: Final[Mapping[Kind, Recipe]] = MappingProxyType(
         Kind.SD15: Recipe(native=512, steps=(15, 25, 40), cfg=7.0),
         Kind.SDXL: Recipe(native=1024, steps=(15, 25, 40), cfg=7.0),
         Kind.SDXL_TURBO: Recipe(native=512, steps=(1, 2, 4), cfg=1.0),
-        Kind.FLUX_SCHNELL: Recipe(native=1024, multiple=16, steps=(2, 4, 8), cfg=1.0, negative=False),
+        Kind.FLUX_SCHNELL: Recipe(native=1024, multiple=16, steps=(2, 4, 8), cfg=None, negative=False),
+        Kind.FLUX_DEV: Recipe(native=1024, multiple=16, steps=(12, 20, 30), cfg=3.5, negative=False),
     }
 )
 
@@ -63,7 +64,7 @@ class Shot:
     height: int
     seed: int
     steps: int
-    cfg: float
+    cfg: float | None
     prefix: str
     source: Source | None = None
 
@@ -75,7 +76,7 @@ def graph_of(weights: Weights, shot: Shot) -> Graph:
     latent = _latent(graph, weights.kind, shot, vae)
     denoise = 1.0 if shot.source is None else shot.source.strength
     match weights.kind:
-        case Kind.FLUX_SCHNELL:
+        case Kind.FLUX_SCHNELL | Kind.FLUX_DEV:
             samples = _guided(graph, shot, model, latent, denoise)
         case Kind.SDXL_TURBO:
             samples = _turbo(graph, shot, model, clip, latent, denoise)
@@ -109,7 +110,7 @@ def _latent(graph: Graph, kind: Kind, shot: Shot, vae: Link) -> Link:
     """What is denoised: nothing yet, or a picture that is there."""
     source = shot.source
     if source is None:
-        empty = "EmptySD3LatentImage" if kind is Kind.FLUX_SCHNELL else "EmptyLatentImage"
+        empty = "EmptySD3LatentImage" if kind in FLUX else "EmptyLatentImage"
         graph["latent"] = _node(empty, width=shot.width, height=shot.height, batch_size=1)
         return ["latent", 0]
     graph["image"] = _node("LoadImage", image=source.image)
@@ -168,11 +169,15 @@ def _turbo(graph: Graph, shot: Shot, model: Link, clip: Link, latent: Link, deno
 
 
 def _guided(graph: Graph, shot: Shot, model: Link, latent: Link, denoise: float) -> Link:
-    """Flux schnell is distilled to be used without guidance: no negative prompt, and `cfg` has no place."""
+    """Flux is distilled: it takes one prompt, and dev a figure for how closely to follow it, schnell not even that."""
+    conditioning: Link = ["positive", 0]
+    if shot.cfg is not None:
+        graph["guidance"] = _node("FluxGuidance", conditioning=conditioning, guidance=shot.cfg)
+        conditioning = ["guidance", 0]
     graph["noise"] = _node("RandomNoise", noise_seed=shot.seed)
     graph["sampler"] = _node("KSamplerSelect", sampler_name="euler")
     graph["schedule"] = _node("BasicScheduler", model=model, scheduler="simple", steps=shot.steps, denoise=denoise)
-    graph["guider"] = _node("BasicGuider", model=model, conditioning=["positive", 0])
+    graph["guider"] = _node("BasicGuider", model=model, conditioning=conditioning)
     graph["sample"] = _node(
         "SamplerCustomAdvanced",
         noise=["noise", 0],

@@ -53,13 +53,15 @@ async def test_comfyui_draws_as_openai_does(hal0: Daemon, client: openai.AsyncOp
     await who_leaves_stops_the_render(hal0, client)
 
 
+@pytest.mark.parametrize("more", [{}, {"guidance_in.in_layer.weight": (2, 2)}], ids=["schnell", "dev"])
 async def test_a_flux_in_four_files_is_found_by_its_engine(
-    podman: Podman, home: Path, port_block: range, image: str
+    podman: Podman, home: Path, port_block: range, image: str, more: dict[str, tuple[int, ...]]
 ) -> None:
     """Its graph is taken, every file named in it is there; that these hold no weights is found while they are read."""
     config = f'[slots.img]\nmodel = "flux1-schnell"\nimage = "{image}"\n'
     with installed(Daemon(home, port_block[-1], port_block[:-1], podman, config)) as daemon:
-        put(daemon.models, **COMFYUI)
+        network = "diffusion_models__flux1-schnell"
+        put(daemon.models, **{**COMFYUI, network: {**COMFYUI[network], **more}})
         await daemon.start()
         ran = await asyncio.to_thread(daemon.ctl, "cap", "enable", "img")
         assert ran.returncode == 0, ran.stderr

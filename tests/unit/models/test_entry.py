@@ -54,6 +54,7 @@ def test_an_id_is_its_own_legal_form() -> None:
         ("bert", Pooling.RANK, {"rerank"}),
         ("gemma-embedding", None, {"embed"}),
         ("clip", None, set()),
+        ("flux", None, {"image"}),
     ],
 )
 def test_capabilities(chat: GgufInfo, architecture: str, pooling: Pooling | None, capabilities: set[str]) -> None:

@@ -143,13 +143,17 @@ def test_a_record_names_the_folder_that_it_was_pulled_into(tmp_path: Path) -> No
     assert (only(found).id, only(found).license) == ("moonshine-tiny", "mit")
 
 
+FLUX = ("model.diffusion_model.double_blocks.0.x", "text_encoders.t5xxl.x", "vae.x")
+
+
 @pytest.mark.parametrize(
     ("names", "family"),
     [
         (("model.diffusion_model.input_blocks.0.0.weight", "cond_stage_model.transformer.x"), "sd15"),
         (("model.diffusion_model.input_blocks.0.0.weight", "cond_stage_model.model.x"), "sd2"),
         (("model.diffusion_model.input_blocks.0.0.weight", "conditioner.embedders.1.model.x"), "sdxl"),
-        (("model.diffusion_model.double_blocks.0.x", "text_encoders.t5xxl.x", "vae.x"), "flux"),
+        (FLUX, "flux"),
+        ((*FLUX, "model.diffusion_model.guidance_in.in_layer.weight"), "flux-dev"),
         (("model.diffusion_model.double_blocks.0.x", "vae.x"), None),
         (("double_blocks.0.img_attn.proj.bias",), None),
         (("model.diffusion_model.joint_blocks.0.x",), "sd3"),

@@ -174,6 +174,26 @@ def test_a_piece_that_no_network_uses_is_no_model(tmp_path: Path) -> None:
     assert (problem.path.name, problem.code) == ("clip_l.safetensors", "model.not_found")
 
 
+def test_a_network_that_takes_guidance_is_another_architecture(tmp_path: Path) -> None:
+    guided = {**unet(prefix="model.diffusion_model."), "model.diffusion_model.guidance_in.in_layer.weight": (2, 2)}
+    put(tmp_path / "store", **COMFYUI, unet__mine=guided)
+
+    found = registry(tmp_path)
+
+    assert (found.require("mine").architecture, len(found.require("mine").files)) == ("flux-dev", 4)
+    assert found.require("flux1-schnell").architecture == "flux"
+
+
+def test_an_encoder_that_is_cut_into_files_is_said_to_be_that(tmp_path: Path) -> None:
+    parts = {f"t5-0000{n}-of-00002": {"shared.weight": (2, 6)} for n in (1, 2)}
+    put(tmp_path / "store", **{name: it for name, it in COMFYUI.items() if "t5" not in name}, **parts)
+
+    *cut, network = sorted(registry(tmp_path).problems(), key=lambda it: it.path.name.startswith("flux"))
+
+    assert "a T5 text encoder in one file (t5xxl) that fits it is not here" in network.message
+    assert ["cut into several files" in it.message for it in cut if "t5" in it.path.name] == [True, True]
+
+
 def test_what_models_share_goes_with_the_last_of_them(tmp_path: Path) -> None:
     store, root = tmp_path / "store", tmp_path / "root"
     put(store, **{name: shapes for name, shapes in COMFYUI.items() if name != "vae__ae"}, unet__other=unet())

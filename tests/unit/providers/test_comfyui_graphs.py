@@ -38,7 +38,8 @@ def launch(model: str, *files: str, architecture: str = "", device: Device = Dev
 
 
 def graph(weights: Weights, source: Source | None = None) -> Graph:
-    return graph_of(weights, Shot(**SHOT, prefix="hal0/p", source=source))  # type: ignore[arg-type]
+    cfg = None if weights.kind is Kind.FLUX_SCHNELL else SHOT["cfg"]  # as `shots_of` has it
+    return graph_of(weights, Shot(**{**SHOT, "cfg": cfg}, prefix="hal0/p", source=source))  # type: ignore[arg-type]
 
 
 def classes(made: Graph) -> dict[str, str]:
@@ -136,6 +137,10 @@ def test_the_figures_stand_where_each_sampler_reads_them() -> None:
     assert inputs(flux, "noise")["noise_seed"] == 9
     assert inputs(flux, "schedule")["steps"] == 4
     assert inputs(flux, "decode")["vae"] == ["weights", 2]
+    assert inputs(flux, "guider")["conditioning"] == ["positive", 0]
+    dev = graph(Weights(Kind.FLUX_DEV, "m"))
+    assert dev["guidance"] == {"class_type": "FluxGuidance", "inputs": {"conditioning": ["positive", 0], "guidance": 2}}
+    assert inputs(dev, "guider")["conditioning"] == ["guidance", 0]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +153,9 @@ def test_the_figures_stand_where_each_sampler_reads_them() -> None:
         ("dreamshaper-8", "sd15", Kind.SD15),
         ("flux1-schnell-fp8", "", Kind.FLUX_SCHNELL),
         ("my-own", "flux", Kind.FLUX_SCHNELL),
+        ("my-own-schnell", "flux-dev", Kind.FLUX_DEV),
+        ("flux1-krea-dev-fp8", "", Kind.FLUX_DEV),
+        ("v1-5-pruned", "checkpoint", Kind.SD15),
     ],
 )
 def test_the_kind_follows_from_the_record_and_the_name(model: str, architecture: str, kind: Kind) -> None:
@@ -165,6 +173,7 @@ def test_a_model_without_a_graph_is_refused(model: str, architecture: str) -> No
     ("files", "targets"),
     [
         (["m.safetensors"], ["checkpoints/flux-schnell/flux.safetensors"]),
+        (["m.ckpt"], ["checkpoints/flux-schnell/flux.ckpt"]),
         (
             ["flux1.safetensors", "text_encoder_2.safetensors", "model.safetensors", "ae.safetensors"],
             [
@@ -224,7 +233,8 @@ def test_each_picture_is_a_shot_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "quality", "steps"), [(Kind.SD15, 0, 15), (Kind.SD15, 2, 40), (Kind.SDXL_TURBO, 1, 2), (Kind.SDXL, 1, 25)]
+    ("kind", "quality", "steps"),
+    [(Kind.SD15, 0, 15), (Kind.SD15, 2, 40), (Kind.SDXL_TURBO, 1, 2), (Kind.FLUX_DEV, 1, 20)],
 )
 def test_quality_is_steps(kind: Kind, quality: int, steps: int) -> None:
     (shot,) = shots_of(Wish(prompt="x", quality=quality), RECIPES[kind], "p", roll, None)
@@ -251,7 +261,31 @@ def test_sizes_are_what_the_model_can_make(
     assert (shot.width, shot.height) == made
 
 
-def test_flux_takes_no_negative_prompt() -> None:
+@pytest.mark.parametrize(
+    ("kind", "wish", "param"),
+    [
+        (Kind.FLUX_SCHNELL, Wish(prompt="x", negative="y"), "negative_prompt"),
+        (Kind.FLUX_DEV, Wish(prompt="x", negative="y", cfg=4.0), "negative_prompt"),
+        (Kind.SDXL_TURBO, Wish(prompt="x", negative="y"), "negative_prompt"),
+        (Kind.SD15, Wish(prompt="x", negative="y", cfg=1.0), "negative_prompt"),
+        (Kind.FLUX_SCHNELL, Wish(prompt="x", cfg=4.0), "cfg"),
+    ],
+)
+def test_what_a_model_would_pass_over_is_refused(kind: Kind, wish: Wish, param: str) -> None:
     with pytest.raises(Hal0Error) as caught:
-        shots_of(Wish(prompt="x", negative="y"), RECIPES[Kind.FLUX_SCHNELL], "p", roll, None)
-    assert (caught.value.code, caught.value.param) == ("request.invalid", "negative_prompt")
+        shots_of(wish, RECIPES[kind], "p", roll, None)
+    assert (caught.value.code, caught.value.param) == ("request.invalid", param)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wish", "cfg"),
+    [
+        (Kind.SDXL_TURBO, Wish(prompt="x", negative="y", cfg=2.0), 2.0),
+        (Kind.SDXL_TURBO, Wish(prompt="x"), 1.0),
+        (Kind.FLUX_DEV, Wish(prompt="x"), 3.5),
+        (Kind.FLUX_SCHNELL, Wish(prompt="x"), None),
+    ],
+)
+def test_how_closely_the_prompt_is_followed(kind: Kind, wish: Wish, cfg: float | None) -> None:
+    (shot,) = shots_of(wish, RECIPES[kind], "p", roll, None)
+    assert shot.cfg == cfg

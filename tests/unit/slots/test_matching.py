@@ -49,6 +49,7 @@ def test_what_nothing_here_loads_is_said_to_be_that(form: str, architecture: str
     with pytest.raises(Hal0Error) as refused:
         require_match(model, PROVIDERS[ProviderName.COMFYUI])
     assert refused.value.message.endswith("which no provider of this hal0 serves")
+    assert ("safetensors files alone" in (refused.value.hint or "")) is (form == "gguf")
 
 
 async def test_a_load_or_swap_that_names_one_changes_nothing(tmp_path: Path, port_block: range) -> None:
