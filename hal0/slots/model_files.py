@@ -10,7 +10,7 @@ from hal0.errors import Hal0Error
 from hal0.lib.aside import Aside
 from hal0.providers.base import Launch, Provider
 from hal0.slots.plan import Model
-from hal0.slots.reader import paths_of, reader_of
+from hal0.slots.reader import paths_of, reader_of, refuse_closed
 
 T = TypeVar("T")
 
@@ -43,6 +43,10 @@ class ModelFiles:
             return None
         files = launch.files if launch.mmproj is None else (*launch.files, launch.mmproj)
         paths = tuple(dict.fromkeys(paths_of(files, provider.mounts(launch))))
+        if os.geteuid() != 0:  # podman has no more rights than hal0, and whoever works inside is hal0's own user
+            opened = zip(paths, await self._look(launch.model, _may_read, paths), strict=True)
+            refuse_closed(launch.model, [path for path, may in opened if not may])
+            return provider.user
         found = zip(paths, await self._look(launch.model, _status, paths), strict=True)
         return reader_of(launch.model, provider.user, {path: status for path, status in found if status is not None})
 
@@ -56,6 +60,12 @@ class ModelFiles:
 
 def _looked(at: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
     return [at(path) for path in paths]
+
+
+def _may_read(path: Path) -> bool:
+    """Or it is not there, which is somebody else's to find."""
+    wanted = os.R_OK | (os.X_OK if path.is_dir() else 0)
+    return os.access(path, wanted) or not os.path.lexists(path)
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -3,7 +3,7 @@
 import os
 import shlex
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +41,12 @@ def reader_of(model: str, usual: int, found: Mapping[Path, os.stat_result]) -> i
     if len(owners) > 1:
         raise _unreadable(model, list(owners.values())[1], "it and others may be read by their owners only, who differ")
     return next(iter(owners), usual)
+
+
+def refuse_closed(model: str, closed: Sequence[Path]) -> None:
+    """For a hal0 that is not root. Raises slot.load_failed with the first of these, which its user may not read."""
+    if closed:
+        raise _unreadable(model, closed[0], "hal0's own user may not read it, and without root nobody else can")
 
 
 def _unreadable(model: str, path: Path, why: str) -> Hal0Error:

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from hal0.config.slots import SlotConfig
 from hal0.engine.base import Mount
 from hal0.errors import Hal0Error
-from hal0.providers.base import NOBODY
+from hal0.providers.base import NOBODY, Launch
+from hal0.providers.catalog import PROVIDERS
+from hal0.slots.model_files import ModelFiles
+from hal0.slots.plan import launch_of
 from hal0.slots.reader import UNREADABLE, paths_of, reader_of
+from hal0.vocab import Device, ProviderName, SlotName
 from tests.fakes.engine import FakeEngine
 from tests.fakes.provider import FakeHealth
-from tests.fakes.world import World
+from tests.fakes.world import FakeModel, World
 from tests.vloop import virtual_time
 
 GGUF = Path("/store/m.gguf")
@@ -63,6 +68,26 @@ def test_what_no_single_user_can_read_is_said_with_its_name(found: list[os.stat_
     last = f"/store/{len(found) - 1}"
     assert told.value.code == "slot.load_failed"
     assert told.value.details[UNREADABLE] == last
+
+
+async def test_without_root_hal0s_own_user_has_to_read_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, opened = tmp_path / "of somebody.gguf", tmp_path / "m.gguf"
+    for path in (closed, opened):
+        path.touch()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != closed)
+    provider = PROVIDERS[ProviderName.LLAMACPP]
+    files = ModelFiles()
+    assert await files.reader(launch(opened, tmp_path / "not there.gguf"), provider) == NOBODY
+    with pytest.raises(Hal0Error, match="hal0's own user may not read it, and without root nobody else can") as told:
+        await files.reader(launch(opened, closed), provider)
+    assert told.value.code == "slot.load_failed"
+    assert shlex.split(told.value.message.rpartition("; run: ")[2]) == ["chmod", "a+rX", str(closed)]
+
+
+def launch(*files: Path) -> Launch:
+    model = FakeModel("m", files)
+    return launch_of(SlotName("primary"), SlotConfig(), model, PROVIDERS[ProviderName.LLAMACPP], Device.CPU)
 
 
 def test_the_line_that_helps_can_be_run_as_it_stands() -> None:
