@@ -81,8 +81,9 @@ class LiveFigures:
         """For ever. Every engine has a question of its own under way, so that none waits for another."""
         try:
             while True:
-                endpoints = self._endpoints()
-                for slot in self._busy():
+                endpoints, busy = self._endpoints(), frozenset(self._busy())
+                self._known = {slot: it for slot, it in self._known.items() if slot in busy}
+                for slot in busy:
                     if slot in endpoints and slot not in self._asking:
                         self._asking[slot] = asyncio.create_task(self._ask(slot, endpoints[slot]))
                 await asyncio.sleep(_LOOK_EVERY_S)

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from hal0.lib.clock import SystemClock
+from hal0.observe import figures as module
 from hal0.observe.figures import LiveFigures, figures
 from hal0.providers.base import Endpoint
 from tests.vloop import until
@@ -90,6 +91,20 @@ async def engine(*, hangs: bool = False) -> AsyncIterator[tuple[Endpoint, list[s
     async with TestServer(app) as server:
         assert server.port is not None
         yield Endpoint("127.0.0.1", server.port, "secret"), asked
+
+
+async def test_who_is_busy_no_more_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOOK_EVERY_S", 0.01)
+    busy = ["primary"]
+    async with engine() as (well, _), aiohttp.ClientSession() as session:
+        live = LiveFigures(session, lambda: {"primary": well}, lambda: busy, SystemClock())
+        looking = asyncio.create_task(live.keep_looking())
+        await until(lambda: live.of("primary") is not None, within_s=5)
+        busy.clear()
+        await until(lambda: live.of("primary") is None, within_s=5)
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
 
 
 async def test_only_the_busy_are_asked_and_one_that_hangs_delays_nobody() -> None:
