@@ -10,7 +10,8 @@ from hal0.providers.vectors import in_asked_format
 
 _JSON: Final = "application/json"
 _TEXT: Final = "text/plain; charset=utf-8"
-_TOO_LONG: Final = "max length reached"
+# Words of FLM's for what the client should have sent otherwise: the second is its JSON library's, of a member's type.
+_CLIENTS_FAULT: Final = ("max length reached", "json.exception")
 _FAILED: Final = 500
 # Formats that need times, and the words they are known by; FLM tells none.
 _TIMED: Final = frozenset({"srt", "vtt", "verbose_json", "diarized_json"})
@@ -54,7 +55,7 @@ def failure_in(body: Mapping[str, Any] | None) -> Answer | None:
     told = error if isinstance(error, Mapping) else {"message": error}
     message = str(told.get("message") or "FLM tells no reason")
     code = told.get("code")
-    if _TOO_LONG in message.lower():
+    if any(words in message.lower() for words in _CLIENTS_FAULT):
         code = 400
     return _error(code if isinstance(code, int) and 400 <= code < 600 else _FAILED, message)
 

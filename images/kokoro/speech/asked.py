@@ -10,6 +10,7 @@ from speech.backend import Reference
 from speech.formats import FORMATS, Format
 
 _MAX_INPUT: Final = 4096  # characters, OpenAI's own limit
+_MAX_WORDS: Final = 1000  # characters that are said in a clip: nobody says more in its twelve seconds
 _MAX_REFERENCE: Final = 20 * 1024 * 1024  # bytes of a clip
 _STREAMS: Final = ("audio", "sse")
 
@@ -53,22 +54,25 @@ def _one_of(body: Mapping[str, Any], member: str, allowed: tuple[str, ...], usua
 
 
 def _input(body: Mapping[str, Any]) -> str:
-    text = _text("input", body.get("input"))
+    text = _text("input", body.get("input"), _MAX_INPUT)
     if not text:
         raise Refusal(400, "input must be a text that is not empty", param="input")
-    if len(text) > _MAX_INPUT:
-        said = f"input has {len(text)} characters; allowed: at most {_MAX_INPUT}"
-        raise Refusal(400, said, param="input", code="string_above_max_length")
     return text
 
 
-def _text(member: str, value: Any) -> str:
-    """Empty for what is none. Half a character, which JSON can hold, belongs to no text; behind a zero C hears none."""
+def _text(member: str, value: Any, most: int) -> str:
+    """Empty for what is none; of at most so many characters.
+
+    Half a character, which JSON can hold, belongs to no text; behind a zero C hears none.
+    """
     text = value.replace("\0", " ").strip() if isinstance(value, str) else ""
     try:
         text.encode()
     except UnicodeEncodeError as fault:
         raise Refusal(400, f"{member} is no Unicode text: it has half a character", param=member) from fault
+    if len(text) > most:
+        said = f"{member} has {len(text)} characters; allowed: at most {most}"
+        raise Refusal(400, said, param=member, code="string_above_max_length")
     return text
 
 
@@ -97,7 +101,7 @@ def _reference(body: Mapping[str, Any]) -> Reference | None:
     audio, text = body.get("ref_audio"), body.get("ref_text")
     if audio is None and text is None:
         return None
-    words = _text("ref_text", text)
+    words = _text("ref_text", text, _MAX_WORDS)
     if not isinstance(audio, str) or not words:
         raise Refusal(400, "ref_audio (base64) and ref_text (its words) belong together", param="ref_audio")
     _, _, encoded = audio.rpartition(",")

@@ -71,8 +71,12 @@ def test_a_voice_is_a_name_an_alias_or_a_blend(asked_for: str | None, shares: di
     assert blend.language == language
 
 
+MUCH = f"af_sky({'9' * 400})"  # infinitely, to a computer
+
+
 @pytest.mark.parametrize(
-    "wrong", ["nobody", "af_bella(", "af_bella(-1)", "af_bella+", "af_bella(0)", "onyx", "+".join(["af_sky"] * 9), "é"]
+    "wrong",
+    ["nobody", "af_bella(", "af_bella(-1)", "af_bella+", "af_bella(0)", "onyx", "+".join(["af_sky"] * 9), "é", MUCH],
 )
 def test_a_voice_that_is_not_there_is_answered_with_those_that_are(wrong: str) -> None:
     with pytest.raises(Refusal) as refused:
@@ -126,6 +130,9 @@ def test_a_voice_may_be_an_object_and_a_clip_a_data_url() -> None:
         ({"ref_audio": "AAAA"}, "ref_audio", "belong together"),
         ({"ref_audio": "??", "ref_text": "x"}, "ref_audio", "base64"),
         ({"ref_audio": "é", "ref_text": "x"}, "ref_audio", "base64"),
+        ({"ref_audio": "AAAA", "ref_text": "x" * 1001}, "ref_text", "at most 1000"),
+        ({"speed": 0}, "speed", "0.5 to 2"),
+        ({"speed": -float("inf")}, "speed", "0.5 to 2"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_is_allowed(members: dict[str, Any], param: str, words: str) -> None:

@@ -20,10 +20,20 @@ JPEG = bytes.fromhex("ffd8ffe000104a46494600010101006000600000ffffc0001108010203
 VP8X = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0" + b"\x03\x01\0\x01\0\0"
 VP8L = b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0\x2f" + struct.pack("<I", 99 | 49 << 14 | 1 << 28)
 VP8 = b"RIFF\0\0\0\0WEBPVP8 \0\0\0\0\0\0\0\x9d\x01\x2a" + struct.pack("<HH", 640, 480)
+PALETTE = PNG.replace(b"\x08\x02\0\0\0", b"\x08\x03\0\0\0")
+
+
+def before_pixels(picture: bytes, kind: bytes, data: bytes = b"") -> bytes:
+    """A PNG with one piece more, in front of its pixels."""
+    at = picture.index(b"IDAT") - 4
+    return picture[:at] + struct.pack(">I", len(data)) + kind + data + bytes(4) + picture[at:]
+
+
 KNOWN = [
     (PNG, Look("png", 5, 7, alpha=False)),
     (PNG.replace(b"\x08\x02\0\0\0", b"\x08\x06\0\0\0"), Look("png", 5, 7, alpha=True)),
-    (PNG.replace(b"\x08\x02\0\0\0", b"\x08\x03\0\0\0") + b"tRNS", Look("png", 5, 7, alpha=True)),
+    (before_pixels(before_pixels(PALETTE, b"tRNS"), b"tEXt", bytes(9000)), Look("png", 5, 7, alpha=True)),
+    (before_pixels(PALETTE, b"tEXt", b"tRNS acTL"), Look("png", 5, 7, alpha=False)),
     (JPEG, Look("jpeg", 0x304, 0x102, alpha=False)),
     (VP8X, Look("webp", 260, 2, alpha=True)),
     (VP8L, Look("webp", 100, 50, alpha=True)),
@@ -46,6 +56,12 @@ def test_what_is_none_is_refused_by_name(data: bytes) -> None:
     assert (caught.value.code, caught.value.status, caught.value.param) == ("render.unsupported_picture", 415, "mask")
 
 
+@pytest.mark.parametrize("film", [before_pixels(PNG, b"acTL", bytes(8)), VP8X.replace(b"\x10", b"\x12", 1)])
+def test_an_animation_is_refused_before_the_engine_makes_as_many_pictures(film: bytes) -> None:
+    with pytest.raises(Hal0Error, match="it is an animation; send one picture"):
+        look(film, "image")
+
+
 @pytest.mark.parametrize(("width", "height"), [(0, 5), (65_535, 65_535), (4097, 4096), (2**32 - 1, 2**32 - 1)])
 def test_a_picture_of_too_many_pixels_is_refused_before_anybody_decodes_it(width: int, height: int) -> None:
     with pytest.raises(Hal0Error, match="pixels"):
@@ -60,6 +76,7 @@ def outcome(work: Callable[[], T]) -> T | Hal0Error:
 
 
 @given(st.sampled_from([b"", PNG[:16], PNG[:8], JPEG[:2], JPEG[:21], VP8X[:16], VP8L[:16], VP8[:16]]), st.binary())
+@example(PNG[:33], struct.pack(">I4sI", 0, b"tEXt", 0) * 100_000)  # pieces without an end
 @example(JPEG[:2], b"\xff" * 100_000)  # padding without an end
 @example(JPEG[:2], b"\xff\xe0\0\0" * 25_000)  # segments of no length
 def test_whatever_comes_is_a_picture_or_one_typed_error(start: bytes, rest: bytes) -> None:
