@@ -27,7 +27,7 @@ def in_asked_format(request: Mapping[str, Any], answer: bytes) -> bytes:
     try:
         for item in wrong:
             item["embedding"] = encode(item["embedding"]) if want_base64 else decode(item["embedding"])
-    except (ValueError, struct.error):
+    except (ValueError, OverflowError, struct.error):
         return answer
     return jsonio.dumps(body)
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from hal0.engine.base import Mount
 from hal0.errors import Hal0Error
@@ -128,13 +128,13 @@ async def _probe(endpoint: Endpoint, launch_model: str, session: "ClientSession"
     return Health(HealthState.BROKEN, f"it does not list {launch_model}")
 
 
-def _names(body: bytes) -> list[str]:
+def _names(body: bytes) -> list[Any]:
     """What a folder lists; nothing for whatever else this is."""
     try:
         names = jsonio.loads(body)
     except jsonio.JSONDecodeError:
         return []
-    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return names if isinstance(names, list) else []
 
 
 PROVIDER: Final[Provider] = ComfyUI()

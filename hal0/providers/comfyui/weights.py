@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from hal0.engine.base import Mount
 from hal0.errors import Hal0Error
@@ -84,9 +84,9 @@ def mounts_of(launch: Launch) -> tuple[Mount, ...]:
     return tuple(Mount(file, f"{BASE_DIR}/models/{place}") for file, place in zip(launch.files, places, strict=False))
 
 
-def listed(names: Iterable[str], model: str, folder: str) -> Weights | None:
+def listed(names: Iterable[Any], model: str, folder: str) -> Weights | None:
     """The slot's model among what ComfyUI lists in a folder; None when it is not there."""
-    for name in names:
+    for name in (name for name in names if isinstance(name, str)):
         path = PurePosixPath(name)
         if path.stem == model and path.parent.name in set(Kind):
             return Weights(Kind(path.parent.name), name, split=folder == UNETS)

@@ -92,7 +92,8 @@ def _speed(value: Any, speeds: tuple[float, float]) -> float:
     if value is None:
         return 1.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise Refusal(400, f"speed {str(value)[:100]} is not allowed; allowed: {least:g} to {most:g}", param="speed")
+        said = f"speed {repr(value)[:100]} is not allowed; allowed: a number from {least:g} to {most:g}"
+        raise Refusal(400, said, param="speed")
     return float(value)
 
 

@@ -35,7 +35,10 @@ _MARKS: Final = str.maketrans(
     | dict.fromkeys("«《「『【〈", " “")
     | dict.fromkeys("»》」』】〉", "” ")
 )
-_OWN: Final = r"\u3005-\u3007\u3041-\u3096\u309d\u309e\u30a1-\u30fa\u30fc-\u30fe\u3400-\u4dbf\u4e00-\u9fff"
+_OWN: Final = (
+    r"\u3005-\u3007\u3041-\u3096\u309d\u309e\u30a1-\u30fa\u30fc-\u30fe"
+    r"\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
+)
 _RUN: Final = re.compile(rf"(?P<number>\d+(?:\.\d+)?%?)|(?P<own>[{_OWN}]+)|(?P<other>[^\W\d{_OWN}]+)|[\W_]")
 _KANA: Final = re.compile(r"[\u3041-\u3096\u30a1-\u30fa\u30fc]+")
 _HIRAGANA: Final = {code: code + 0x60 for code in range(0x3041, 0x3097)}

@@ -25,7 +25,8 @@ _MARKS: Final = str.maketrans(
     | dict.fromkeys("«《「『【〈", " “")
     | dict.fromkeys("»》」』】〉", "” ")
 )
-_RUN: Final = re.compile(r"(?P<own>[\u3400-\u4dbf\u4e00-\u9fff]+)|(?P<other>[^\W\u3400-\u4dbf\u4e00-\u9fff]+)|\W+")
+_OWN: Final = r"\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
+_RUN: Final = re.compile(rf"(?P<own>[{_OWN}]+)|(?P<other>[^\W{_OWN}]+)|\W+")
 _NUMBER: Final = re.compile(r"(\d+)(?:\.(\d+))?(%)?")
 _DIGITS: Final = "零一二三四五六七八九"
 _PLACES: Final = ("", "十", "百", "千")

@@ -21,13 +21,25 @@ def decoded(path: Path) -> Iterator[Samples]:
 
     A packet that is no sound is passed over, as players do: many files end with a tag that is one.
     """
+    if not path.stat().st_size:
+        raise NotSoundError("it is empty")
     try:
-        with av.open(str(path), options={"format_whitelist": FORMATS}) as container:
+        with _opened(path) as container:
             if not container.streams.audio:
                 raise NotSoundError("it has no audio track")
             yield from _gathered(_resampled(container))
     except (FFmpegError, ValueError, LookupError, OverflowError) as fault:  # the last three: PyAV's own words
         raise NotSoundError(_reason(fault)) from fault
+
+
+def _opened(path: Path) -> av.container.InputContainer:
+    """FFmpeg's own words for what it does not know, or may not open, tell nobody anything."""
+    try:
+        return av.open(str(path), options={"format_whitelist": FORMATS})
+    except (FFmpegError, ValueError) as fault:
+        raise NotSoundError(
+            "it is not in any format of sound that is known here, or its beginning is damaged"
+        ) from fault
 
 
 def _resampled(container: av.container.InputContainer) -> Iterator[Samples]:

@@ -126,8 +126,14 @@ async def a_stream_comes_piece_by_piece(world: World) -> None:
 
 async def what_is_no_sound_is_refused(world: World) -> None:
     async with world.openai() as client:
-        for content in (b"this is text" * 1000, b"", b"#EXTM3U\n#EXTINF:1,\nfile:///run/hal0/secret\n", noise(2)[:40]):
-            with pytest.raises(openai.APIStatusError) as caught:
+        for content, why in (
+            (b"this is text" * 1000, "not in any format of sound"),
+            (b"", "it is empty"),
+            (b"#EXTM3U\n#EXTINF:1,\nfile:///run/hal0/secret\n", "not in any format of sound"),
+            (noise(2)[:40], "damaged"),
+            (wav(b""), "there is no sound in it"),
+        ):
+            with pytest.raises(openai.APIStatusError, match=why) as caught:
                 await client.audio.transcriptions.create(model="stt", file=("song.mp3", content))
             assert caught.value.status_code == 415, content[:20]
             assert (caught.value.code, caught.value.param) == ("audio.unsupported_format", "file")

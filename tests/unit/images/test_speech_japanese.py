@@ -80,7 +80,8 @@ def test_words_are_said_as_the_dictionary_says_and_other_letters_by_somebody_els
 @pytest.mark.usefixtures("dictionary")
 def test_what_no_dictionary_reads_is_named_and_kana_never_is() -> None:
     japanese.refuse_unreadable("今日は世界、ぬゃ 7 Hello 🎉")
-    with pytest.raises(Refusal) as refused:
-        japanese.refuse_unreadable("今日は龘")
-    assert (refused.value.status, refused.value.param) == (400, "input")
-    assert "龘; write them in kana" in refused.value.message
+    for rare in ("龘", "\U00020bb7"):
+        with pytest.raises(Refusal) as refused:
+            japanese.refuse_unreadable(f"今日は{rare}")
+        assert (refused.value.status, refused.value.param) == (400, "input")
+        assert f"{rare}; write them in kana" in refused.value.message

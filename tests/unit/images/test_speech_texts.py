@@ -121,7 +121,7 @@ def test_a_voice_may_be_an_object_and_a_clip_a_data_url() -> None:
         ({"voice": 7}, "voice", "a name"),
         ({"voice": {}}, "voice", "a name"),
         ({"speed": 4}, "speed", "0.5 to 2"),
-        ({"speed": "fast"}, "speed", "0.5 to 2"),
+        ({"speed": "1.0"}, "speed", "'1.0' is not allowed; allowed: a number from 0.5 to 2"),
         ({"speed": True}, "speed", "0.5 to 2"),
         ({"speed": float("nan")}, "speed", "0.5 to 2"),
         ({"response_format": "ogg"}, "response_format", "mp3, opus, aac, flac, wav, pcm"),

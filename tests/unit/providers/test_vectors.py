@@ -57,6 +57,7 @@ def test_an_answer_is_converted_both_ways(request_body: dict[str, Any], came: An
         ({}, b"[1]"),
         ({}, answer("no base64!")),
         ({"encoding_format": "base64"}, answer([[0.5], [0.5]])),
+        ({"encoding_format": "base64"}, answer([1e300])),  # more than its 32 bits hold
     ],
 )
 def test_what_is_right_or_no_vector_keeps_its_bytes(request_body: dict[str, Any], body: bytes) -> None:
