@@ -8,7 +8,8 @@ import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, NamedTuple
+from http import HTTPStatus
+from typing import Final, NamedTuple
 
 from aiohttp import ClientResponse, web
 
@@ -19,11 +20,11 @@ from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.edits import cuts_for
 from hal0.dispatch.headers import is_encoded
 from hal0.dispatch.resolve import Passage, Tried
+from hal0.dispatch.rewording import parsed, told
 from hal0.dispatch.rewrite import Splice, apply, growth
 from hal0.dispatch.trace import Trace
-from hal0.dispatch.unpacking import reading
+from hal0.dispatch.unpacking import reading, unpacked
 from hal0.errors import Hal0Error
-from hal0.lib import jsonio
 from hal0.upstreams.choice import Chance, ordered
 from hal0.upstreams.link import VIA, unreachable
 from hal0.upstreams.snapshot import Hop
@@ -37,7 +38,7 @@ _NOT_TAKEN: Final = frozenset({"upstream.unreachable", "upstream.broken", "upstr
 # hal0 itself sent nothing: that says nothing about the upstream.
 _NOT_SENT: Final = frozenset({"upstream.auth", "upstream.loop"})
 _ONE_PIECE_BYTES: Final = 256 << 10  # aiohttp warns of larger ones that come as bytes
-_MOST_ERROR_BYTES: Final = 64 << 10  # of an answer that has to become an event
+_MOST_ERROR_BYTES: Final = 64 << 10  # of one that hal0 has to read
 
 
 class Crossing(NamedTuple):
@@ -144,6 +145,10 @@ class Abroad:
         if not down.started:
             down.headers["X-Hal0-Upstream"] = upstream.name
             down.headers["X-Hal0-Overhead-Ms"] = f"{trace.overhead_ms(self._clock()) or 0.0:.2f}"
+            if down.rewords and response.status >= HTTPStatus.BAD_REQUEST:
+                down.close()  # a sign of life would be the head of another answer
+                body = await self._read(upstream, response)
+                return down.answer_error(response.status, response.reason or "", response.raw_headers, body)
             down.start(response.status, response.reason or "", response.raw_headers, response.content_length)
         try:
             await self._pour(it, upstream, response)
@@ -162,16 +167,22 @@ class Abroad:
 
     async def _too_late(self, it: Crossing, upstream: Upstream, response: ClientResponse) -> web.StreamResponse:
         """The client already has a 200 and comments: what is no event stream becomes one error event."""
-        read = b""
-        while len(read) < _MOST_ERROR_BYTES and (data := await upstream.link.more(response)):
-            read += data
+        read = unpacked(response.raw_headers, await self._read(upstream, response))
         error = Hal0Error(
             "upstream.broken",
-            f"cannot go on: upstream {upstream.name!r} answered {response.status} {response.reason}",
-            details={"upstream": upstream.name, "status": response.status, "answer": _json_or_none(read)},
+            f"cannot go on: upstream {upstream.name!r} answered {told(response.status, read)}",
+            details={"upstream": upstream.name, "status": response.status, "answer": parsed(read)},
         )
         it.trace.code, it.trace.status = error.code, response.status
         return it.down.fail(error)
+
+    @staticmethod
+    async def _read(upstream: Upstream, response: ClientResponse) -> bytes:
+        """An error, or as much of it as anybody reads."""
+        read = b""
+        while len(read) < _MOST_ERROR_BYTES and (data := await upstream.link.more(response)):
+            read += data
+        return read
 
 
 class _Elsewhere(Exception):
@@ -196,10 +207,3 @@ def _is_events(response: ClientResponse) -> bool:
     """Whether events follow that can go on behind comments of hal0's own."""
     is_events = response.headers.get("Content-Type", "").startswith("text/event-stream")
     return is_events and not is_encoded(response.raw_headers)
-
-
-def _json_or_none(data: bytes) -> Any:
-    try:
-        return jsonio.loads(data)
-    except jsonio.JSONDecodeError:
-        return None

@@ -13,10 +13,12 @@ from aiohttp import HttpVersion11, web
 
 from hal0.dispatch.asked import Asked
 from hal0.dispatch.frames import FRAME_ENDS, KEEPALIVE, at_boundary, error_event
-from hal0.dispatch.headers import BODILESS, RawHeaders, answer_head, get, is_encoded, lines
+from hal0.dispatch.headers import BODILESS, RawHeaders, answer_head, get, is_encoded, lines, retyped
 from hal0.dispatch.resolve import Decision, Passage
+from hal0.dispatch.rewording import for_anthropic
 from hal0.dispatch.silence import Silence
 from hal0.dispatch.surface import Dialect, id_headers
+from hal0.dispatch.unpacking import unpacked
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock
 
@@ -105,6 +107,18 @@ class Downstream:
         if (waiting := transport.get_write_buffer_size()) > _HIGH_WATER_BYTES:
             self._watch(transport, waiting, UNREAD_S)
         return _SENT if self._keep_alive else _SENT_LAST
+
+    @property
+    def rewords(self) -> bool:
+        """Whether this client reads errors in a shape that others than hal0 seldom have; then it is `answer_error`."""
+        return self._dialect is Dialect.ANTHROPIC
+
+    def answer_error(self, status: int, reason: str, headers: RawHeaders, body: bytes) -> web.StreamResponse:
+        """Somebody else's error, whole; its words, its status and its headers, in the shape that this client reads."""
+        made = for_anthropic(status, unpacked(headers, body), self._request_id) if self.rewords else None
+        if made is None:
+            return self.answer(status, reason, headers, body)
+        return self.answer(status, reason, retyped(headers, "application/json"), made)
 
     def start(self, status: int, reason: str, headers: RawHeaders, length: int | None) -> None:
         """Send the head; afterwards only `write`, `finish` and `fail` remain. `length` is the body's, if known."""

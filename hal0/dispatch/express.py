@@ -21,7 +21,6 @@ from hal0.dispatch.lane import Lane
 from hal0.dispatch.noted import Noted, honestly
 from hal0.dispatch.peek import Peek
 from hal0.dispatch.pool import Pool
-from hal0.dispatch.proxy import OWN_FAULT
 from hal0.dispatch.resolve import Decision
 from hal0.dispatch.sending import Sender, Sending
 from hal0.dispatch.trace import Trace
@@ -34,6 +33,8 @@ from hal0.slots.handle import SlotHandle
 
 # Beyond, an answer is passed on in pieces rather than waited for.
 _SMALL_BYTES: Final = 32 * 1024
+# From here on an answer leads elsewhere, or is an error that somebody may have to say otherwise.
+_NOT_PLAIN: Final = 300
 
 
 class Host(Protocol):
@@ -147,7 +148,7 @@ class Express:
         head = connection.begun
         if head is None and not connection.failed:
             return
-        if head is not None and connection.complete and not head.is_events and head.status != OWN_FAULT:
+        if head is not None and connection.complete and not head.is_events and head.status < _NOT_PLAIN:
             self._answer(connection, head)
         elif connection.complete or connection.failed or not self._expects_little(connection):
             connection.on_news = None

@@ -19,6 +19,7 @@ _ANTHROPIC_TYPES: Final = {
     429: "rate_limit_error",
     503: "overloaded_error",
     504: "timeout_error",
+    529: "overloaded_error",
 }
 
 
@@ -26,12 +27,13 @@ def error_body(error: Hal0Error, dialect: Dialect, request_id: str | None) -> di
     """The error envelope that clients of this path expect; the members are the same, the wrapping differs."""
     body = error.body(request_id)
     if dialect is Dialect.ANTHROPIC:
-        inner = body["error"] | {"type": _anthropic_type(error.status)}
+        inner = body["error"] | {"type": anthropic_type(error.status)}
         return {"type": "error", "error": inner, "request_id": request_id}
     return body
 
 
-def _anthropic_type(status: int) -> str:
+def anthropic_type(status: int) -> str:
+    """Anthropic's word for a failure with this status."""
     return _ANTHROPIC_TYPES.get(status) or ("invalid_request_error" if status < 500 else "api_error")
 
 

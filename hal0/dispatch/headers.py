@@ -50,6 +50,8 @@ _NEVER_TO_A_CLIENT: Final = HOP_BY_HOP | {
 # nobody else speaks for hal0.
 _NEVER_TO_A_CLIENT_BEGIN: Final = (b"access-control-", b"x-hal0-")
 
+# Answers that lead elsewhere. A client that followed one would show its key for hal0 to whoever stands there.
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REMEMBERED: Final = 64  # beginnings of answers; an engine has a handful
 # Answers with these never have a body, nor say how long it is (RFC 9110 8.6).
 BODILESS: Final = (204, 304)
@@ -78,8 +80,8 @@ def is_encoded(headers: RawHeaders) -> bool:
 
 
 def retyped(headers: RawHeaders, content_type: str) -> list[tuple[bytes, bytes]]:
-    """The headers of an answer whose body has become of another kind."""
-    kept = [header for header in headers if header[0].lower() != b"content-type"]
+    """The headers of an answer whose body hal0 has written anew: of another kind, and packed no more."""
+    kept = [header for header in headers if header[0].lower() not in (b"content-type", b"content-encoding")]
     return [*kept, (b"Content-Type", content_type.encode("latin-1"))]
 
 

@@ -11,9 +11,10 @@ from hal0.dispatch.answers import Head
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.edits import cuts_of, form_values
-from hal0.dispatch.headers import RawHeaders, is_encoded, request_end, request_start, retyped
+from hal0.dispatch.headers import REDIRECTS, RawHeaders, is_encoded, request_end, request_start, retyped
 from hal0.dispatch.mark import Mark
 from hal0.dispatch.pool import Pool
+from hal0.dispatch.rewording import parsed, phrase, told
 from hal0.dispatch.rewrite import Splice, growth
 from hal0.dispatch.trace import Trace
 from hal0.dispatch.upstream_http import Connection, Stale
@@ -27,7 +28,7 @@ _ONE_WRITE_BYTES: Final = 64 * 1024
 # An answer that hal0 has to read whole (INSPECT, or an error behind a stream that has begun).
 _MAX_READ_BYTES: Final = 64 << 20
 # What an engine answers to what it has no better word for; its provider may have one (`Forward.explain`).
-OWN_FAULT: Final = 500
+_OWN_FAULT: Final = 500
 # A client that left a slot with `on_client_gone = "drain"` holds it this much longer at most.
 DRAIN_LIMIT_S: Final = 60.0
 
@@ -97,8 +98,10 @@ class Relay:
         self._trace.status = head.status
         if self._out.forward.answer is AnswerMode.INSPECT and self._is_convertible(head):
             return await self._converted(head)
-        if head.status == OWN_FAULT and self._out.forward.explain is not None:
-            return await self._explained(head)
+        if head.status in REDIRECTS:
+            raise Hal0Error("upstream.broken", f"cannot use the engine's answer: it leads elsewhere ({head.status})")
+        if self._is_reworded(head):
+            return await self._failed(head)
         assert self._connection is not None
         if self._connection.complete and not head.is_events:
             return self._whole(head)
@@ -209,8 +212,8 @@ class Relay:
             return self._down.fail(known)
         error = Hal0Error(
             "upstream.broken",
-            f"cannot go on: the engine answered {status} {HTTPStatus(status).phrase}",
-            details={"status": status, "answer": _json_or_none(body)},
+            f"cannot go on: the engine answered {told(status, body)}",
+            details={"status": status, "answer": parsed(body)},
         )
         self._trace.code, self._trace.status = error.code, status
         return self._down.fail(error)
@@ -224,16 +227,22 @@ class Relay:
             and (head.get(b"content-type") or b"").startswith(b"application/json")
         )
 
-    async def _explained(self, head: Head) -> web.StreamResponse:
+    def _is_reworded(self, head: Head) -> bool:
+        """Whether there may be other words than the engine's for its failure."""
+        explained = head.status == _OWN_FAULT and self._out.forward.explain is not None
+        return explained or (self._down.rewords and head.status >= HTTPStatus.BAD_REQUEST)
+
+    async def _failed(self, head: Head) -> web.StreamResponse:
+        """The engine's error, for which its provider may have a better word."""
         answer = await self._read_first()
         if (known := self._explanation(head, answer)) is not None:
             raise known
-        return self._down.answer(head.status, head.reason, head.headers, self._marked(answer))
+        return self._down.answer_error(head.status, head.reason, head.headers, self._marked(answer))
 
     def _explanation(self, head: Head, answer: bytes) -> Hal0Error | None:
         """The provider's word for what its engine calls a fault of its own."""
         explain = self._out.forward.explain
-        return explain(answer) if explain is not None and head.status == OWN_FAULT else None
+        return explain(answer) if explain is not None and head.status == _OWN_FAULT else None
 
     async def _converted(self, head: Head) -> web.StreamResponse:
         answer = await self._read_first()
@@ -242,8 +251,8 @@ class Relay:
         if isinstance(made, bytes):
             return self._down.answer(head.status, head.reason, head.headers, self._marked(made))
         self._trace.status = made.status
-        phrase, headers = HTTPStatus(made.status).phrase, retyped(head.headers, made.content_type)
-        return self._down.answer(made.status, phrase, headers, self._marked(made.body))
+        headers = retyped(head.headers, made.content_type)
+        return self._down.answer(made.status, phrase(made.status), headers, self._marked(made.body))
 
     async def _convert(self, answer: bytes) -> bytes | Answer:
         """What the provider makes of a whole answer."""
@@ -268,10 +277,3 @@ class Relay:
             if len(read) > _MAX_READ_BYTES:
                 raise Hal0Error("upstream.broken", "cannot read the engine's answer: it is too large")
         return bytes(read)
-
-
-def _json_or_none(body: bytes) -> Any:
-    try:
-        return jsonio.loads(body)
-    except jsonio.JSONDecodeError:
-        return None

@@ -1,4 +1,4 @@
-"""Reads along in a packed answer, for what it counts; its client gets the bytes as they came."""
+"""Reads what a packed answer says: along with its client, who gets the bytes as they came, or in its stead."""
 
 import zlib
 from collections.abc import Callable
@@ -19,6 +19,13 @@ def reading(headers: RawHeaders, saw: Saw) -> Saw:
     """`saw` for the chunks of an answer with these headers: it gets to see what they say, where that can be read."""
     coding = (get(headers, b"content-encoding") or b"identity").strip().lower().decode("latin-1")
     return _Unpacking(saw) if coding in READABLE - {"identity"} else saw
+
+
+def unpacked(headers: RawHeaders, body: bytes) -> bytes:
+    """What a short answer with these headers says; as it came where its packing is none that hal0 reads."""
+    read = bytearray()
+    reading(headers, read.extend)(body)
+    return bytes(read)
 
 
 class _Unpacking:

@@ -1,0 +1,67 @@
+"""Errors that come in other shapes than Anthropic's."""
+
+import pytest
+
+from hal0.dispatch.rewording import for_anthropic, words_of
+from hal0.lib import jsonio
+
+LLAMA = {"error": {"code": 400, "message": "'messages' is required", "type": "invalid_request_error"}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (jsonio.dumps(LLAMA), "'messages' is required"),
+        (b'{"error":"model not found"}', "model not found"),
+        (b'{"detail":[{"loc":["body"],"msg":"field required"}]}', "field required"),
+        (b'{"message":"no such route"}', "no such route"),
+        (b'{"error":{"message":""},"message":"beside"}', "beside"),
+        (b"  File Not Found\n", "File Not Found"),
+        (b"<html><body>502 Bad Gateway</body></html>", ""),
+        (b"\x1f\x8b\x08\xff\xfe", ""),
+        (b"", ""),
+        (b"[]", ""),
+        (b"7", ""),
+        (b"[" * 2000, "[" * 2000),
+        (b'{"error":' * 6 + b'"deep"' + b"}" * 6, ""),
+        (b"x" * 5000, "x" * 2000),
+    ],
+)
+def test_the_sentence_in_an_error(answer: bytes, words: str) -> None:
+    assert words_of(answer) == words
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"),
+        (404, "not_found_error"),
+        (418, "invalid_request_error"),
+        (429, "rate_limit_error"),
+        (500, "api_error"),
+        (529, "overloaded_error"),
+        (799, "api_error"),
+    ],
+)
+def test_anthropics_word_for_it_follows_from_the_status(status: int, kind: str) -> None:
+    made = for_anthropic(status, jsonio.dumps(LLAMA), "req-1")
+    assert made is not None
+    error = {"type": kind, "message": "'messages' is required", "details": {"answer": LLAMA}}
+    assert jsonio.loads(made) == {"type": "error", "error": error, "request_id": "req-1"}
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(502, "the server answered 502 Bad Gateway"), (799, "the server answered 799")]
+)
+def test_without_words_the_status_says_it(status: int, message: str) -> None:
+    made = for_anthropic(status, b"<html>", "req-1")
+    assert made is not None
+    assert jsonio.loads(made)["error"]["message"] == message
+
+
+def test_anthropics_own_are_left_as_they_are() -> None:
+    assert (
+        for_anthropic(529, b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', "x") is None
+    )
+    assert for_anthropic(400, b'{"type":"error","error":{"message":"no type"}}', "x") is not None
+    assert for_anthropic(400, b'{"type":"error","error":"text"}', "x") is not None
