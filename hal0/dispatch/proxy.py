@@ -34,7 +34,10 @@ DRAIN_LIMIT_S: Final = 60.0
 
 
 class Outbound(NamedTuple):
-    """What goes to the slot. `query` is the client's, with its question mark, or b""."""
+    """What goes to the slot. `query` is the client's, with its question mark, or b"".
+
+    `drains`: a client that leaves does not end it.
+    """
 
     endpoint: Endpoint
     forward: Forward
@@ -44,6 +47,7 @@ class Outbound(NamedTuple):
     first_byte_s: float
     between_bytes_s: float
     method: str = "POST"
+    drains: bool = False
 
 
 class Relay:
@@ -122,8 +126,8 @@ class Relay:
                     await self._connection.head()
                     while await self._connection.chunk(self._out.between_bytes_s):
                         pass
-        except (TimeoutError, ConnectionError, Hal0Error, Stale):
-            pass  # nobody is left to be told; ConnectionError: the slot was just handing over when the client left
+        except (TimeoutError, Hal0Error, Stale):
+            pass  # nobody is left to be told
         finally:
             self.release()
 
@@ -186,7 +190,12 @@ class Relay:
         self._meter.saw(data)
         if self._mark is not None:
             data, chunk = self._mark.feed(data), None
-        return not data or self._down.write(data, chunk)
+        try:
+            return not data or self._down.write(data, chunk)
+        except ConnectionError:
+            if not self._out.drains:
+                raise  # ends the slot's side in this very turn
+            return False
 
     def _whole(self, head: Head) -> web.StreamResponse:
         """A small answer that came in one piece goes out in one piece."""

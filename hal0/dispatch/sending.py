@@ -114,6 +114,7 @@ class Sender:
             first_byte_s=admitted.snapshot.first_byte_timeout_s,
             between_bytes_s=self.between_bytes_s,
             method=it.row.method,
+            drains=admitted.snapshot.on_client_gone is OnClientGone.DRAIN,
         )
 
     def _drain(self, relay: Relay, serving: Serving) -> None:
