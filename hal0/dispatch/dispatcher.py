@@ -204,7 +204,7 @@ class Dispatcher:
         if not wants_lists(model, outcome, table):
             return outcome
         began = self._time()
-        fetched = await self._upstreams.prefetch()
+        fetched = await self._upstreams.prefetch(model)
         trace.lists_s = self._time() - began
         return self._resolved(row, model, slots, fetched, set(table.cold) - fetched)
 

@@ -68,6 +68,10 @@ class Upstream:
         """Nobody knows its models, and nobody has found out in vain."""
         return self.config.enabled and self.models is None and self.problem is None
 
+    def lists(self, model: str | None) -> bool:
+        """Whether it is known to have a model that clients call so."""
+        return any(listed.id == model for listed in self.models or ())
+
     @property
     def rejected(self) -> bool:
         """The last word on the key was no. A list that comes is no such word: some are public."""

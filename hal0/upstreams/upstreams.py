@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Final
 
 from hal0.config.root import RootConfig
@@ -18,6 +19,8 @@ from hal0.wire.upstreams import UpstreamView
 
 # Lists asked for at the same time, of all upstreams together.
 _PARALLEL: Final = 4
+# A list comes at once; who needs longer waits for it beside the others.
+_PLACE_S: Final = 2.0
 # What a request may wait for lists, however many upstreams are asked.
 PREFETCH_S: Final = LIST_S
 
@@ -127,14 +130,18 @@ class Upstreams:
         for task in list(self._asking.values()):
             await cancelled(task)
 
-    async def prefetch(self) -> frozenset[str]:
+    async def prefetch(self, wanted: str | None = None) -> frozenset[str]:
         """Ask every upstream whose models nobody knows yet, for at most PREFETCH_S; the names of those that answered.
 
-        Callers share what is under way; a list that comes too late for them is there for the next.
+        Once one lists the model `wanted` nobody waits for the others. Callers share what is under way; a list that
+        comes too late for them is there for the next.
         """
         cold = [upstream for upstream in self._known.values() if upstream.cold]
-        if cold:
-            await asyncio.wait([self._ask(upstream) for upstream in cold], timeout=PREFETCH_S)
+        asking = {self._ask(upstream) for upstream in cold}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PREFETCH_S):
+                while asking and not any(upstream.lists(wanted) for upstream in cold):
+                    _, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
         return frozenset(upstream.name for upstream in cold if upstream.models is not None)
 
     async def refresh(self, name: str) -> Upstream:
@@ -151,10 +158,16 @@ class Upstreams:
         return task
 
     async def _turn(self, upstream: Upstream) -> None:
+        """Who hangs has no place among those that are asked at the same time for as long as that lasts."""
+        asking: asyncio.Task[None] | None = None
         try:
             async with self._places:
-                await upstream.ask()
+                asking = asyncio.create_task(upstream.ask())
+                await asyncio.wait({asking}, timeout=_PLACE_S)
+            await asking
         finally:
+            if asking is not None:
+                await cancelled(asking)
             del self._asking[upstream]
             self._woken.notify()
 

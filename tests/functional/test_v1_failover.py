@@ -85,9 +85,9 @@ async def test_a_model_nobody_knew_is_looked_for_once(tmp_path: Path, monkeypatc
     async with running() as far, world(tmp_path, root={"upstreams": {"far": table(far)}}) as it:
         prefetch = it.upstreams.prefetch
 
-        async def counted() -> frozenset[str]:
+        async def counted(wanted: str) -> frozenset[str]:
             waiting.append(1)
-            return await prefetch()
+            return await prefetch(wanted)
 
         monkeypatch.setattr(it.upstreams, "prefetch", counted)
         far.listing = lists_once_all_wait

@@ -161,6 +161,30 @@ async def test_four_are_asked_at_a_time() -> None:
 
 
 @virtual_time
+async def test_one_that_hangs_holds_nobody_whose_model_another_lists() -> None:
+    house = House(hangs={}, near={})
+    house.links["hangs"].delay_s = 3600
+    house.links["near"].delay_s = 0.2
+    began = house.clock.now()
+    (listed,) = house.links["near"].models_there
+    assert await house.upstreams.prefetch(listed) == {"near"}
+    assert house.clock.now() - began == pytest.approx(0.2)
+    await house.upstreams.close()
+
+
+@virtual_time
+async def test_those_that_hang_keep_nobody_from_being_asked() -> None:
+    house = House(**{f"u{n}": {} for n in range(9)})
+    for name, link in house.links.items():
+        link.delay_s = 0 if name == "u8" else 3600
+    began = house.clock.now()
+    house.links["u8"].models_there[:] = ["own"]
+    assert await house.upstreams.prefetch("own") == {"u8"}
+    assert house.clock.now() - began == pytest.approx(4.0)
+    await house.upstreams.close()
+
+
+@virtual_time
 async def test_a_new_configuration_keeps_what_stays_as_it_was() -> None:
     house = House(far={}, near={}, gone={})
     await house.upstreams.prefetch()
