@@ -13,7 +13,6 @@ from hal0.api.errors import error_response
 from hal0.errors import Hal0Error
 
 _log: Final = logging.getLogger("hal0.api")
-_KNOWN: Final = "100-continue"
 
 Factory = Callable[..., web.BaseRequest]
 
@@ -56,7 +55,7 @@ class Connections(web.Server):
     def __init__(self, made: web.Server) -> None:
         super().__init__(
             made.request_handler,
-            request_factory=_expecting_little(made.request_factory),
+            request_factory=_expecting_nothing(made.request_factory),
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,  # noqa: SLF001  what connections are made with; nothing public tells
         )
@@ -65,14 +64,15 @@ class Connections(web.Server):
         return Connection(self, loop=self._loop, **self._kwargs)
 
 
-def _expecting_little(make: Factory) -> Factory:
-    """Makes requests that expect what hal0 knows or nothing: other expectations may be passed over (RFC 9110 10.1.1).
+def _expecting_nothing(make: Factory) -> Factory:
+    """Makes requests whose expectations are seen in `raw_headers` alone, where `intake.invite` looks when it is time.
 
-    Where there is no route aiohttp would refuse them, in words of its own and of the client's.
+    aiohttp would ask for the body before anybody has looked who sends it, where there is no route; and refuse what it
+    does not know, which may be passed over (RFC 9110 10.1.1), in words of its own and of the client's.
     """
 
     def made(message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
-        if message.headers.get("Expect", _KNOWN).lower() != _KNOWN:
+        if "Expect" in message.headers:
             kept = CIMultiDict(message.headers)
             del kept["Expect"]
             message = message._replace(headers=CIMultiDictProxy(kept))

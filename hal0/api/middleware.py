@@ -13,11 +13,11 @@ from hal0.api.cors import Cors
 from hal0.api.errors import SECURITY, error_response, from_http
 from hal0.api.ids import new_request_id, own_request_id
 from hal0.api.route import Handler, Route, route_of
+from hal0.dispatch.intake import invite
 from hal0.errors import Hal0Error
 from hal0.vocab import Access
 
 _log: Final = logging.getLogger("hal0.api")
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 REQUEST_ID_KEY: Final = web.RequestKey("request_id", str)
@@ -85,8 +85,6 @@ def request_id_of(headers: Mapping[str, str]) -> str:
 
 
 def _go_on(request: web.Request, route: Route | None) -> None:
-    """Tell a client that waits for it to send its body; handlers with `own_continue` do that themselves."""
-    if route is None or route.own_continue or request.transport is None:
-        return
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        request.transport.write(_CONTINUE)
+    """Have a client that waits for it send its body; handlers with `own_continue` do that themselves."""
+    if route is not None and not route.own_continue:
+        invite(request)

@@ -45,7 +45,7 @@ def register(app: web.Application, routes: Iterable[Route]) -> None:
     for route in routes:
         methods = ("GET", "HEAD") if route.method == "GET" and route.head else (route.method,)
         for method in methods:
-            table[app.router.add_route(method, route.path, route.handler, expect_handler=_later)] = route
+            table[app.router.add_route(method, route.path, route.handler)] = route
 
 
 def routes_of(app: web.Application) -> tuple[Route, ...]:
@@ -57,7 +57,3 @@ def route_of(request: web.Request) -> Route | None:
     """The row of the table that a request has hit; None when there is none (404, 405). What is no row is a mistake."""
     match_info = request.match_info
     return None if match_info.http_exception is not None else request.app[_ROUTES][match_info.route]
-
-
-async def _later(request: web.Request) -> None:
-    """`Expect: 100-continue` is answered after the access check (middleware), not before as aiohttp would."""

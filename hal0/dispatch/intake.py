@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from aiohttp import StreamReader, web
+from aiohttp import HttpVersion11, StreamReader, web
 
 from hal0.config.dispatch import DispatchConfig
 from hal0.dispatch.body import Body, Spool
 from hal0.dispatch.form import Form, NotForm, boundary_of
+from hal0.dispatch.headers import get
 from hal0.dispatch.keeping import Keeping
 from hal0.dispatch.peek import Peek, named, next_piece, read_json, refuse_early
 from hal0.dispatch.surface import BodyKind, PathRow
@@ -30,7 +31,8 @@ def refuse(request: web.Request, row: PathRow, config: DispatchConfig) -> None:
 
 def invite(request: web.Request) -> None:
     """A client that asked first is told to send its body only now, after everything that refuses early."""
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+    expected = (get(request.raw_headers, b"expect") or b"").strip().lower() == b"100-continue"
+    if expected and request.version >= HttpVersion11 and request.transport is not None:
         request.transport.write(_CONTINUE)
 
 

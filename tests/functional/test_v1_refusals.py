@@ -94,6 +94,13 @@ async def test_an_expectation_that_nobody_knows_is_passed_over(w: World, path: b
     assert (status, code) == ((404, "request.not_found") if path == b"/nothing" else (400, "request.invalid_json"))
 
 
+@pytest.mark.parametrize("head", [b"POST /nothing HTTP/1.1", b"PUT /v1/models HTTP/1.1", b"POST /nothing HTTP/1.0"])
+async def test_what_nobody_handles_is_not_invited_to_send_a_body(w: World, head: bytes) -> None:
+    async with raw(w.port) as client, asyncio.timeout(2):
+        await client.send(head + b"\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+        assert b" 40" in (await client.head()).splitlines()[0]
+
+
 async def test_a_chunked_body_over_the_limit_is_refused(w: World) -> None:
     async def endless() -> AsyncIterator[bytes]:
         yield b'{"a":"'
