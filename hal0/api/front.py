@@ -114,7 +114,8 @@ class Front(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = self._loop.time()
+        if not self._waiting or END in self._waiting:  # a head that comes in drops keeps no connection
+            self._heard_at = self._loop.time()
         data = self._waiting + data if self._waiting else data
         if not self._busy:
             self._take(data)

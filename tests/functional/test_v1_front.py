@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,23 @@ async def test_a_half_sent_request_is_aiohttps_after_a_while_and_an_idle_connect
             await settled(lambda: bool(left_over))
             await slow.send(post(w.chat())[-5:])
             assert (await answer(slow))[0] == 200
+    finally:
+        await runner.stop()
+
+
+async def test_a_head_that_comes_in_drops_keeps_no_connection(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hal0.api.runner._KEEPALIVE_S", 0.05)
+    runner = HttpRunner(build_app(w.dispatcher), grace_s=1)
+    await runner.start()
+    try:
+        async with raw(await runner.listen_tcp("127.0.0.1", 0)) as client:
+            head, sent = post(w.chat()), 0
+            with suppress(ConnectionError):
+                for drop in head:
+                    await client.send(bytes([drop]))
+                    await asyncio.sleep(0.02)
+                    sent += 1
+            assert sent < 50 < head.index(b"\r\n\r\n")
     finally:
         await runner.stop()
 
