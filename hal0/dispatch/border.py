@@ -20,11 +20,19 @@ _ACCEPTS: Final = b"accept-encoding"
 def outbound(client: RawHeaders, *, identity: bool) -> list[tuple[str, str]]:
     """The client's headers for an upstream, in their order and spelling; `identity` asks for an unpacked answer."""
     passed = [
-        (name.decode("latin-1"), _readable(value) if name.lower() == _ACCEPTS else value.decode("utf-8", "replace"))
+        (name.decode("latin-1"), _readable(value) if name.lower() == _ACCEPTS else _text(value))
         for name, value in passing(client, _STAYS_HERE | {_ACCEPTS} if identity else _STAYS_HERE)
         if not name.lower().startswith(_OURS)
     ]
     return [*passed, ("Accept-Encoding", "identity")] if identity else passed
+
+
+def _text(value: bytes) -> str:
+    """aiohttp's client writes UTF-8 alone; what is none is read as Latin-1, HTTP's own once, and keeps its letters."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _readable(accepted: bytes) -> str:

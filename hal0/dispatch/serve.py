@@ -116,10 +116,10 @@ class ServedExchange:
 
 
 def origin_of(asked: Asked) -> str:
-    """Where the client finds hal0, as it said itself: nobody else reads what this is for."""
+    """Where the client finds hal0, as it or a proxy between said: nobody else reads what this is for."""
     scheme = "https" if asked.headers.get("X-Forwarded-Proto", "").strip().lower() == "https" else "http"
-    host = asked.headers.get("Host", "")
-    return f"{scheme}://{host if _HOST.fullmatch(host) else '127.0.0.1'}"
+    named = (asked.headers.get(name, "") for name in ("X-Forwarded-Host", "Host"))
+    return f"{scheme}://{next((host for host in named if _HOST.fullmatch(host)), '127.0.0.1')}"
 
 
 def _raw(headers: Mapping[str, str]) -> RawHeaders:

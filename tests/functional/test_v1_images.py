@@ -125,6 +125,8 @@ async def test_an_address_is_hal0s_own_and_gives_the_picture(w: World, client: o
     [
         ({"Host": "box.lan:8080"}, "http://box.lan:8080"),
         ({"Host": "box.lan", "X-Forwarded-Proto": "https"}, "https://box.lan"),
+        ({"Host": "inside:1", "X-Forwarded-Host": "box.lan", "X-Forwarded-Proto": "https"}, "https://box.lan"),
+        ({"Host": "box.lan", "X-Forwarded-Host": "a, b"}, "http://box.lan"),
         ({"Host": 'a"b'}, "http://127.0.0.1"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hal0.dispatch.border import outbound
 from hal0.dispatch.frames import at_boundary, error_body, error_event
 from hal0.dispatch.headers import answer_head, lines, request_end, request_start
 from hal0.dispatch.surface import Dialect
@@ -31,6 +32,16 @@ def test_an_answer_loses_what_was_for_one_connection_only() -> None:
     assert answer_head(200, "OK", slot, lines({"Date": "now"}), 3) == (
         b"HTTP/1.1 200 OK\r\nServer: x\r\nA: \xff\r\nContent-Length: 3\r\nDate: now\r\n\r\n"
     )
+
+
+def test_a_header_that_is_no_utf_8_keeps_its_letters_on_the_way_to_an_upstream() -> None:
+    client = [
+        (b"X-One", "ü".encode()),
+        (b"X-Two", b"caf\xe9"),
+        (b"X-Hal0-Hold", b"1"),
+        (b"Accept-Encoding", b"br, gzip"),
+    ]
+    assert outbound(client, identity=False) == [("X-One", "ü"), ("X-Two", "café"), ("Accept-Encoding", "gzip")]
 
 
 @pytest.mark.parametrize("status", [204, 304])
