@@ -38,7 +38,7 @@ class Figures:
     prompt_tokens_per_second: float | None
     deferred: int | None
     context_used: int | None
-    written: Mapping[tuple[Any, Any], int] = field(default_factory=dict)
+    written: Mapping[str, int] = field(default_factory=dict)
     told_at: float = 0.0  # seconds since the epoch
 
 
@@ -128,7 +128,7 @@ def figures(metrics: bytes, slots: bytes, at: float, before: Figures | None = No
     told = {name.removeprefix("llamacpp:"): float(value) for name, _, value in samples(_lines(metrics))}
     said = {name: value for name, value in told.items() if math.isfinite(value)}
     deferred, busy = said.get("requests_deferred"), _busy(slots)
-    written = {(slot.get("id"), slot.get("id_task")): _decoded(slot) for slot in busy or ()}
+    written = {f"{slot.get('id')} {slot.get('id_task')}": _decoded(slot) for slot in busy or ()}
     rate = _rate(written, at, before)
     return Figures(
         at,
@@ -140,7 +140,7 @@ def figures(metrics: bytes, slots: bytes, at: float, before: Figures | None = No
     )
 
 
-def _rate(written: Mapping[tuple[Any, Any], int], at: float, before: Figures | None) -> float | None:
+def _rate(written: Mapping[str, int], at: float, before: Figures | None) -> float | None:
     """Tokens a second since `before`, of the answers that are still under way; None: that was too long ago."""
     if before is None or not written or not 0 < at - before.at <= _SAME_WORK_S:
         return None

@@ -52,6 +52,11 @@ def test_the_rate_is_of_what_was_written_since_the_last_look() -> None:
     assert figures(METRICS, SLOTS, 3.0, first).tokens_per_second == 0
 
 
+def test_an_engine_may_number_its_work_as_it_likes() -> None:
+    first = SLOTS.replace(b'"id_task":9', b'"id_task":[9,{}]')
+    assert figures(METRICS, first.replace(b":20}", b":70}"), 3.0, figures(METRICS, first, 1.0)).tokens_per_second == 25
+
+
 @pytest.mark.parametrize(
     ("slots", "used"),
     [(b"", None), (b"[]", 0), (b'{"error":1}', None), (b'[{"is_processing":true}]', None), (b"[7]", None)],
