@@ -39,8 +39,7 @@ async def serve(home: Home, config: LiveConfig, ground: Ground, stop: asyncio.Ev
             port = await _listen(runner, server.host, server.port)
             await asyncio.to_thread(home.announce, f"http://127.0.0.1:{port}", socket)
             log.info("hal0 listens on port %d and on %s", port, socket)
-            _calm_the_collector()
-            log.debug("%d MiB on large pages", await asyncio.to_thread(pages.enlarge) >> 20)
+            await settle()
             await stop.wait()
             log.info("stopping: open requests have %g s to finish; containers stay up", server.grace_s)
         finally:
@@ -76,8 +75,8 @@ def _cannot_listen(host: str, port: int, err: OSError) -> Hal0Error:
     )
 
 
-def _calm_the_collector() -> None:
-    """What stands by now stays until the end: it need not be looked at again and again.
+async def settle() -> None:
+    """What stands by now stays until the end: the collector need not look at it again and again, large pages hold it.
 
     Frozen without looking for garbage in it first: that would take a sixth of a second in which nobody is answered,
     for the half megabyte that imports leave behind. A request makes some hundred objects and leaves none behind, so
@@ -87,3 +86,4 @@ def _calm_the_collector() -> None:
     gc.freeze()
     gc.enable()
     gc.set_threshold(_COLLECT_AFTER)
+    log.debug("%d MiB on large pages", await asyncio.to_thread(pages.enlarge) >> 20)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import json
 import sys
 import tempfile
@@ -13,18 +14,22 @@ from typing import Any, Literal, cast
 import uvloop
 
 from hal0.providers.base import Endpoint
-from tests.bench.load import Crowd, percentile, request
+from hal0.serving import settle
+from tests.bench.load import Channel, Crowd, percentile, request
 from tests.fakes.backend import SECRET
 from tests.functional.dispatch_app import world
 
-RAMP_S = 4.0  # so long until everybody has begun; what a request takes to begin is another bench's business
+RAMP_S = 4.1  # so long until everybody has begun: no multiple of the pace, so that they do not all speak at once
 LIMIT_S = 60.0
+EVERY = 10  # of so many streams one is watched event by event
+LOOKS_S = 0.5  # so often the others read what has come
 
 
 async def edge(backend: int) -> None:
     """Serve `/v1` in front of the backend on this port; the first line tells the own port."""
     with tempfile.TemporaryDirectory() as folder:
         async with world(Path(folder), endpoint=Endpoint("127.0.0.1", backend, SECRET)) as served:
+            await settle()
             say({"port": served.port})
             await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until whoever started us is gone
 
@@ -68,10 +73,13 @@ async def relay(backend: int) -> None:
 
 
 class Watched:
-    """Streams to one port: the seconds between their events while `counting`, and how many have ended."""
+    """Streams to one port: the seconds between the events of one in `every` of them while `counting`, and how many
+    have ended. The others are read now and then: a thousand clients that wake for each event have processors of their
+    own, and must not take those of what is measured."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, every: int) -> None:
         self.crowd = Crowd(port)
+        self._every = every
         self.begun = 0
         self.ended = 0
         self.counting = False
@@ -81,7 +89,8 @@ class Watched:
         await self.crowd.grow(count)
         loop = asyncio.get_running_loop()
         for number, channel in enumerate(self.crowd.channels):
-            channel.on_events, channel.on_answer = self._arrival(), self._end
+            channel.on_events = self._read_later(channel) if number % self._every else self._arrival()
+            channel.on_answer = self._end
             loop.call_later(RAMP_S * number / count, channel.send, data)
 
     def _arrival(self) -> Callable[[int], None]:
@@ -97,6 +106,18 @@ class Watched:
 
         return arrived
 
+    def _read_later(self, channel: Channel) -> Callable[[int], None]:
+        loop, first = asyncio.get_running_loop(), True
+
+        def arrived(_: int) -> None:
+            nonlocal first
+            self.begun += first
+            first = False
+            channel.transport.pause_reading()
+            loop.call_later(LOOKS_S, channel.transport.resume_reading)
+
+        return arrived
+
     def _end(self) -> None:
         self.ended += 1
 
@@ -108,12 +129,13 @@ class Watched:
 
 
 async def clients(port: int, control: int, streams: int, seconds: float, per_second: int) -> None:
-    """So many streams at that pace, and a tenth as many at `control` at the same time: what both see between events
-    while all are under way, in milliseconds."""
+    """So many streams at that pace, and those of `control` at the same time: what both see between events while all
+    are under way, in milliseconds."""
+    gc.disable()  # pauses of this program would be told of hal0
     events = int((seconds + RAMP_S + 1) * per_second)
     asked = {"model": "primary", "messages": [], "stream": True, "max_tokens": events}
     data = request(json.dumps({**asked, "bench_pace_ms": 1000 // per_second}).encode())
-    sides = (Watched(port), streams), (Watched(control), streams // 10)
+    sides = (Watched(port, every=EVERY), streams), (Watched(control, every=1), streams // EVERY)
     for watched, count in sides:
         await watched.begin(data, count)
     for watched, count in sides:

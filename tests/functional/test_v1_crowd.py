@@ -14,8 +14,7 @@ import pytest
 
 STREAMS, PER_SECOND = 1000, 20
 ADDED_P99_MS = 10.0
-STARVED = 0.1
-RELAYS = 2.0  # so much processor time of a program that only passes bytes on may an event take hal0
+RELAYS = 1.75  # so much processor time of a program that only passes bytes on may an event take hal0
 RELAY_S = 3
 ROUNDS = 3
 STREAM_BYTES = 64 << 10
@@ -51,11 +50,10 @@ def resident(pid: int) -> int:
 
 @dataclass
 class Round:
-    """`added_ms`: how much later the 99th of 100 events is than at the backend itself; `starved`: the share of the time
-    in which the process wanted a processor and got none; `event_us`: its processor time for each event."""
+    """`added_ms`: how much later the 99th of 100 events is than at the backend itself; `event_us`: processor time of
+    the program in between for each event."""
 
     added_ms: float
-    starved: float
     event_us: float
     stream_bytes: float
 
@@ -65,26 +63,24 @@ async def one_round(backend: int, port: int, pid: int, seconds: float) -> Round:
     arguments = [word for name, value in words.items() for word in (f"--{name}", str(value))]
     before = resident(pid)
     async with program("-m", "tests.functional.crowd", "clients", *arguments) as crowd:
-        ran, _ = scheduled(pid)
+        ran = ran_s(pid)
         events = (await told(crowd, START_S))["events"]
-        begun = scheduled(pid)[1]
         await asyncio.sleep(seconds)
-        during, starved = resident(pid), (scheduled(pid)[1] - begun) / seconds
+        during = resident(pid)
         found = await told(crowd, seconds + START_S)
-    event_us = (scheduled(pid)[0] - ran) / events * 1e6
-    return Round(found["through_p99_ms"] - found["direct_p99_ms"], starved, event_us, (during - before) / STREAMS)
+    event_us = (ran_s(pid) - ran) / events * 1e6
+    return Round(found["through_p99_ms"] - found["direct_p99_ms"], event_us, (during - before) / STREAMS)
 
 
-def scheduled(pid: int) -> tuple[float, float]:
-    """Seconds for which a process has run, and for which it has waited for a processor."""
-    ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
-    return int(ran) / 1e9, int(waited) / 1e9
+def ran_s(pid: int) -> float:
+    """Seconds for which the first thread of a process has had a processor."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 async def good(made: Round, backend: int, *, quiet: bool) -> bool:
-    """Where others have the processors, time says nothing about hal0. What an event takes beside the least that it
-    takes any program on this machine now still does. On a `quiet` machine there is no such excuse."""
-    if quiet or made.added_ms <= ADDED_P99_MS or made.starved <= STARVED:
+    """A machine that is slow or has other work adds time by itself, and then time says nothing about hal0. What an
+    event takes beside the least that it takes any program there still does. At full size there is no such excuse."""
+    if quiet or made.added_ms <= ADDED_P99_MS:
         return made.added_ms <= ADDED_P99_MS
     async with program("-m", "tests.functional.crowd", "relay", "--backend", str(backend)) as relay:
         least = await one_round(backend, (await told(relay, START_S))["port"], relay.pid, RELAY_S)
