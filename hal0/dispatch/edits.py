@@ -30,8 +30,10 @@ def with_defaults(forward: Forward, defaults: Mapping[str, Any]) -> Forward:
 
 
 async def cuts_of(body: Body, forward: Forward) -> tuple[Splice, ...]:
-    """What a provider wants to be different. Raises as `cuts_for`."""
+    """What a provider wants to be different. Raises as `cuts_for`, and what the provider refuses."""
     edits = forward.edits or {}
+    if forward.check is not None and body.boundary:
+        forward.check(await form_values(body, forward.fields))
     if forward.revise is not None and not body.boundary:
         data = body.data if body.in_memory else b"".join([piece async for piece in body.pieces()])
         request = _object(data) if len(data) <= _PARSE_LIMIT_BYTES else await asyncio.to_thread(_object, data)

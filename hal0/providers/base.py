@@ -104,7 +104,8 @@ class Forward:
     members of a JSON body, or fields of a form, in place; None forwards it byte for byte. `revise(request)` gets the
     JSON body and returns further edits, for members that have to be read to be changed. `convert(request, answer)`
     gets both JSON bodies of a complete 200 answer when `answer` is INSPECT, and returns the body to send, or another
-    answer; where the request is a form it gets those of the form's text fields that `fields` names. `substitute`
+    answer; where the request is a form it gets those of the form's text fields that `fields` names, and `check(fields)`
+    has got them before anything is sent: it raises for what the engine could only work at in vain. `substitute`
     changes an answer while it passes. `explain(answer)` gets the body of a 500, and returns the error that is the
     client's or hal0's rather than the engine's; None: the engine's own words stand.
     """
@@ -115,6 +116,7 @@ class Forward:
     answer: AnswerMode = AnswerMode.RAW
     convert: Callable[[Mapping[str, Any], bytes], "bytes | Answer"] | None = None
     fields: tuple[str, ...] = ()
+    check: Callable[[Mapping[str, Any]], None] | None = None
     substitute: "Substitute | None" = None
     explain: Callable[[bytes], Hal0Error | None] | None = None
 

@@ -48,6 +48,7 @@ class _Way(NamedTuple):
     path: str
     convert: Any
     fields: tuple[str, ...] = ()
+    check: Any = None
 
 
 _WAYS: Final[Mapping[str, _Way]] = MappingProxyType(
@@ -55,7 +56,9 @@ _WAYS: Final[Mapping[str, _Way]] = MappingProxyType(
         "/chat/completions": _Way("/v1/chat/completions", flm_answers.text),
         "/completions": _Way("/v1/completions", flm_answers.text),
         "/embeddings": _Way("/v1/embeddings", flm_answers.vectors),
-        "/audio/transcriptions": _Way("/v1/audio/transcriptions", flm_answers.transcript, ("response_format",)),
+        "/audio/transcriptions": _Way(
+            "/v1/audio/transcriptions", flm_answers.transcript, ("response_format",), flm_answers.no_times
+        ),
     }
 )
 
@@ -142,6 +145,7 @@ class Flm:
             answer=AnswerMode.INSPECT,
             convert=way.convert,
             fields=way.fields,
+            check=way.check,
             substitute=Substitute(_CHAT_ID, _new_id),
         )
 

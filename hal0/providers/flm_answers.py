@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hal0.errors import error_type
+from hal0.errors import Hal0Error, error_type
 from hal0.lib import jsonio
 from hal0.providers.base import Answer
 from hal0.providers.vectors import in_asked_format
@@ -28,16 +28,20 @@ def vectors(request: Mapping[str, Any], answer: bytes) -> bytes | Answer:
     return failure_in(_parsed(answer)) or in_asked_format(request, answer)
 
 
+def no_times(fields: Mapping[str, Any]) -> None:
+    """Raises request.invalid for a transcription in a format that FLM could not fill."""
+    if (wanted := fields.get("response_format")) in _TIMED:
+        said = f"cannot answer in {wanted}: FLM tells no times; ask for json or text"
+        raise Hal0Error("request.invalid", said, param="response_format")
+
+
 def transcript(fields: Mapping[str, Any], answer: bytes) -> bytes | Answer:
     """A transcription; FLM answers `{"model", "text"}`, whatever was asked for."""
     body = _parsed(answer)
     if (failed := failure_in(body)) is not None:
         return failed
     assert body is not None
-    wanted = fields.get("response_format") or "json"
-    if wanted in _TIMED:
-        return _error(400, f"cannot answer in {wanted}: FLM tells no times; ask for json or text", "response_format")
-    if wanted == "text":
+    if fields.get("response_format") == "text":
         return Answer(200, _TEXT, str(body.get("text", "")).strip().encode() + b"\n")
     return jsonio.dumps({"text": str(body.get("text", "")).strip()})
 
@@ -60,8 +64,8 @@ def failure_in(body: Mapping[str, Any] | None) -> Answer | None:
     return _error(code if isinstance(code, int) and 400 <= code < 600 else _FAILED, message)
 
 
-def _error(status: int, message: str, param: str | None = None) -> Answer:
-    error = {"message": message, "type": error_type(status), "param": param, "code": None}
+def _error(status: int, message: str) -> Answer:
+    error = {"message": message, "type": error_type(status), "param": None, "code": None}
     return Answer(status, _JSON, jsonio.dumps({"error": error}))
 
 

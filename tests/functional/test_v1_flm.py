@@ -157,10 +157,12 @@ async def test_transcripts_in_the_forms_that_need_no_times(tmp_path: Path) -> No
         assert text.headers["content-type"].startswith("text/plain")
         assert text.http_response.text == "And so my fellow Americans.\n"
         assert it.flm.forms[-1]["response_format"] == "text"  # the rest of the form is the client's
-        for wanted in ("srt", "vtt", "verbose_json"):
+        heard = len(it.flm.forms)
+        for wanted in ("srt", "vtt", "verbose_json", "diarized_json"):
             with pytest.raises(openai.BadRequestError, match="FLM tells no times") as caught:
                 await transcribe.create(model="npu", file=AUDIO, response_format=wanted)
             assert caught.value.param == "response_format"
+        assert len(it.flm.forms) == heard, "the NPU does not work for nothing"
 
 
 async def test_a_listener_that_is_off_says_so(tmp_path: Path) -> None:
