@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from hal0.cli import units
 from hal0.client import ClientError
 from hal0.lib.clock import iso
 
@@ -77,7 +78,7 @@ def table(
 
     Where even the narrowest columns are too wide, those that say nothing of any row are left out, from the right.
     """
-    cells = [[c.cell(row) for c in columns] for row in rows]
+    cells = [[units.plain(c.cell(row)).replace("\n", " ") for c in columns] for row in rows]
     heads = [[c.header for c in columns]] if headers else []
     widths = [max((len(line[i]) for line in heads + cells), default=0) for i in range(len(columns))]
     if width is not None:
@@ -179,7 +180,7 @@ def error_text(error: ClientError) -> str:
         lines.append(f"  hint: {error.hint}")
     if error.request_id:
         lines.append(f"  request: {error.request_id}")
-    return "\n".join(lines)
+    return units.plain("\n".join(lines))
 
 
 def error_json(

@@ -62,7 +62,7 @@ class Session:
     def note(self, text: str) -> None:
         """What helps a person and no program: stderr, never with --quiet."""
         if not self.quiet:
-            sys.stderr.write(text + "\n")
+            sys.stderr.write(units.plain(text) + "\n")
             sys.stderr.flush()
 
     def confirm(self, question: str) -> None:
@@ -97,7 +97,7 @@ class Session:
         elif self.output == "name" and name is not None:
             self.say(name)
         elif text:
-            self.say(text)
+            self.say(units.plain(text))
 
     def _trace(self, line: str) -> None:
         sys.stderr.write(f"http: {line}\n")
