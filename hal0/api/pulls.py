@@ -32,7 +32,7 @@ async def pause(request: web.Request) -> web.Response:
 async def resume(request: web.Request) -> web.Response:
     await body_as(request, NothingView)
     wait_s = waiting(request)
-    return await started(request.app[SERVICES].pulls().resume(request.match_info["id"]), wait_s)
+    return await started(await request.app[SERVICES].pulls().resume(request.match_info["id"]), wait_s)
 
 
 async def cancel(request: web.Request) -> web.Response:

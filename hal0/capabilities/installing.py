@@ -25,7 +25,7 @@ _STOP_S: Final = 60.0  # for a load that was given up to be undone; it goes on b
 class Pulls(Protocol):
     """The part of `pulls.pulls.Pulls` that setup needs."""
 
-    async def start(self, asked: PullRequest) -> Job: ...
+    async def start(self, asked: PullRequest, *, own: bool) -> Job: ...
 
     async def leave(self, job: Job) -> None: ...
 
@@ -103,7 +103,7 @@ class Installing:
         if self.hands.registry.get(row.model) is not None:
             return None
         try:
-            pull = await (await self.hands.pulls()).start(PullRequest(model=row.model))
+            pull = await (await self.hands.pulls()).start(PullRequest(model=row.model), own=False)
         except Hal0Error as err:
             if err.code != "model.exists":
                 raise

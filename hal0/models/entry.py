@@ -58,6 +58,7 @@ class ModelEntry:
     chat_template: bool | None = None  # whether its file brings one; None: its format has none
     demo: bool = False
     source: Mapping[str, str] | None = None  # where it was pulled from
+    sha256: str | None = None  # of the first file, as it came
     riders: Mapping[Capability, ModelId] = field(
         default_factory=dict
     )  # whose files are among `files`: what answers for a capability

@@ -139,7 +139,7 @@ def _kv_heads(meta: Mapping[str, Value], architecture: str, heads: int | None) -
 
 def _text(meta: Mapping[str, Value], key: str) -> str | None:
     value = meta.get(key)
-    return value if isinstance(value, str) and value else None
+    return "".join(filter(str.isprintable, value)) or None if isinstance(value, str) else None
 
 
 def _number(meta: Mapping[str, Value], key: str) -> int | None:

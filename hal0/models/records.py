@@ -4,7 +4,8 @@
     [models."qwen3-4b-q4_k_m"]
     files = ["qwen3-4b-q4_k_m.gguf"]       # below the store
     size_bytes = 2497280256
-    sha256 = "..."
+    sha256 = "..."                         # of the first file
+    digests = { "name" = "..." }           # of the others
     license = "apache-2.0"
     source = { repo = "...", file = "...", revision = "..." }
     [aliases]
@@ -37,6 +38,9 @@ _END: Final = r"\Z"  # pydantic's engine spells it $
 Id = Annotated[ModelId, StringConstraints(pattern=f"^{MODEL_ID.pattern.removesuffix(_END)}$")]
 
 
+Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
 class ModelRecord(BaseModel):
     """One remembered model. Keys that this version does not know are kept in the file and left out here."""
 
@@ -45,7 +49,8 @@ class ModelRecord(BaseModel):
     id: Id
     files: tuple[str, ...] = Field(min_length=1)  # below the store, the one to load first
     size_bytes: int | None = Field(None, ge=0)  # of all files
-    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None  # of the first file
+    sha256: Digest | None = None  # of the first file
+    digests: dict[str, Digest] | None = None  # of other files, as far as they are known
     license: str | None = None
     source: dict[str, str] | None = None
 
@@ -99,7 +104,9 @@ class RecordFile:
 
         Raises Hal0Error state.newer for a file of a newer hal0, config.invalid for one that cannot be understood.
         """
-        document = self._read().unwrap()
+        return self._understood(self._read().unwrap())
+
+    def _understood(self, document: Mapping[str, Any]) -> Remembered:
         try:
             names = _Names.model_validate({key: document[key] for key in ("aliases", "bindings") if key in document})
         except ValidationError as e:
@@ -120,9 +127,15 @@ class RecordFile:
             records[record.id] = record
         return records
 
+    def _edited(self) -> tomlkit.TOMLDocument:
+        """What is in the file, as it may be edited. Raises as `load` does: what cannot be understood stays as it is."""
+        document = self._read()
+        self._understood(document.unwrap())
+        return document
+
     def put(self, record: ModelRecord) -> None:
         """Write or replace one record. Raises Hal0Error as `load` does, and state.write_failed."""
-        document = self._read()
+        document = self._edited()
         tables = document.setdefault("models", tomlkit.table(is_super_table=True))
         table = tables.setdefault(record.id, tomlkit.table())
         for key, value in record.model_dump(mode="json", exclude={"id"}).items():
@@ -142,14 +155,14 @@ class RecordFile:
 
     def drop(self, table: Literal["models", "aliases", "bindings"], name: ModelId) -> None:
         """Forget one entry; one that is not there is as good as forgotten. Raises as `put` does."""
-        document = self._read()
+        document = self._edited()
         entries = document.get(table, {})
         if name in entries:
             del entries[name]
             self._write(document)
 
     def _set(self, table: str, name: ModelId, value: object) -> None:
-        document = self._read()
+        document = self._edited()
         document.setdefault(table, tomlkit.table())[name] = value
         self._write(document)
 

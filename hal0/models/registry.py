@@ -127,15 +127,22 @@ class Registry:
         return self._known.aliases.get(model, model) if model not in entries else model
 
     def _from_hub(self, name: str) -> ModelId | None:
-        """The one model, here or in the catalog, that comes from this place on the hub; None where it is not one."""
+        """The one model that comes from this place on the hub: of those here, else that were, else the catalog's.
+
+        None where there is none. Raises model.not_found where it may be one of several.
+        """
         if (place := HUB_PLACE.match(name.strip())) is None:
             return None
         repo, quantisation = place["repo"].lower(), (place["quantisation"] or "").lower()
         came = {it.id: (it.source or {}).get("repo", "") for it in self._known.records.values()}
+        here = {model: repo for model, repo in came.items() if model in self._known.entries}
         could = {it.id: it.repo or "" for it in catalog.entries()}
-        for known in (came, could):
+        for known in (here, came, could):
             found = [model for model, of in known.items() if of.lower() == repo and model.endswith(quantisation)]
-            if len(found) == 1:
+            if len(found) > 1:
+                message = f"cannot tell which model {name[:200]!r} means: {' and '.join(sorted(found))} come from there"
+                raise Hal0Error("model.not_found", f"{message}; name one of them", param="model")
+            if found:
                 return found[0]
         return None
 
@@ -240,7 +247,8 @@ def _combine(found: Found, by_tag: Mapping[ModelId, ModelEntry], remembered: Rem
         if entry.directory in folders:  # its engine's name is the one that means something
             continue
         if record is not None:
-            entry = replace(entry, source=record.source, license=record.license or entry.license)
+            licence = record.license or entry.license
+            entry = replace(entry, source=record.source, license=licence, sha256=record.sha256)
         entries[model] = entry
     by_id = {model: records[model] for model in sorted(records)}
     return _Known(

@@ -1,5 +1,6 @@
 """Find the models below some folders: which files are models, what they are, and what is wrong with the rest."""
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -53,7 +54,7 @@ class Scanner:
         Of several files with one id the first wins: by the order of the roots, then by path.
         """
         entries: dict[ModelId, ModelEntry] = {}
-        problems: list[Problem] = []
+        problems = [*self._out_of_reach()]
         projectors: list[GgufInfo] = []
         shapes: dict[ModelId, GgufInfo] = {}
         for sighting, stamp, outcome in self._outcomes():
@@ -116,6 +117,16 @@ class Scanner:
         if known is not None and known.stamp == stamp:
             return known
         return _Reading(stamp, examine(sighting, allow_pickle=self._allow_pickle))
+
+    def _out_of_reach(self) -> Iterator[Problem]:
+        """Folders that somebody named and that show nothing: a share that is not mounted, a wrong letter."""
+        for root in self._roots[1:]:
+            try:
+                with os.scandir(root):
+                    pass
+            except OSError as e:
+                message = f"cannot look into {root}, which is one of models.roots: {e.strerror}"
+                yield Problem(None, root, "model.not_downloaded", message)
 
     def _unknown(self, path: Path) -> Iterator[Problem]:
         if path.is_relative_to(self._store):

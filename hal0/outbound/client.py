@@ -4,6 +4,8 @@ A name is resolved once per connection, and the connection goes to the very addr
 resolves to a moment later is nobody's business.
 """
 
+import errno
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -152,5 +154,6 @@ def _sound(url: URL) -> URL:
 
 def _reason(error: ClientError) -> str:
     if isinstance(error, ClientConnectorError):
-        return error.os_error.strerror or "no connection"
+        number = error.os_error.errno or 0  # whose words are the system's; asyncio's own name addresses instead
+        return os.strerror(number) if number in errno.errorcode else error.os_error.strerror or "no connection"
     return f"its answer is not HTTP ({type(error).__name__})"

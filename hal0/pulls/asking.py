@@ -10,7 +10,7 @@ from yarl import URL
 from hal0.errors import Hal0Error
 from hal0.outbound import AddressRefused, Unreachable
 from hal0.outbound.client import Outside
-from hal0.pulls.verdicts import Again, judge
+from hal0.pulls.verdicts import Away, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Asker:
     async def ask(
         self, url: str, what: str, repo: str | None, headers: Mapping[str, str]
     ) -> AsyncIterator[ClientResponse]:
-        """An answer with content. Raises Again, Changed, or Hal0Error; `what` names it in words."""
+        """An answer with content; `what` names it in words. Raises Again (Away when none came), Changed, Hal0Error."""
         try:
             async with self._outside.get(url, lambda hop: {**self._hub.headers(hop), **headers}) as response:
                 judge(what, response.status, response.headers, repo=repo, token=self._hub.token is not None)
@@ -48,4 +48,4 @@ class Asker:
         except AddressRefused as e:
             raise Hal0Error("pull.address_refused", f"cannot fetch {what}: {e}") from e
         except Unreachable as e:
-            raise Again(str(e)) from e
+            raise Away(str(e)) from e

@@ -41,23 +41,25 @@ class Bringing:
             return False
         pulls = await self._pulls()
         try:
-            job = await pulls.start(PullRequest(model=model), by)
+            job = await pulls.start(PullRequest(model=model), by, own=False)
         except Hal0Error as err:
             if err.code == "model.exists":  # it has come meanwhile
                 return True
             raise
         try:
-            await _followed(job, tell)
+            await _followed(job, pulls.view(job.view.id).license if not job.ended else None, tell)
         except asyncio.CancelledError:
             await settled(pulls.leave(job))
             raise
         return True
 
 
-async def _followed(job: Job, tell: OnProgress) -> None:
+async def _followed(job: Job, licence: str | None, tell: OnProgress) -> None:
+    """`licence`: whoever has it fetched agrees to it, so it is said as long as there is time to give up."""
+    under = "" if licence is None else f", under its licence {licence}"
     while not job.ended:
         if (told := job.view.progress) is not None:
-            tell(_words(told.message, told.pace), told.fraction)
+            tell(_words(told.message, told.pace) + under, told.fraction)
         with suppress(TimeoutError):
             async with asyncio.timeout(_TELL_S):
                 await job.changed.wait()

@@ -14,7 +14,7 @@ from hal0.models.registry import Registry
 from hal0.pulls import placing
 from hal0.pulls.meter import Meter
 from hal0.pulls.part import Part, write_at
-from hal0.pulls.plan import Place, Plan, PlannedFile
+from hal0.pulls.plan import Came, Place, Plan, PlannedFile
 from hal0.pulls.transfer import Transfer, Wanted, disk_error, opened
 from hal0.wire.jobs import JobPace
 
@@ -35,6 +35,8 @@ class Download:
         self.message = "waiting for other downloads"
         self._registry = registry
         self._placing = placing
+        self._saving = asyncio.Lock()
+        self._removed = False
         self._allow_pickle = allow_pickle
         self._meter = Meter()
         self._parts = [Part(self.place.part(number)) for number in range(len(plan.files))]
@@ -65,11 +67,24 @@ class Download:
         for file, part in zip(self.plan.files, self._parts, strict=True):
             whole = self.place.whole(self.plan, file)
             if whole.exists():
-                done += whole.stat().st_size
+                part.came(whole.stat().st_size)
             else:
                 part.load()
-                done += part.done_bytes
+            done += part.done_bytes
         self.done_bytes = done
+
+    async def save(self, **changes: object) -> None:
+        """The plan, changed so, for the next process. Raises OSError."""
+        self.plan = self.plan.model_copy(update=changes)
+        async with self._saving:
+            if not self._removed:
+                await settled(asyncio.to_thread(self.place.save, self.plan))  # what is written last is what it is now
+
+    async def remove(self) -> None:
+        """Leave nothing for a next process."""
+        async with self._saving:
+            self._removed = True
+            await settled(asyncio.to_thread(self.place.remove))
 
     async def run(self, transfer: Transfer, promised_bytes: int) -> None:
         """Return when the model is in place. Raises Hal0Error; what has come stays, unless it is wrong.
@@ -79,7 +94,7 @@ class Download:
         try:
             if not await asyncio.to_thread(self._in_place):
                 room = partial(check_room, self._registry.store, promised_bytes=promised_bytes)
-                await asyncio.to_thread(room, self.left_bytes)
+                await asyncio.to_thread(room, 0 if self.plan.link else self.left_bytes)
                 for file, part in zip(self.plan.files, self._parts, strict=True):
                     await self._fetch(transfer, file, part, room)
                 self.message = "putting it in place"
@@ -87,22 +102,27 @@ class Download:
                     await settled(asyncio.to_thread(self._finish))
         except OSError as e:
             raise disk_error(self.plan.model, e) from e
-        await asyncio.to_thread(self.place.remove)
+        await self.remove()
 
     async def _fetch(self, transfer: Transfer, file: PlannedFile, part: Part, room: Callable[[int], None]) -> None:
         whole = self.place.whole(self.plan, file)
         if await asyncio.to_thread(whole.exists):
             return
         self.message = f"fetching {file.name}"
-        if file.url.startswith("/"):
+        if self.plan.link:
+            part.came(await settled(asyncio.to_thread(placing.link, Path(file.url), part.path)))
+            self.arrived(part.done_bytes)
+        elif file.url.startswith("/"):
             await self._copy(Path(file.url), part)
         else:
             wanted = Wanted(name=file.name, url=file.url, size_bytes=file.size_bytes, repo=file.repo)
             await transfer.run(wanted, part, room, partial(self._tell, file.name))
         self.message = f"checking {file.name}"
         try:
-            await placing.check_digest(part.path, file)
-            await settled(asyncio.to_thread(placing.stage, part.path, whole, allow_pickle=self._allow_pickle))
+            came = Came(sha256=await placing.checked(part.path, file), etag=part.etag)
+            await self.save(came={**self.plan.came, file.name: came})
+            how = {"allow_pickle": self._allow_pickle, "linked": self.plan.link}
+            await settled(asyncio.to_thread(placing.stage, part.path, whole, **how))
         except Hal0Error:  # it can never be used
             self.done_bytes -= part.done_bytes
             await asyncio.to_thread(part.forget)
@@ -144,9 +164,7 @@ class Download:
         except Hal0Error:
             shutil.rmtree(self.place.staged, ignore_errors=True)
             raise
-        told = zip(self.plan.files, self._parts, strict=True)
-        etags = {file.name: part.etag for file, part in told if part.etag is not None}
-        record = placing.record_of(self.place, self.plan, entry, self._registry.store, etags)
+        record = placing.record_of(self.place, self.plan, entry, self._registry.store)
         self._registry.remember(record)
         placing.move(self.place, self.plan, record, self._registry.store)
         self._registry.scan()

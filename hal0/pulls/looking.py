@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
+from pydantic import ValidationError
+
 from hal0.config.models import ModelsConfig
 from hal0.errors import Hal0Error
 from hal0.models import catalog
@@ -13,6 +15,7 @@ from hal0.models.registry import Registry
 from hal0.outbound.client import Outside
 from hal0.pulls.asking import Asker, Hub
 from hal0.pulls.planning import Draft, drafted
+from hal0.pulls.searching import Repository, search
 from hal0.pulls.sources import CatalogSource, HubSource, JoinedSource, Source, UrlSource, source_of
 from hal0.wire.pulls import PullRequest
 
@@ -61,10 +64,22 @@ class Looking:
                 raise Hal0Error("request.invalid", message, param="model")
             return await weighed(await drafted(source, PullRequest(model=model), asker), asker)
 
+    async def search(self, text: str) -> list[Repository]:
+        """What the hub has by these words. Raises pull.*, config.invalid."""
+        async with self._weighing, self._asker() as asker:
+            return await search(asker, text)
+
     def hub(self) -> Hub:
+        """Raises config.invalid for an address in the environment that the configuration would refuse, too."""
         config = self._settings()
         token = config.hf_token.get_secret_value() if config.hf_token is not None else self._environ.get("HF_TOKEN")
-        return Hub((self._environ.get("HF_ENDPOINT") or config.hf_endpoint).rstrip("/"), token or None)
+        try:
+            endpoint = ModelsConfig(hf_endpoint=self._environ.get("HF_ENDPOINT") or config.hf_endpoint).hf_endpoint
+        except ValidationError as e:  # its text is not repeated: it may hold a password
+            form = "http(s)://host[:port][/path] without user, query or fragment"
+            message = f"cannot ask the hub: HF_ENDPOINT in hal0's environment is no base address, which is {form}"
+            raise Hal0Error("config.invalid", message, hint="Mend HF_ENDPOINT, and start hal0 again.") from e
+        return Hub(endpoint, token or None)
 
     @asynccontextmanager
     async def _asker(self) -> AsyncIterator[Asker]:
@@ -101,7 +116,7 @@ class Looking:
             return source
         if "repo" in told:
             return HubSource(told["repo"], told.get("revision") or "main", told.get("file"))
-        return UrlSource(told["url"]) if "url" in told else None
+        return UrlSource(told["url"], told.get("sha256")) if "url" in told else None
 
     def _catalogued(self, name: str) -> Source | None:
         entry = catalog.find(self._registry.fold(name))

@@ -52,6 +52,10 @@ class Part:
             file.truncate(size_bytes)
         self.size_bytes, self.etag, self.spans = size_bytes, etag, cut(size_bytes)
 
+    def came(self, size_bytes: int) -> None:
+        """All of it, to another place."""
+        self.size_bytes, self.spans = size_bytes, [Span(0, size_bytes, size_bytes)]
+
     def forget(self) -> None:
         """As if it had never begun."""
         self._note.unlink(missing_ok=True)

@@ -1,52 +1,38 @@
 """The last steps of a pull: is every file what was published, is it safe, is it a model; then it is put in place.
 
-Blocking, but for `digest`.
+Blocking, but for `checked`.
 """
 
-import asyncio
-import hashlib
-from collections.abc import Mapping
+import errno
 from pathlib import Path
 from typing import Final
 
 from hal0.errors import Hal0Error
-from hal0.lib.aio import settled
 from hal0.lib.atomic import fsync_dir
 from hal0.models.content import accept
+from hal0.models.digest import sha256_of
 from hal0.models.entry import ModelEntry
 from hal0.models.records import ModelRecord
 from hal0.models.scan import Scanner
 from hal0.pulls.plan import Place, Plan, PlannedFile
 
-_PIECE_BYTES: Final = 8 << 20
 _WHOLE: Final = "Name all files of the model in one pull: hal0ctl model pull FIRST OTHER..."
 
 
-async def check_digest(path: Path, file: PlannedFile) -> None:
-    """Raises model.checksum. Gives way to everything else between two pieces."""
-    if file.sha256 is None:
-        return
-    made, at = hashlib.sha256(), 0
-
-    def more() -> int:
-        with path.open("rb") as content:
-            content.seek(at)
-            piece = content.read(_PIECE_BYTES)
-        made.update(piece)
-        return len(piece)
-
-    while read := await settled(asyncio.to_thread(more)):
-        at += read
-    if made.hexdigest() != file.sha256:
+async def checked(path: Path, file: PlannedFile) -> str:
+    """The file's digest. Raises model.checksum unless it is the published one."""
+    made = await sha256_of(path)
+    if file.sha256 not in (None, made):
         raise Hal0Error(
             "model.checksum",
-            f"cannot use {file.name}: it is not what was published (sha256 {made.hexdigest()}, not {file.sha256}); "
+            f"cannot use {file.name}: it is not what was published (sha256 {made}, not {file.sha256}); "
             "it was thrown away",
-            details={"file": file.name, "sha256": made.hexdigest(), "published": file.sha256},
+            details={"file": file.name, "sha256": made, "published": file.sha256},
         )
+    return made
 
 
-def stage(part: Path, target: Path, *, allow_pickle: bool) -> None:
+def stage(part: Path, target: Path, *, allow_pickle: bool, linked: bool = False) -> None:
     """A file that is whole goes to the others, when it may be used at all. Raises model.*, OSError."""
     named = part.with_suffix(".named") / target.name  # the name is a part of what a file is, and the server's choice
     named.parent.mkdir(exist_ok=True)
@@ -57,8 +43,25 @@ def stage(part: Path, target: Path, *, allow_pickle: bool) -> None:
         named.unlink()
         raise
     target.parent.mkdir(parents=True, exist_ok=True)
-    named.chmod(0o644)  # the engines run under other users
+    if not linked:  # which is another program's, too; `link` has looked
+        named.chmod(0o644)  # the engines run under other users
     named.rename(target)
+
+
+def link(source: Path, part: Path) -> int:
+    """The bytes of a file of this machine, which the part now is, too. Raises pull.failed, OSError."""
+    copy = f"leave out --link to have {source.name} copied"
+    found = source.stat()
+    if not found.st_mode & 0o004:
+        raise Hal0Error("pull.failed", f"cannot link {source}: only its owner can read it, and no engine; {copy}")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.unlink(missing_ok=True)
+    try:
+        part.hardlink_to(source)
+    except OSError as e:
+        other = "it is on another disk than the models folder" if e.errno == errno.EXDEV else e.strerror
+        raise Hal0Error("pull.failed", f"cannot link {source}: {other}; {copy}") from e
+    return found.st_size
 
 
 def judged(place: Place, plan: Plan, *, allow_pickle: bool) -> ModelEntry:
@@ -76,25 +79,24 @@ def judged(place: Place, plan: Plan, *, allow_pickle: bool) -> ModelEntry:
     return next(iter(found.entries.values()))
 
 
-def record_of(place: Place, plan: Plan, entry: ModelEntry, store: Path, etags: Mapping[str, str]) -> ModelRecord:
-    """Where the model's files are to be, as a record; `etags` by file, where a server said them.
-
-    Raises model.exists when somebody else's are there.
-    """
+def record_of(place: Place, plan: Plan, entry: ModelEntry, store: Path) -> ModelRecord:
+    """Where the model's files are to be, as a record. Raises model.exists when somebody else's are there."""
     home = place.staged / plan.model
-    files = [path.relative_to(home).as_posix() for path in entry.files]
-    first, alone = files[0], len(plan.files) == 1
-    if not alone or (store / files[0]).exists():
-        files = [f"{plan.model}/{name}" for name in files]
+    names, where = [path.relative_to(home).as_posix() for path in entry.files], ""
+    if len(plan.files) > 1 or (store / names[0]).exists():
+        where = f"{plan.model}/"
         if (store / plan.model).exists():
             raise Hal0Error("model.exists", f"cannot put {plan.model} into the store: {store / plan.model} is there")
+    first = plan.came.get(names[0])
+    digests = {where + name: it.sha256 for name, it in plan.came.items()}
     return ModelRecord(
         id=plan.model,
-        files=tuple(files),
+        files=tuple(where + name for name in names),
         size_bytes=entry.size_bytes,
-        sha256=next((file.sha256 for file in plan.files if file.name == first), None),
+        sha256=digests.pop(where + names[0], None),
+        digests=digests or None,
         license=plan.license,
-        source=plan.source | ({"etag": etags[first]} if first in etags else {}),
+        source=plan.source | ({"etag": first.etag} if first is not None and first.etag is not None else {}),
     )
 
 

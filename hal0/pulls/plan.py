@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hal0.lib.atomic import write_atomic
 from hal0.pulls.sources import is_plain
-from hal0.vocab import MODEL_ID, ModelId
+from hal0.vocab import MODEL_ID, By, ModelId
 from hal0.wire.pulls import PullState
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,21 @@ class PlannedFile(BaseModel):
         return name
 
 
+class Came(BaseModel):
+    """What is known of a file that is here, whatever was published: its own digest, and the server's word for it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    etag: str | None = None
+
+
 class Plan(BaseModel):
+    """`own`: somebody wants the download itself; else it is paused when nobody waits for it any more.
+
+    `link`: its files are of this machine, and shared. `came` are the files that have come, by name.
+    """
+
     model_config = ConfigDict(frozen=True)
 
     number: int = Field(SCHEMA, alias="schema", le=SCHEMA)
@@ -60,6 +74,11 @@ class Plan(BaseModel):
     state: PullState = PullState.QUEUED
     error: dict[str, Any] | None = None
     started_at: float
+    by: By = By.OPERATOR
+    own: bool = True
+    link: bool = False
+    rate_limit: int | None = None
+    came: dict[str, Came] = {}
 
     @field_validator("model")
     @classmethod

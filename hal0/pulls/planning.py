@@ -1,11 +1,15 @@
 """From what somebody named to a plan: which files, from where, of which published size and digest."""
 
 import asyncio
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import assert_never
+from typing import Final, assert_never
 from urllib.parse import urlsplit
+
+from pydantic import ValidationError
 
 from hal0.errors import Hal0Error
 from hal0.models.catalog import CatalogEntry
@@ -16,9 +20,11 @@ from hal0.pulls.asking import Asker
 from hal0.pulls.choosing import Choice, choose
 from hal0.pulls.hub import file_url, listing
 from hal0.pulls.plan import PlannedFile
-from hal0.pulls.sources import CatalogSource, HubSource, JoinedSource, PathSource, Source, UrlSource
+from hal0.pulls.sources import DIGEST, CatalogSource, HubSource, JoinedSource, PathSource, Source, UrlSource
 from hal0.vocab import MODEL_ID, ModelId
 from hal0.wire.pulls import PullRequest
+
+_MOST_FILES: Final = 1_000  # below one model's folder; real ones have dozens
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,9 @@ async def drafted(source: Source, asked: PullRequest, asker: Asker) -> Draft:
     model = None if asked.id is None else ModelId(asked.id)
     if asked.sha256 is not None:
         source = _held_against(source, asked.sha256)
+    parts = source.parts if isinstance(source, JoinedSource) else (source,)
+    if asked.link and not all(isinstance(part, PathSource) for part in parts):
+        raise Hal0Error("request.invalid", "cannot link what is not on this machine: name a path", param="link")
     draft = await _of(source, model, asker, alone=True)
     return draft if model is None else replace(draft, model=model)
 
@@ -87,8 +96,10 @@ def _references(source: Mapping[str, str]) -> list[str]:
         first = source["catalog"]
     elif "repo" in source:
         first = _on_hub(source["repo"], source["revision"], source["file"])
+    elif "url" in source:
+        first = source["url"] + (f"#{DIGEST}{source['sha256']}" if "sha256" in source else "")
     else:
-        first = source.get("url") or source["path"]
+        first = source["path"]
     return [first, *source.get("more", "").splitlines()]
 
 
@@ -157,7 +168,8 @@ def _of_url(source: UrlSource, model: ModelId | None, *, alone: bool) -> Draft:
         )
     except ValueError as e:
         raise Hal0Error("request.invalid", "cannot use the member 'sha256': it is no digest", param="sha256") from e
-    return Draft(model, files, {"host": urlsplit(source.url).netloc, "url": source.url.partition("?")[0]})
+    told = {"host": urlsplit(source.url).netloc, "url": source.url.partition("?")[0]}
+    return Draft(model, files, told | {"sha256": digests[name]} if digests else told)
 
 
 def _of_path(path: Path, model: ModelId | None, *, alone: bool) -> Draft:
@@ -167,13 +179,13 @@ def _of_path(path: Path, model: ModelId | None, *, alone: bool) -> Draft:
         files = tuple(
             PlannedFile(
                 name=(it.relative_to(path) if whole else PurePosixPath(it.name)).as_posix(),
-                url=str(it.resolve(strict=True)),
-                size_bytes=it.stat().st_size,
+                url=os.path.realpath(it, strict=True),  # a loop of links is an OSError to this
+                size_bytes=_size(it),
             )
             for it in paths
         )
     except (OSError, ValueError) as e:
-        told = (e.filename or path, e.strerror) if isinstance(e, OSError) else (path, "a name in it cannot be used")
+        told = (e.filename or path, e.strerror) if isinstance(e, OSError) else (path, _why(e))
         raise Hal0Error("model.not_found", "cannot read {}: {}".format(*told), param="model") from e
     model = model or (legal_id(path.name) if whole else id_of(path))
     if not files or model is None:
@@ -181,5 +193,23 @@ def _of_path(path: Path, model: ModelId | None, *, alone: bool) -> Draft:
     return Draft(model, files, {"path": str(path)})
 
 
+def _size(path: Path) -> int:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path.name} is no regular file")  # a FIFO would block for ever
+    return found.st_size
+
+
+def _why(error: ValueError) -> str:
+    return "a name in it cannot be used" if isinstance(error, ValidationError) else str(error)
+
+
 def _below(folder: Path) -> list[Path]:
-    return [it for it in folder.rglob("*") if it.is_file() and it.name.lower() not in IGNORED and it.name[0] != "."]
+    """Raises ValueError for what is a whole disk instead of a model."""
+    found = []
+    for number, it in enumerate(folder.rglob("*")):
+        if number >= _MOST_FILES:
+            raise ValueError(f"it has more than {_MOST_FILES} files: name the model's own folder")
+        if it.is_file() and it.name.lower() not in IGNORED and it.name[0] != ".":
+            found.append(it)
+    return found

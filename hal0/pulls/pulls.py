@@ -19,6 +19,7 @@ from hal0.pulls.looking import Looking
 from hal0.pulls.meter import Throttle
 from hal0.pulls.plan import Plan, plans
 from hal0.pulls.transfer import Transfer
+from hal0.pulls.verifying import Verifying
 from hal0.slots.jobs import Job, Jobs
 from hal0.vocab import By
 from hal0.wire.jobs import JobKind, JobState
@@ -36,8 +37,9 @@ class _Pull:
     job: Job
     task: asyncio.Task[None] | None = None
     ending: PullState | None = None  # what its cancellation means: PAUSED, or None for given up
+    at_work: bool = False  # a task that has not begun can be cancelled, but not come to its end
     closing: bool = False
-    wanted: int = 0  # by so many of this process, since it runs
+    wanted: int = 0  # so many of this process wait for it, since it runs
 
 
 class Pulls:
@@ -61,6 +63,7 @@ class Pulls:
         self._settings = settings
         self._outside = outside
         self.looking = Looking(registry, settings, environ, outside)
+        self.verifying = Verifying(registry, jobs)
         self._pause_s = pause_s
         self._patience_s = patience_s
         self._pulls: dict[str, _Pull] = {}
@@ -74,12 +77,13 @@ class Pulls:
             pull = await self._kept(plan)
             if plan.state in (PullState.QUEUED, PullState.RUNNING):
                 self._begin(pull)
-                pull.wanted = 0  # who asked for it is gone
             else:
                 self._jobs.finish(pull.job, JobState.INTERRUPTED, note=_PAUSED.format(plan.id))
 
-    async def start(self, asked: PullRequest, by: By = By.OPERATOR) -> Job:
-        """The job; the one under way when the model is already on its way. Who wants it no more may `leave` it.
+    async def start(self, asked: PullRequest, by: By = By.OPERATOR, *, own: bool = True) -> Job:
+        """The job; the one under way when the model is already on its way.
+
+        `own`: the download itself is wanted, to its end. Else something waits for it, and may `leave` it.
 
         Raises request.invalid, model.exists, model.not_found, model.unsafe_format, pull.gated, pull.address_refused,
         pull.failed, state.write_failed: what is named is looked at before this returns, within half a minute.
@@ -87,7 +91,9 @@ class Pulls:
         draft = await self.looking.drafted(asked)
         for pull in self._pulls.values():
             if pull.download.plan.model == draft.model:
-                return self._begin(pull)
+                self._begin(pull)
+                await self._want(pull, own=own, rate_limit=asked.rate_limit)
+                return pull.job
         if self._registry.get(draft.model) is not None:
             raise Hal0Error(
                 "model.exists",
@@ -104,6 +110,10 @@ class Pulls:
             license=draft.license,
             files=draft.files,
             started_at=self._clock.now(),
+            by=by,
+            own=own,
+            link=asked.link,
+            rate_limit=asked.rate_limit,
         )
         pull = self._pulls[plan.id] = _Pull(self._download(plan), job)
         try:
@@ -117,28 +127,34 @@ class Pulls:
             if pull.task is None:  # and nobody else has come
                 await settled(self._ended(pull))
             raise
-        return self._begin(pull)
+        self._begin(pull)
+        await self._want(pull, own=own)
+        return pull.job
 
     async def leave(self, job: Job) -> None:
-        """For one of those who asked for it: it is paused once all have left, and what has come is kept."""
+        """For one of those who wait for it: it is paused once all have left, unless it is wanted by itself."""
         pull = self._pulls.get(job.view.id)
         if pull is None or pull.job is not job or job.ended:
             return
         pull.wanted -= 1
-        if pull.wanted <= 0:
+        if pull.wanted <= 0 and not pull.download.plan.own:
             await self.pause(job.view.id)
 
     async def pause(self, pull_id: str) -> Job:
         """Stop, and keep what has come. Raises pull.not_found."""
         pull = self._pull(pull_id)
+        pull.download.plan = pull.download.plan.model_copy(update={"own": False})
         self._stop(pull, PullState.PAUSED)
         if pull.task is not None:
             await asyncio.wait([pull.task])
         return pull.job
 
-    def resume(self, pull_id: str) -> Job:
+    async def resume(self, pull_id: str) -> Job:
         """Go on with a pull that was paused or has failed. Raises pull.not_found."""
-        return self._begin(self._pull(pull_id))
+        pull = self._pull(pull_id)
+        self._begin(pull)
+        await self._want(pull, own=True)
+        return pull.job
 
     async def cancel(self, pull_id: str) -> Job:
         """Give it up; nothing of it stays. Raises pull.not_found."""
@@ -157,7 +173,8 @@ class Pulls:
         return [_view(pull) for pull in reversed(self._pulls.values())]
 
     async def aclose(self) -> None:
-        """Stop what is under way; the next process goes on with it."""
+        """Stop what is under way; the next process goes on with what is to come."""
+        await self.verifying.aclose()
         for pull in list(self._pulls.values()):
             pull.closing = True
             if pull.task is not None:
@@ -175,37 +192,45 @@ class Pulls:
         return Download(plan, self._registry, self._placing, allow_pickle=self._settings().allow_pickle)
 
     async def _kept(self, plan: Plan) -> _Pull:
-        job = self._jobs.resume(plan.id, JobKind.MODEL_PULL, plan.model, By.OPERATOR, plan.started_at)
+        job = self._jobs.resume(plan.id, JobKind.MODEL_PULL, plan.model, plan.by, plan.started_at)
         pull = self._pulls[plan.id] = _Pull(self._download(plan), job)
         await asyncio.to_thread(pull.download.look)
         return pull
 
-    def _begin(self, pull: _Pull) -> Job:
+    def _begin(self, pull: _Pull) -> None:
         """Joined when it runs."""
         if pull.task is None or pull.task.done():
             plan = pull.download.plan
-            pull.job = self._jobs.resume(plan.id, JobKind.MODEL_PULL, plan.model, pull.job.view.by, plan.started_at)
+            pull.job = self._jobs.resume(plan.id, JobKind.MODEL_PULL, plan.model, plan.by, plan.started_at)
             pull.job.on_cancel = lambda: self._give_up(pull)
-            pull.ending, pull.wanted = None, 0
+            pull.ending, pull.wanted, pull.at_work = None, 0, False
             pull.download.plan = plan.model_copy(update={"state": PullState.QUEUED, "error": None})
             pull.task = asyncio.create_task(self._run(pull), name=f"pull {plan.model}")
-        pull.wanted += 1
-        return pull.job
+
+    async def _want(self, pull: _Pull, *, own: bool, rate_limit: int | None = None) -> None:
+        """One more wants it. That it is wanted by itself, and how fast, is for the next process to know, too."""
+        plan = pull.download.plan
+        said = {"own": plan.own or own, "rate_limit": rate_limit or plan.rate_limit}
+        if not own:
+            pull.wanted += 1
+        if said != {"own": plan.own, "rate_limit": plan.rate_limit}:
+            with suppress(OSError):  # it goes on all the same
+                await pull.download.save(**said)
 
     def _give_up(self, pull: _Pull) -> None:
         self._stop(pull, None)
 
-    def _stop(self, pull: _Pull, ending: PullState | None) -> Job:
+    def _stop(self, pull: _Pull, ending: PullState | None) -> None:
         pull.ending = ending
-        if pull.task is not None and not pull.task.done():
+        under_way = pull.task is not None and not pull.task.done()
+        if pull.task is not None and under_way:
             pull.task.cancel()
-        elif ending is None:
+        if not pull.at_work if under_way else ending is None:
             pull.task = asyncio.create_task(self._ended(pull))
-        return pull.job
 
     async def _run(self, pull: _Pull) -> None:
         """Its last step ends the job, so that whoever waited for that may go on with the pull at once."""
-        plan = pull.download.plan
+        plan, pull.at_work = pull.download.plan, True
         try:
             await self._worked(pull)
         except asyncio.CancelledError:
@@ -232,8 +257,9 @@ class Pulls:
     async def _fetched(self, pull: _Pull) -> None:
         async with self._outside() as outside:
             asker = Asker(outside, self.looking.hub())
+            throttles = (Throttle(lambda: pull.download.plan.rate_limit), self._throttle)
             transfer = Transfer(
-                asker, self._throttle, pull.download.arrived, patience_s=self._patience_s, pause_s=self._pause_s
+                asker, throttles, pull.download.arrived, patience_s=self._patience_s, pause_s=self._pause_s
             )
             others = [it.download.left_bytes for it in self._pulls.values() if it is not pull and it.task is not None]
             await pull.download.run(transfer, sum(others))
@@ -257,7 +283,7 @@ class Pulls:
             self._jobs.finish(pull.job, JobState.INTERRUPTED, note=_PAUSED.format(plan.id))
             return
         self._pulls.pop(plan.id, None)
-        await asyncio.to_thread(pull.download.place.remove)
+        await pull.download.remove()
         self._jobs.finish(pull.job, JobState.CANCELLED)
 
     async def _failed(self, pull: _Pull, err: Hal0Error) -> None:
@@ -268,9 +294,8 @@ class Pulls:
 
     async def _note(self, pull: _Pull, state: PullState) -> None:
         """What the next process needs to know. Raises state.write_failed."""
-        plan = pull.download.plan = pull.download.plan.model_copy(update={"state": state})
         try:
-            await settled(asyncio.to_thread(pull.download.place.save, plan))
+            await pull.download.save(state=state)
         except OSError as e:
             where = pull.download.place.folder
             raise Hal0Error("state.write_failed", f"cannot write into {where}: {e.strerror or e}") from e

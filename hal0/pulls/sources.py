@@ -77,7 +77,7 @@ _REPO: Final = re.compile(
 _ON_HUB: Final = re.compile(
     rf"(?P<repo>{_PART}/{_PART})(?:/(?:resolve|blob|tree)/(?P<revision>[^/]+)(?:/(?P<path>.+))?)?/?\Z"
 )
-_DIGEST: Final = "sha256="  # as pip writes it behind an address
+DIGEST: Final = "sha256="  # as pip writes it behind an address
 _HUBS: Final = ("hf:", "hf.co/", "huggingface.co/", "https://hf.co/", "https://huggingface.co/")
 
 
@@ -91,7 +91,14 @@ def source_of(reference: str, endpoint: str) -> Source | None:
             return _on_hub(text.removeprefix(hub), reference)
     if re.match(r"https?://", text):
         url, _, fragment = text.partition("#")
-        source = UrlSource(url, fragment.removeprefix(_DIGEST) if fragment.startswith(_DIGEST) else None)
+        source = UrlSource(url, fragment.removeprefix(DIGEST) if fragment.startswith(DIGEST) else None)
+        if "@" in urlsplit(url).netloc:  # which is not repeated
+            raise Hal0Error(
+                "request.invalid",
+                "cannot fetch from an address with a user or a password in it: hal0 would have to keep them",
+                param="model",
+                hint="Fetch the file by other means, then: hal0ctl pull /path/to/it",
+            )
         if not is_plain(source.file):
             raise _unreadable(reference, "the address does not end in a file's name")
         return source
@@ -109,6 +116,11 @@ def is_plain(path: str) -> bool:
         and not re.search(r"[\x00-\x1f\x7f\\]", path)
         and all(part and not part.startswith(".") and len(part.encode()) <= 200 for part in parts)
     )
+
+
+def is_repo(name: str) -> bool:
+    """OWNER/REPOSITORY, and nothing else."""
+    return re.fullmatch(rf"{_PART}/{_PART}", name) is not None
 
 
 def _on_hub(rest: str, reference: str) -> HubSource:

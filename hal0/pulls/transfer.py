@@ -7,7 +7,7 @@ What comes is never believed: the size has to be the published one, every range 
 import asyncio
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -29,6 +29,7 @@ _BEGINNINGS: Final = 3  # a file that changes more often while it comes is none 
 _BATCH_BYTES: Final = 1 << 20
 _BATCH_S: Final = 1.0
 _NOTE_S: Final = 2.0
+_MOST_DIGITS: Final = 18  # of a size; more are no number of bytes, and Python refuses to read some
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +83,14 @@ class Transfer:
     def __init__(
         self,
         asker: Asker,
-        throttle: Throttle,
+        throttles: Sequence[Throttle],
         arrived: Callable[[int], None],
         *,
         patience_s: float = PATIENCE_S,
         pause_s: tuple[float, float] = _PAUSE_S,
     ) -> None:
         self._asker = asker
-        self._throttle = throttle
+        self._throttles = throttles
         self._arrived = arrived
         self._patience_s = patience_s
         self._pause_s = pause_s
@@ -202,7 +203,8 @@ class Transfer:
                 batch += piece
                 patience.byte()
                 self._arrived(len(piece))
-                await self._throttle.take(len(piece))
+                for throttle in self._throttles:
+                    await throttle.take(len(piece))
                 if len(batch) >= _BATCH_BYTES or loop.time() - since > _BATCH_S:
                     await _written(fd, span, batch)
                     batch, since = bytearray(), loop.time()
@@ -253,7 +255,7 @@ def _size(wanted: Wanted, response: ClientResponse) -> tuple[int, bool]:
     """(bytes of the whole file, whether ranges are sent). Raises model.checksum unless it is the published size."""
     said = response.headers.get("Content-Range", "").rpartition("/")[2] if response.status == 206 else None
     text = said if said is not None else response.headers.get("Content-Length", "")
-    size = int(text) if text.isdecimal() else wanted.size_bytes
+    size = int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else wanted.size_bytes
     if size is None or response.headers.get("Content-Encoding", "identity") != "identity":
         raise Hal0Error("pull.failed", f"cannot fetch {wanted.name}: the server does not say how large it is")
     if wanted.size_bytes not in (None, size):

@@ -19,6 +19,10 @@ class Again(Exception):
         self.wait_s = wait_s
 
 
+class Away(Again):
+    """Nobody is there who could answer."""
+
+
 class Changed(Exception):
     """What is on the server is no longer what the first bytes came from."""
 

@@ -25,6 +25,7 @@ class JobKind(StrEnum):
     IMAGE_BUILD = "image.build"
     IMAGE_PULL = "image.pull"
     MODEL_PULL = "model.pull"
+    MODEL_VERIFY = "model.verify"
     CAPABILITY_ENABLE = "capability.enable"
     CAPABILITY_DISABLE = "capability.disable"
     SETUP = "machine.setup"

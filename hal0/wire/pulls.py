@@ -23,12 +23,17 @@ class PullRequest(View):
     `more` are further files of the same model, named alike: its other parts, its projector, the encoders of an image
     model in several files. `id` is what it shall be called here, `sha256` what an address's file has to be; the
     address itself may end in #sha256=DIGEST.
+
+    `link`: a path's file is shared instead of copied. `rate_limit` is bytes a second of this download, below the limit
+    of all together.
     """
 
     model: str
     more: list[str] = Field([], max_length=64)
     id: str | None = None
     sha256: str | None = None
+    link: bool = False
+    rate_limit: int | None = Field(None, ge=1)
 
 
 class PullFileView(View):

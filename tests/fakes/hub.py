@@ -39,6 +39,7 @@ class Hub:
     asked: list[dict[str, str]] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)  # published, where it is a lie
     listing: Fault | None = None
+    found: list[dict[str, Any]] = field(default_factory=list)  # by any search
 
     @property
     def endpoint(self) -> str:
@@ -51,6 +52,11 @@ class Hub:
         if self.listing is not None and (answer := self.listing(self, request)) is not None:
             return answer
         return web.json_response({"sha": REVISION, "cardData": {"license": self.license}})
+
+    async def search(self, request: web.Request) -> web.StreamResponse:
+        if self.listing is not None and (answer := self.listing(self, request)) is not None:
+            return answer
+        return web.json_response(self.found)
 
     async def tree(self, request: web.Request) -> web.StreamResponse:
         return web.json_response([self._row(path, data) for path, data in self.files.items()])
@@ -108,6 +114,7 @@ async def hub(**files: bytes) -> AsyncIterator[Hub]:
     """`files` by name with `__` for a dot."""
     made = Hub({name.replace("__", "."): data for name, data in files.items()})
     app = web.Application()
+    app.router.add_get("/api/models", made.search)
     app.router.add_get("/api/models/acme/tiny/revision/{revision}", made.about)
     app.router.add_get("/api/models/acme/tiny/tree/{revision}", made.tree)
     app.router.add_get("/acme/tiny/resolve/{revision}/{path:.+}", made.file)

@@ -103,9 +103,9 @@ async def partial(place: Place) -> list[Path]:
     return await asyncio.to_thread(lambda: sorted(place.store.glob(".pulls/*/*.part")))
 
 
-async def begun(place: Place, pulls: Pulls) -> Job:
+async def begun(place: Place, pulls: Pulls, *, own: bool = True) -> Job:
     """A pull of which some has come, and no more does."""
     place.hub.held = True
-    job = await pulls.start(PullRequest(model="acme/tiny"))
+    job = await pulls.start(PullRequest(model="acme/tiny"), own=own)
     await until(lambda: pulls.views()[0].pace.done_bytes, within_s=20)
     return job

@@ -16,13 +16,14 @@ from hal0.config.table import Kept
 from hal0.engine.manifest import images_root, read_manifest
 from hal0.lib.aio import cancelled
 from hal0.paths import Paths
-from hal0.vocab import Want
+from hal0.vocab import Phase, Want
 from hal0.wire.slots import LiveView
 from tests.fakes.engine import FakeEngine
 from tests.fakes.program import Program
 from tests.functional.operator_app import Operator, operator
 from tests.tiny import gguf_models
 from tests.unit.hardware import trees
+from tests.vloop import until
 
 MANIFEST = read_manifest(images_root())
 DIES = Program(dies_after_s=0.02, ready_after_s=None, last_words=("cannot load model: bad magic",))
@@ -200,6 +201,29 @@ async def test_one_thing_at_a_time_and_the_same_thing_is_joined(hal0: Operator) 
     status, ended = await hal0.call("DELETE", f"/api/jobs/{job['id']}")
     assert (status, ended["state"]) == (200, "cancelled")
     assert (await hal0.call("GET", "/api/slots/embed-rerank"))[0] == 404
+
+
+async def test_a_card_and_a_swap_of_its_slot_at_once_end_as_the_later_one_wants(hal0: Operator) -> None:
+    await turn(hal0, "embed/embed", model="tiny-embed")
+    hal0.engine.program = Program(ready_after_s=60)
+    _, swap = await hal0.call("POST", "/api/slots/embed/swap", {"model": "one"})
+    hal0.engine.program = Program()
+    card = await turn(hal0, "embed/embed", model="tiny-embed")
+    _, swapped = await hal0.call("GET", f"/api/jobs/{swap['id']}?wait=true")
+    assert (card["state"], swapped["state"]) == ("done", "superseded")
+    row = await child(hal0, "embed", "embed")
+    assert (row["model"], row["state"], row["drift"]) == ("tiny-embed", "ready", [])
+
+    hal0.engine.program = Program(ready_after_s=60)
+    _, card = await hal0.call("POST", "/api/capabilities/embed/embed", {"enabled": True, "model": RERANKER})
+    assert card["error"]["code"] == "dispatch.capability_mismatch"
+    _, card = await hal0.call("POST", "/api/capabilities/embed/embed", {"enabled": True, "context_size": 256})
+    slot = hal0.services.supervisor.slot("embed")
+    await until(lambda: slot.snapshot().phase is Phase.WARMING, within_s=10)
+    hal0.engine.program = Program()
+    _, swapped = await hal0.call("POST", "/api/slots/embed/swap?wait=true", {"model": "one"})
+    ended = await hal0.services.jobs.get(card["id"]).wait()
+    assert (swapped["state"], ended.state) == ("done", "superseded")
 
 
 async def test_an_undo_is_not_given_up_half_way(hal0: Operator, monkeypatch: pytest.MonkeyPatch) -> None:

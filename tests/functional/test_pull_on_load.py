@@ -61,13 +61,15 @@ async def test_an_operators_load_fetches_the_model_and_tells_how_far_it_is(serve
     async with served() as (hal0, far):
         far.held = True
         _, job = await hal0.call("POST", "/api/slots/primary/load", {"model": MODEL})
-        seen = set()
+        seen, words = set(), []
         while (slot := await _slot(hal0))["state"] != "ready":
             seen.add((slot["state"], slot["message"].partition(": ")[0]))
+            words.append(slot["message"])
             far.held = ("pulling", f"fetching {FILE}") not in seen
             await asyncio.sleep(0.01)
 
         assert ("pulling", f"fetching {FILE}") in seen
+        assert any(said.endswith(", under its licence mit") for said in words)
         assert slot["model"] == MODEL
         _, ended = await hal0.call("GET", f"/api/jobs/{job['id']}?wait=true")
         assert ended["state"] == "done"

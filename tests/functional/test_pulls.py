@@ -10,6 +10,8 @@ import pytest
 
 from hal0.errors import Hal0Error
 from hal0.models import demo
+from hal0.models.registry import Registry
+from hal0.pulls import placing, plan
 from hal0.pulls.pulls import Pulls
 from hal0.wire.jobs import JobState
 from hal0.wire.pulls import PullRequest, PullState
@@ -170,7 +172,7 @@ async def test_a_server_that_stays_away_ends_the_pull_and_what_came_is_kept(plac
         assert (kept.state, kept.error) == (PullState.FAILED, error)
         assert kept.pace.done_bytes > 0
         place.hub.faults.clear()
-        job = pulls.resume(kept.id)
+        job = await pulls.resume(kept.id)
         await job.wait()
 
         assert job.view.state is JobState.DONE
@@ -192,7 +194,7 @@ async def test_a_pause_keeps_what_came_also_over_the_end_of_hal0(place: Place) -
         (kept,) = pulls.views()
         assert kept.state is PullState.PAUSED
         assert kept.pace.done_bytes > 0
-        job = pulls.resume(kept.id)
+        job = await pulls.resume(kept.id)
         await job.wait()
 
         assert job.view.state is JobState.DONE
@@ -216,7 +218,7 @@ async def test_cancelled_nothing_of_it_stays(place: Place) -> None:
         assert job.view.state is JobState.CANCELLED
         assert pulls.views() == []
         with pytest.raises(Hal0Error, match="cannot find pull"):
-            pulls.resume(job.view.id)
+            await pulls.resume(job.view.id)
     assert await asyncio.to_thread(lambda: list(place.store.glob(".pulls/*"))) == []
 
 
@@ -233,6 +235,41 @@ async def test_what_was_under_way_when_hal0_ended_goes_on_under_its_own_id(place
 
         assert again.view.state is JobState.DONE
     assert await place.model() == GGUF
+
+
+class _Killed(BaseException):
+    """The process is gone: nothing tidies up after it."""
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize(
+    ("where", "step"),
+    [(placing, "stage"), (placing, "record_of"), (Registry, "remember"), (placing, "move"), (plan.Place, "remove")],
+)
+async def test_a_kill_at_any_of_the_last_steps_leaves_a_whole_model_or_none(
+    place: Place, monkeypatch: pytest.MonkeyPatch, where: object, step: str, *, done: bool
+) -> None:
+    work = getattr(where, step)
+
+    def killed(*args: object, **options: object) -> None:
+        if done:
+            work(*args, **options)
+        raise _Killed
+
+    async with place.hal0() as pulls:
+        with monkeypatch.context() as patched:
+            patched.setattr(where, step, killed)
+            await pulls.start(PullRequest(model="acme/tiny"))
+            (pull,) = pulls._pulls.values()
+            assert pull.task is not None
+            await asyncio.wait([pull.task])
+            assert isinstance(pull.task.exception(), _Killed)
+        assert await place.in_place() in ([], [FILE])
+    async with place.hal0() as pulls:
+        for view in pulls.views():
+            assert (await pulls._jobs.get(view.id).wait()).state is JobState.DONE
+    assert (await place.model(), await place.in_place()) == (GGUF, [FILE])
+    assert await asyncio.to_thread(lambda: list(place.store.glob(".pulls/*"))) == []
 
 
 _KILLED = """

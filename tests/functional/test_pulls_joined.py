@@ -1,22 +1,26 @@
 """Pulls of several addresses as one model: parts, a projector, an image model in several files."""
 
 import asyncio
+import hashlib
 import shutil
 from pathlib import Path
 
 import pytest
 
 from hal0.errors import Hal0Error
+from hal0.models import demo
 from hal0.models.records import ModelRecord
+from hal0.pulls import spans
 from hal0.vocab import Capability, ModelId
 from hal0.wire.jobs import JobState
 from hal0.wire.pulls import PullRequest
-from tests.fakes.hub import status
+from tests.fakes.hub import Hub, status
 from tests.functional.curating import Curate, file
 from tests.functional.pulling import FILE, GGUF, MODEL, Place, pulled, refused
 from tests.tiny import gguf_models
-from tests.unit.models.test_content import tensors
+from tests.unit.models.test_content import onnx, tensors
 from tests.unit.models.test_split import COMFYUI, clip, t5, unet, vae
+from tests.vloop import until
 
 
 def plain(place: Place, path: str) -> str:
@@ -75,6 +79,8 @@ async def test_a_projector_comes_with_its_model(place: Place, tmp_path: Path) ->
         await pulled(pulls, plain(place, "chat.gguf"), more=[plain(place, "mmproj.gguf")])
     registry = await asyncio.to_thread(place.registry)
     assert Capability.VISION in registry.require("chat").capabilities
+    (record,) = registry.records()
+    assert record.digests == {"chat/mmproj.gguf": hashlib.sha256(eye).hexdigest()}
 
 
 async def test_a_model_that_names_itself_among_its_files_is_looked_for_once(place: Place, curate: Curate) -> None:
@@ -119,6 +125,40 @@ async def test_an_address_of_one_part_means_all_of_them(place: Place, tmp_path: 
         job = await pulled(pulls, first, more=[second] if every else [])
     assert (job.view.state, job.view.target) == (JobState.DONE, "big-m")
     assert await files_of(place, "big-m") == [f"big-m/{name}" for name in names]
+
+
+async def test_an_address_comes_again_by_the_id_as_what_it_was_given_for(place: Place) -> None:
+    names, digest = ("encoder_model.onnx", "decoder_model_merged.onnx"), hashlib.sha256(onnx()).hexdigest()
+    place.hub.files |= {"m.gguf": GGUF, **dict.fromkeys(names, onnx())}
+    async with place.hal0() as pulls:
+        await pulled(pulls, f"{plain(place, 'm.gguf')}#sha256={demo.DIGEST}")
+        first, second = (f"{plain(place, name)}#sha256={digest}" for name in names)
+        await pulled(pulls, first, id="both", more=[second])
+        drafts = [await pulls.looking.drafted(PullRequest(model=name)) for name in ("m", "both")]
+    assert [[file.sha256 for file in draft.files] for draft in drafts] == [[demo.DIGEST], [digest] * 2]
+
+
+async def test_what_is_known_of_a_part_that_has_come_outlives_the_process(place: Place, tmp_path: Path) -> None:
+    names = [f"big-0000{n}-of-00002.gguf" for n in (1, 2)]
+    data = await asyncio.to_thread(lambda: gguf_models.write_chat(tmp_path / "m.gguf").read_bytes())
+    place.hub.files = dict.fromkeys(names, data)
+    requests = 1 + len(spans.cut(len(data)))  # for the first part: a look, and its ranges
+
+    def hold(hub: Hub, _request: object) -> None:
+        hub.held = True
+
+    place.hub.faults.extend([lambda *_: None] * requests + [hold])
+    async with place.hal0() as pulls:
+        job = await pulls.start(PullRequest(model=plain(place, names[0])))
+        await until(lambda: place.hub.held and pulls.views()[0].pace.done_bytes > len(data), within_s=20)
+    place.hub.held = False
+    async with place.hal0() as pulls:
+        assert pulls.views()[0].pace.done_bytes >= len(data)
+        await pulls._jobs.get(job.view.id).wait()
+    (record,) = (await asyncio.to_thread(place.registry)).records()
+    assert record.source is not None
+    assert (record.source["etag"], record.sha256) == ('"1"', hashlib.sha256(data).hexdigest())
+    assert record.digests == {f"big/{names[1]}": record.sha256}
 
 
 async def test_the_digest_behind_an_address_counts(place: Place) -> None:

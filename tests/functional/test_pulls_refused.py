@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,16 @@ async def test_a_hub_that_cannot_be_asked_is_told_with_the_reason_and_the_way_wi
             await pulls.start(PullRequest(model="acme/tiny"))
     assert caught.value.code == "pull.failed"
     assert "hal0ctl pull /path/to/it" in (caught.value.hint or "")
+
+
+async def test_a_hub_that_is_not_there_is_told_soon(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hal0.pulls.hub._AWAY_S", 0.05)
+    monkeypatch.setattr("hal0.pulls.hub.backoff_s", lambda *_: itertools.repeat(0.02))
+    place.hub.port = 1
+    async with place.hal0() as pulls, asyncio.timeout(5):
+        with pytest.raises(Hal0Error, match=r"cannot look at acme/tiny: 127.0.0.1: .*refused") as caught:
+            await pulls.start(PullRequest(model="acme/tiny"))
+    assert (caught.value.code, "hal0ctl pull /path/to/it" in (caught.value.hint or "")) == ("pull.failed", True)
 
 
 # ---- what is refused ----
@@ -210,7 +221,7 @@ async def test_a_disk_that_fills_up_keeps_what_came(place: Place, monkeypatch: p
             assert (await refused(pulls))["code"] == "pull.disk_full"
         (kept,) = pulls.views()
 
-        job = pulls.resume(kept.id)
+        job = await pulls.resume(kept.id)
         await job.wait()
 
         assert (job.view.state, job.view.error) == (JobState.DONE, None)
@@ -230,6 +241,50 @@ async def test_link_local_and_metadata_addresses_are_refused(place: Place, addre
         place.hub.faults.append(lambda _h, _r: web.Response(status=302, headers={"Location": address}))
         assert (await refused(pulls))["code"] == "pull.address_refused"
     assert await place.in_place() == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "loop", "crowd"])
+async def test_a_path_that_is_no_model_is_told_at_once_and_never_waited_for(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("hal0.pulls.planning._MOST_FILES", 3)
+    path = tmp_path / "m.gguf"
+
+    def make() -> None:
+        if kind == "fifo":
+            os.mkfifo(path)
+        elif kind == "loop":
+            path.symlink_to(path)
+        else:
+            path.mkdir()
+            for n in range(5):
+                (path / f"{n}.txt").touch()
+
+    await asyncio.to_thread(make)
+    async with place.hal0() as pulls, asyncio.timeout(5):
+        with pytest.raises(Hal0Error, match=str(path)) as caught:
+            await pulls.start(PullRequest(model=str(path)))
+    assert caught.value.code == "model.not_found"
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "*", "-1"])
+async def test_a_size_that_is_no_number_of_bytes_is_a_typed_error(place: Place, size: str) -> None:
+    """Python refuses to read the longest of these."""
+    place.hub.files["m.gguf"] = GGUF
+    said = {"Content-Range": f"bytes 0-0/{size}"}
+    place.hub.faults.append(lambda *_: web.Response(status=206, headers=said, body=b"x"))
+    async with place.hal0(patience_s=0.1) as pulls:
+        error = await refused(pulls, f"http://localhost:{place.hub.port}/plain/m.gguf")
+    assert (error["code"], await place.in_place()) == ("pull.failed", [])
+
+
+async def test_what_a_hub_says_of_itself_is_kept_in_a_line(place: Place) -> None:
+    words = {"sha": "../" * 99, "cardData": {"license": "\x1b[31mmit\n" + "x" * 999}}
+    place.hub.listing = lambda *_: web.json_response(words)
+    async with place.hal0() as pulls:
+        draft = await pulls.looking.drafted(PullRequest(model="acme/tiny"))
+    assert draft.license == "[31mmit" + "x" * 93
+    assert draft.source["revision"] == "main"
 
 
 async def test_a_repository_s_files_stay_below_the_model(place: Place) -> None:

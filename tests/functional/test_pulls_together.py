@@ -115,12 +115,52 @@ async def test_a_download_that_several_asked_for_goes_on_until_all_have_left(pla
 
 async def test_a_download_of_an_earlier_process_ends_with_the_last_who_wants_it(place: Place) -> None:
     async with place.hal0() as pulls:
-        await begun(place, pulls)
+        await begun(place, pulls, own=False)
     async with place.hal0() as pulls:
-        job = await pulls.start(PullRequest(model="acme/tiny"))
+        job = await pulls.start(PullRequest(model="acme/tiny"), own=False)
         assert (await place.in_place(), job.ended) == ([], False)
         await pulls.leave(job)
         assert [it.state for it in pulls.views()] == [PullState.PAUSED]
+
+
+@pytest.mark.parametrize("joins", [False, True])
+async def test_a_download_that_was_asked_for_itself_goes_on_without_who_joined_it_also_over_a_restart(
+    place: Place, *, joins: bool
+) -> None:
+    async with place.hal0() as pulls:
+        await begun(place, pulls, own=not joins)
+        if joins:  # what a load began is now wanted by an operator, too
+            await pulls.start(PullRequest(model="acme/tiny"))
+    async with place.hal0() as pulls:
+        job = await pulls.start(PullRequest(model="acme/tiny"), By.REQUEST, own=False)
+        await pulls.leave(job)
+        assert [it.state for it in pulls.views()] != [PullState.PAUSED]
+        place.hub.held = False
+        assert (await job.wait()).state is JobState.DONE
+
+
+async def test_what_was_paused_by_hand_pauses_again_with_the_load_that_went_on_with_it(place: Place) -> None:
+    async with place.hal0() as pulls:
+        job = await begun(place, pulls)
+        await pulls.pause(job.view.id)
+        job = await pulls.start(PullRequest(model="acme/tiny"), own=False)
+        await pulls.leave(job)
+        assert [it.state for it in pulls.views()] == [PullState.PAUSED]
+
+
+async def test_what_is_noted_as_a_download_ends_is_not_begun_by_the_next_process(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(plan.Place.remove)
+    monkeypatch.setattr(plan.Place, "remove", held)
+    async with place.hal0() as pulls:
+        job = await pulls.start(PullRequest(model="acme/tiny"), own=False)
+        await held.reached()
+        joining = asyncio.create_task(pulls.start(PullRequest(model="acme/tiny")))
+        await asyncio.sleep(0.05)
+        held.go_on.set()
+        await asyncio.gather(joining, job.wait())
+    assert await asyncio.to_thread(lambda: list(place.store.glob(".pulls/*"))) == []
 
 
 async def test_who_leaves_as_a_pull_is_noted_takes_it_from_nobody_who_has_joined(
@@ -140,3 +180,15 @@ async def test_who_leaves_as_a_pull_is_noted_takes_it_from_nobody_who_has_joined
 
         assert (job.view.state, first.cancelled()) == (JobState.DONE, True)
     assert await place.model() == GGUF
+
+
+@pytest.mark.parametrize("ending", ["pause", "cancel"])
+async def test_a_pull_that_is_stopped_before_its_first_step_ends(place: Place, ending: str) -> None:
+    async with place.hal0() as pulls:
+        job = await begun(place, pulls)
+        await pulls.pause(job.view.id)
+        job = await pulls.resume(job.view.id)
+        await getattr(pulls, ending)(job.view.id)
+
+        assert job.ended
+        assert [it.state for it in pulls.views()] == ([PullState.PAUSED] if ending == "pause" else [])

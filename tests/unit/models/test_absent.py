@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hal0.errors import Hal0Error
+from hal0.models import demo
 from hal0.models.absent import NotHere
 from hal0.models.records import ModelRecord
 from hal0.models.registry import Registry
@@ -55,6 +56,28 @@ def test_what_nobody_knows_is_not_found(registry: Registry) -> None:
     with pytest.raises(Hal0Error) as caught:
         registry.require("nothing-i-know")
     assert caught.value.code == "model.not_found"
+
+
+def test_of_two_that_came_from_one_place_none_is_taken_for_the_other(registry: Registry) -> None:
+    """Nor is the catalog's, which comes from there as well."""
+    for quantisation in ("q8_0", "q5_k_m"):
+        model, source = ModelId(f"qwen3-4b-{quantisation}"), {"repo": "Qwen/Qwen3-4B-GGUF"}
+        registry.remember(ModelRecord(id=model, files=(f"{model}.gguf",), source=source))
+    with pytest.raises(Hal0Error, match="qwen3-4b-q5_k_m and qwen3-4b-q8_0 come from there; name one") as caught:
+        registry.require("Qwen/Qwen3-4B-GGUF")
+    assert caught.value.code == "model.not_found"
+    with pytest.raises(NotHere) as away:
+        registry.require("Qwen/Qwen3-4B-GGUF:Q8_0")
+    assert away.value.details["model"] == "qwen3-4b-q8_0"
+
+
+def test_the_one_that_is_here_is_meant(registry: Registry) -> None:
+    for model in ("tiny-q8_0", "gone-q8_0"):
+        registry.remember(ModelRecord(id=ModelId(model), files=(f"{model}.gguf",), source={"repo": "acme/tiny"}))
+    registry.store.mkdir()
+    demo.write(registry.store / "tiny-q8_0.gguf")
+    registry.scan()
+    assert registry.require("acme/tiny").id == "tiny-q8_0"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """registry.toml: kept as people and other parts of hal0 left it, migrated from old, refused from new."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hal0.errors import Hal0Error
+from hal0.models.binding import Binding
 from hal0.models.records import ModelRecord, RecordFile
 from hal0.vocab import ModelId
 
@@ -140,6 +142,24 @@ def test_what_cannot_be_understood_is_named(path: Path, text: str, words: str) -
     assert caught.value.code == "config.invalid"
     assert caught.value.message.startswith(f"cannot read {path}: ")
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize("damage", ["models = 3", "models.m = 3", 'models = ["m"]', "aliases = 3", "bindings = [1]"])
+def test_what_was_damaged_by_hand_is_not_written_over(path: Path, damage: str) -> None:
+    path.parent.mkdir()
+    path.write_text(f"schema = 1\n{damage}\n")
+    file = RecordFile(path, STORE)
+    edits: list[Callable[[], None]] = [
+        lambda: file.put(RECORD.model_copy(update={"id": "m"})),
+        lambda: file.alias(ModelId("fast"), ModelId("m")),
+        lambda: file.bind(ModelId("m"), Binding(slot="primary")),
+        lambda: file.drop("models", ModelId("m")),
+    ]
+    for edit in edits:
+        with pytest.raises(Hal0Error) as caught:
+            edit()
+        assert caught.value.code == "config.invalid"
+    assert path.read_text() == f"schema = 1\n{damage}\n"
 
 
 def test_a_file_that_cannot_be_written_is_a_typed_error() -> None:

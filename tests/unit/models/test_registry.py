@@ -64,6 +64,18 @@ def test_roots_that_are_not_there_are_empty(tmp_path: Path) -> None:
     assert registry.entries() == ()
 
 
+def test_a_root_that_cannot_be_looked_into_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    registry = Registry(tmp_path / "no", (tmp_path / "gone", tmp_path / "file", tmp_path), tmp_path / "registry.toml")
+
+    registry.scan()
+
+    assert [(it.path.name, it.message.rpartition(": ")[2]) for it in registry.problems()] == [
+        ("gone", "No such file or directory"),
+        ("file", "Not a directory"),
+    ]
+
+
 def test_the_demo_says_so(place: Place) -> None:
     demo.write(place.store / f"{demo.DEMO_MODEL_ID}.gguf")
     place.registry.scan()

@@ -131,3 +131,9 @@ def test_an_address_may_end_in_its_digest_and_knows_its_neighbours() -> None:
     source = source_of("https://far.example/x/m-1.gguf?token=1#sha256=ab", HUB)
     assert source == UrlSource("https://far.example/x/m-1.gguf?token=1", "ab")
     assert source.beside("m 2.gguf") == "https://far.example/x/m%202.gguf?token=1"
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated() -> None:
+    with pytest.raises(Hal0Error, match="a user or a password") as caught:
+        source_of("https://me:secret@example.org/m.gguf", "https://hub")
+    assert (caught.value.code, "secret" in str(caught.value.body())) == ("request.invalid", False)

@@ -1,0 +1,90 @@
+"""Models that are here, read once more: is every file still what came, or what its publisher says."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from hal0.errors import Hal0Error
+from hal0.lib.aio import cancelled
+from hal0.models.digest import sha256_of
+from hal0.models.entry import ModelEntry
+from hal0.models.published import digests
+from hal0.models.registry import Registry
+from hal0.slots.jobs import Job, Jobs
+from hal0.vocab import By, ModelId
+from hal0.wire.jobs import JobKind, JobState
+
+
+class Verifying:
+    """One job per model at a time, and one file at a time: the disk has but one head."""
+
+    def __init__(self, registry: Registry, jobs: Jobs) -> None:
+        self._registry = registry
+        self._jobs = jobs
+        self._reading = asyncio.Lock()
+        self._under_way: dict[ModelId, tuple[Job, asyncio.Task[None]]] = {}
+        self._closing = False
+
+    def start(self, model: str) -> Job:
+        """The job; the one under way when there is one. Raises as `Registry.require`."""
+        entry = self._registry.require(model)
+        if entry.id in self._under_way:
+            return self._under_way[entry.id][0]
+        job = self._jobs.start(JobKind.MODEL_VERIFY, entry.id, By.OPERATOR)
+        task = asyncio.create_task(self._run(job, entry), name=f"verify {entry.id}")
+        self._under_way[entry.id] = (job, task)
+        task.add_done_callback(lambda _: self._under_way.pop(entry.id))
+
+        def give_up() -> None:
+            task.cancel()
+
+        job.on_cancel = give_up
+        return job
+
+    async def aclose(self) -> None:
+        """End what is under way and wait for it."""
+        self._closing = True
+        for _, task in list(self._under_way.values()):
+            await cancelled(task)
+
+    async def _run(self, job: Job, entry: ModelEntry) -> None:
+        record = next((it for it in self._registry.records() if it.id == entry.id), None)
+        with self._jobs.ending(job, f"verify {entry.id}", lambda: self._closing):
+            self._jobs.progress(job, "waiting for others", None)
+            async with self._reading:
+                known = await asyncio.to_thread(digests, entry, record, self._registry.store)
+                await self._read(job, entry, known)
+            unknown = len(entry.files) + (entry.mmproj is not None) - len(known)
+            self._jobs.finish(job, JobState.DONE, note=_found(len(known), unknown))
+
+    async def _read(self, job: Job, entry: ModelEntry, known: Mapping[Path, str]) -> None:
+        done, whole = 0, max(entry.size_bytes + entry.mmproj_bytes, 1)
+        for path, digest in known.items():
+
+            def tell(size_bytes: int, name: str = path.name) -> None:
+                nonlocal done
+                done += size_bytes
+                self._jobs.progress(job, f"checking {name}", min(done / whole, 1.0))
+
+            try:
+                made = await sha256_of(path, tell)
+            except OSError as e:
+                raise Hal0Error("model.not_downloaded", f"cannot read {path}: {e.strerror or e}") from e
+            if made != digest:
+                raise _damaged(entry, path, made, digest)
+
+
+def _found(known: int, unknown: int) -> str:
+    same = f"{known} file{'s are' if known != 1 else ' is'} what came"
+    nobody = f"of {unknown} nobody has said what {'they have' if unknown != 1 else 'it has'} to be"
+    return ", ".join(filter(None, (same if known else "", nobody if unknown else "")))
+
+
+def _damaged(entry: ModelEntry, path: Path, made: str, digest: str) -> Hal0Error:
+    again = f"hal0ctl model delete {entry.id}, then hal0ctl pull {entry.id}"
+    return Hal0Error(
+        "model.checksum",
+        f"cannot trust {entry.id}: {path} is not what came (sha256 {made}, not {digest})",
+        details={"model": entry.id, "file": str(path), "sha256": made, "published": digest},
+        hint=again if entry.source is not None else "Bring the file again.",
+    )
