@@ -5,6 +5,7 @@ import asyncio
 from aiohttp import web
 
 from hal0.api.exchange import answer, body_as
+from hal0.api.jobs import started, waiting
 from hal0.errors import Hal0Error
 from hal0.models import demo
 from hal0.models.binding import Binding
@@ -61,6 +62,12 @@ async def delete(request: web.Request) -> web.Response:
 
 def _holds(slot: SlotSnapshot, model: str) -> bool:
     return slot.model == model and (slot.want is Want.LOADED or slot.phase not in (Phase.OFFLINE, Phase.ERROR))
+
+
+async def verify(request: web.Request) -> web.Response:
+    await body_as(request, NothingView)
+    wait_s = waiting(request)
+    return await started(request.app[SERVICES].pulls().verifying.start(request.match_info["id"]), wait_s)
 
 
 async def alias(request: web.Request) -> web.Response:
@@ -147,6 +154,7 @@ def _entry(services: Services, entry: ModelEntry, used: dict[str, list[str]]) ->
         directory=None if entry.directory is None else str(entry.directory),
         mmproj=None if entry.mmproj is None else str(entry.mmproj),
         license=entry.license,
+        sha256=entry.sha256,
         chat_template=entry.chat_template,
         source=None if entry.source is None else dict(entry.source),
         demo=entry.demo,

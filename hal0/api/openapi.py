@@ -41,6 +41,7 @@ _ERROR: Final = {
 _QUERY: Final = {
     "model": ("string", "A slot or a model; the slot for the path unless told."),
     "slot": ("string", "The slot that would load it; the one for its task unless told."),
+    "q": ("string", "Words to look for."),
     "context": ("integer", "Tokens of context; what the slot is configured with unless told."),
     "wait": ("boolean", "Answer when the job has ended (200), or after timeout_s (202)."),
     "timeout_s": ("number", "How long to wait, in seconds; 600 unless told, at most 3600."),

@@ -20,11 +20,13 @@ from hal0.api import (
     profiles,
     providers,
     pulls,
+    search,
     session,
     setup,
     slots,
     system,
     upstreams,
+    usage,
 )
 from hal0.api.route import Handler, Route
 from hal0.vocab import Access
@@ -46,7 +48,16 @@ from hal0.wire.keys import (
     SessionView,
     SignInRequest,
 )
-from hal0.wire.models import AliasRequest, BindRequest, DemoView, EntriesView, EntryView, ModelGoneView
+from hal0.wire.models import (
+    AliasRequest,
+    BindRequest,
+    DemoView,
+    EntriesView,
+    EntryView,
+    ModelGoneView,
+    SearchView,
+    UsageView,
+)
 from hal0.wire.profiles import (
     ProfileChange,
     ProfileGoneView,
@@ -185,7 +196,10 @@ ROUTES: Final = (
     _do("/api/models/alias", models.alias, "Give a model one more name.", AliasRequest, EntriesView),
     _do("/api/models/bind", models.bind, "Say who answers for a model.", BindRequest, EntriesView),
     _show("/api/models/fit", fit.show, "Say whether a model would fit.", FitView, "model", "slot", "context"),
+    _show("/api/models/search", search.show, "Find models of the catalog and the hub.", SearchView, "q"),
+    _show("/api/models/usage", usage.show, "Show what models take on disk, and what keeps them.", UsageView),
     _show(_MODEL, models.get_model, "Show one model.", EntryView),
+    _do(f"{_MODEL}/verify", models.verify, "Check that its files are what came.", NothingView, JobView),
     Route("DELETE", _MODEL, models.delete, Access.ADMIN, "Delete a model's files.", response=ModelGoneView),
     _show("/api/pulls", pulls.list_pulls, "List the downloads.", PullsView),
     _show(_PULL, pulls.get_pull, "Show one download.", PullView),

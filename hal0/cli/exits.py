@@ -32,7 +32,7 @@ MEANINGS: Final = {
     Exit.REFUSED: "refused by state or budget (conflict, in use, does not fit, invalid config)",
     Exit.TIMED_OUT: "timed out; the operation continues, its id is printed",
     Exit.PARTLY: "partly done (batch), failures listed",
-    Exit.CHECK_FAILED: "check failed (doctor, drill, slot is-ready, upstream test, status --exit-code)",
+    Exit.CHECK_FAILED: "check failed (doctor, drill, slot is-ready, model verify, upstream test, status --exit-code)",
     Exit.INTERRUPTED: "interrupted",
 }
 

@@ -35,10 +35,10 @@ def finished(session: Session, client: Client, job: Json) -> Json:
         try:
             job = _until_ended(session, client, job)
         except KeyboardInterrupt:
-            verb = job["kind"].rpartition(".")[2]
-            session.note(
-                f"The {verb} continues. Follow: hal0ctl job wait {job['id']}. Stop: hal0ctl job cancel {job['id']}"
-            )
+            verb, pull = job["kind"].rpartition(".")[2], job["kind"] == "model.pull"
+            follow, stop = ("pull --attach", "model cancel") if pull else ("job wait", "job cancel")
+            name = job["id"]
+            session.note(f"The {verb} continues. Follow: hal0ctl {follow} {name}. Stop: hal0ctl {stop} {name}")
             raise
     if job["state"] == "done":
         return job

@@ -17,7 +17,7 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "slot": "slot:slot",
         "job": "job:job",
         "model": "model:model",
-        "pull": "model:pull_",
+        "pull": "model_pull:pull_",
         "image": "image:image",
         "setup": "setup:setup",
         "cap": "cap:cap",

@@ -22,6 +22,8 @@ _DEADLINE_S: Final = 5.0
 _LOOK_EVERY: Final = 10_000  # steps of sqlite's machine between two looks at the clock: about a millisecond
 _FLAGS: Final = frozenset({"stream"})
 
+LAST_ASKED: Final = "SELECT model, max(at) FROM requests WHERE model IS NOT NULL GROUP BY model"
+
 Row = dict[str, Any]
 
 
@@ -105,6 +107,10 @@ class Reader:
         """Raises history.unreadable."""
         rows = await asyncio.to_thread(self._rows, *activity_page(filters, limit, before))
         return _page([dict(zip(ACTIVITY_COLUMNS, row, strict=True)) for row in rows], limit, "id")
+
+    async def last_asked(self) -> dict[str, float]:
+        """When each model was last answered with, as far back as is remembered. Raises history.unreadable."""
+        return dict(await asyncio.to_thread(self._rows, LAST_ASKED, ()))
 
     def _rows(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         if not self._file.exists():

@@ -7,6 +7,8 @@ from hal0.wire.base import View
 class EntryView(View):
     """A model that can be loaded. `file` is the first of `files`; `slots` are those whose model it is.
 
+    `sha256` is what that file was when it came; null where hal0 did not fetch it.
+
     `directory` is the folder that the model is, if it is one. `mmproj` is the projector that is loaded with it.
     `removable`: it is in hal0's own store.
     """
@@ -25,6 +27,7 @@ class EntryView(View):
     directory: str | None
     mmproj: str | None
     license: str | None
+    sha256: str | None
     chat_template: bool | None  # whether its file brings one; null: its format has none
     source: dict[str, str] | None
     demo: bool
@@ -87,6 +90,59 @@ class BindRequest(View):
 class ModelGoneView(View):
     id: str
     freed_bytes: int
+
+
+class UsedView(View):
+    """A model and the room that it takes. `last_used` is when a slot had it last, null: never, as far as is known.
+
+    `came_at` is when its file was last changed. `kept_by` are the words for what would miss it.
+    """
+
+    id: str
+    size_bytes: int
+    removable: bool
+    came_at: float
+    last_used: float | None
+    kept_by: list[str]
+
+
+class UsageView(View):
+    """The largest first. `unknown_before`: slots have forgotten which models they had until then; null: nothing.
+
+    `pulls_bytes` is what has come of downloads that have not ended.
+    """
+
+    items: list[UsedView]
+    unknown_before: float | None
+    store: str
+    pulls_bytes: int
+    free_bytes: int | None
+    total_bytes: int | None
+
+
+class FoundView(View):
+    """`name` is what `hal0ctl pull` takes. What is `curated` was weighed; of the rest `memory_bytes` and `fits` are
+    estimates from its parameters at Q4_K_M, null where nobody says how many it has.
+    """
+
+    name: str
+    curated: bool
+    installed: bool
+    purpose: str
+    license: str | None
+    gated: bool
+    downloads: int | None
+    context_length: int | None
+    memory_bytes: int | None
+    fits: bool | None
+
+
+class SearchView(View):
+    """The catalog's first. `problem` says why the hub at `hub` told nothing, null when it was asked."""
+
+    items: list[FoundView]
+    hub: str
+    problem: str | None
 
 
 class DemoView(View):

@@ -21,6 +21,7 @@ async def test_a_model_is_pulled_listed_and_deleted(paths: Paths, port_block: ra
         assert (status, job["kind"], job["state"], job["target"]) == (200, "model.pull", "done", "tiny-q4_k_m")
         _, entry = await hal0.call("GET", "/api/models/tiny-q4_k_m")
         assert (entry["license"], entry["source"]["repo"], entry["removable"]) == ("apache-2.0", "acme/tiny", True)
+        assert entry["sha256"] == demo.DIGEST
         _, pulls = await hal0.call("GET", "/api/pulls")
         assert pulls == {"items": []}
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hal0.cli.exits import Exit
-from hal0.cli.model import LOOK_S
+from hal0.cli.model_fit import LOOK_S
 from hal0.cli.progress import pace_words, step_of_job
 from hal0.cli.session import Session
 from hal0.client import Client
@@ -25,7 +25,7 @@ ENTRY: dict[str, Any] = {
     "format": "gguf", "architecture": "qwen3", "quantisation": "Q4_K_M", "context_length": 32768,
     "cache_bytes_per_token": 1, "capabilities": ["chat"], "directory": None, "mmproj": None, "license": "mit",
     "source": {"repo": "a/b", "file": "M.gguf"}, "demo": False, "aliases": ["fast"], "slots": ["primary"],
-    "removable": True, "chat_template": True,
+    "removable": True, "chat_template": True, "sha256": "ab" * 32,
 }  # fmt: skip
 PULL: dict[str, Any] = {
     "id": "job_1", "model": "m-q4_k_m", "state": "running", "source": {"repo": "a/b"}, "license": None, "files": [],
@@ -85,6 +85,8 @@ def test_the_catalog_says_what_fits_and_what_it_is_best_for(api: ApiServer, hal0
     ]
     assert "7.0 GB for models on this machine" in ran.err
     assert hal0ctl("model", "list", "--catalog", "--fits", "--task", "chat", "-o", "name").out == "small-q8_0\n"
+    ran = hal0ctl("model", "list", "--catalog", "--sort", "name", "-o", "name")
+    assert ran.out.split() == ["huge-q4_k_m", "small-q8_0", "vectors"]
 
 
 def test_the_installed_ones_by_task(hal0ctl: Run) -> None:
@@ -130,6 +132,7 @@ def test_what_a_load_makes_room_for_fits(api: ApiServer, hal0ctl: Run, verdict: 
 def test_one_says_where_it_is_from(hal0ctl: Run) -> None:
     ran = hal0ctl("model", "show", "m-q4_k_m")
     assert "source         a/b M.gguf" in ran.out
+    assert f"sha256         {'ab' * 32}" in ran.out
 
 
 @pytest.mark.parametrize(
