@@ -36,13 +36,13 @@ async def cuts_of(body: Body, forward: Forward) -> tuple[Splice, ...]:
         forward.check(await form_values(body, forward.fields))
     if forward.revise is not None and not body.boundary:
         data = body.data if body.in_memory else b"".join([piece async for piece in body.pieces()])
-        request = _object(data) if len(data) <= _PARSE_LIMIT_BYTES else await asyncio.to_thread(_object, data)
+        request = object_in(data) if len(data) <= _PARSE_LIMIT_BYTES else await asyncio.to_thread(object_in, data)
         edits = {**edits, **forward.revise(request)}
     return await cuts_for(body, edits) if edits else ()
 
 
-def _object(data: bytes) -> Any:
-    """Of a large body only the structure was looked at when it was read."""
+def object_in(data: bytes) -> Any:
+    """A body that is one JSON object. Of a large one only the structure was looked at when it was read."""
     try:
         return jsonio.loads(data)
     except jsonio.JSONDecodeError as error:

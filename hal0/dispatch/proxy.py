@@ -10,7 +10,7 @@ from aiohttp import web
 from hal0.dispatch.answers import Head
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
-from hal0.dispatch.edits import cuts_of, form_values
+from hal0.dispatch.edits import cuts_of, form_values, object_in
 from hal0.dispatch.headers import REDIRECTS, RawHeaders, is_encoded, request_end, request_start, retyped
 from hal0.dispatch.mark import Mark
 from hal0.dispatch.pool import Pool
@@ -20,7 +20,6 @@ from hal0.dispatch.trace import Trace
 from hal0.dispatch.upstream_http import Connection, Stale
 from hal0.dispatch.usage import Meter
 from hal0.errors import Hal0Error
-from hal0.lib import jsonio
 from hal0.providers.base import Answer, AnswerMode, Endpoint, Forward
 
 # Up to here head and body go out in one write; beyond, copying costs more than a second write.
@@ -270,7 +269,7 @@ class Relay:
         if body.boundary:
             request: Mapping[str, Any] = await form_values(body, self._out.forward.fields)
         else:
-            request = jsonio.loads(b"".join([piece async for piece in body.pieces()]))
+            request = object_in(b"".join([piece async for piece in body.pieces()]))
         return await asyncio.to_thread(convert, request, answer)
 
     async def _read_first(self) -> bytes:

@@ -44,11 +44,13 @@ def told(status: int, answer: bytes) -> str:
 
 
 def parsed(answer: bytes) -> Any:
-    """The body as JSON; None where it is none."""
+    """The body as JSON; None where it is none, or nested so deeply that nobody could write it on."""
     try:
-        return jsonio.loads(answer)
-    except jsonio.JSONDecodeError:
+        said = jsonio.loads(answer)
+        jsonio.dumps(said)
+    except (jsonio.JSONDecodeError, jsonio.JSONEncodeError):
         return None
+    return said
 
 
 def phrase(status: int) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hal0.dispatch.form import Form
-from hal0.dispatch.members import Members
+from hal0.dispatch.members import Members, NotJson
 from hal0.lib import jsonio
 
 
@@ -19,14 +19,14 @@ class Splice:
 
 
 def splices(members: Members, edits: Mapping[str, Any]) -> tuple[Splice, ...]:
-    """The cuts that make `edits` true, in the order of their places.
+    """The cuts that make `edits` true, in the order of their places. Raises NotJson for what cannot be written.
 
     A name that stands more than once is replaced everywhere: engines differ in which one they believe.
     """
     cuts: list[Splice] = []
     added: list[bytes] = []
     for name, value in edits.items():
-        put = jsonio.dumps(value)
+        put = _written(value)
         if name in members.spans:
             cuts.extend(Splice(start, end, put) for start, end in members.spans[name])
         else:
@@ -41,13 +41,21 @@ def form_splices(form: Form, boundary: bytes, edits: Mapping[str, Any]) -> tuple
     """The same for a form. Values are written as forms have them: text, and anything else as JSON."""
     cuts: list[Splice] = []
     for name, value in edits.items():
-        put = value.encode() if isinstance(value, str) else jsonio.dumps(value)
+        put = value.encode() if isinstance(value, str) else _written(value)
         if name in form.spans:
             cuts.extend(Splice(start, end, put) for start, end in form.spans[name])
         else:
             head = b'--%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n' % (boundary, name.encode())
             cuts.append(Splice(form.inside, form.inside, head + put + b"\r\n"))
     return tuple(sorted(cuts, key=lambda cut: cut.start))
+
+
+def _written(value: Any) -> bytes:
+    """Values may be a client's own words, said otherwise; the parser takes four times the depth that can be written."""
+    try:
+        return jsonio.dumps(value)
+    except jsonio.JSONEncodeError:
+        raise NotJson("a value that has to be written anew is nested too deeply") from None
 
 
 def apply(body: bytes, cuts: tuple[Splice, ...]) -> bytes:

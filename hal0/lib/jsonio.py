@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 
 JSONDecodeError = orjson.JSONDecodeError
+JSONEncodeError = orjson.JSONEncodeError
 
 
 def dumps(value: Any) -> bytes:

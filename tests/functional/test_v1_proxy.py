@@ -229,6 +229,20 @@ async def test_a_provider_may_convert_a_complete_answer(w: World) -> None:
     assert w.backend.seen[0].header("Accept-Encoding") == "identity"
 
 
+async def test_a_large_body_that_a_provider_cannot_read_is_refused(w: World) -> None:
+    """Before, only its structure was looked at."""
+
+    async def engine(talk: Talk) -> None:
+        await talk.json({"data": []})
+
+    w.backend.behave("*", engine)
+    forward = Forward("/v1/embeddings", answer=AnswerMode.INSPECT, convert=lambda _request, answer: answer)
+    w.slots["embed"].become(provider=FakeProvider(forward))
+    body = b'{"model":"embed","input":"%b\\ud800"}' % (b"x" * 300_000)
+    async with w.http.post(w.url + "/v1/embeddings", data=BytesIO(body)) as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (400, "request.invalid_json")
+
+
 async def test_a_provider_may_answer_by_itself(w: World) -> None:
     async def serve(exchange: Exchange, endpoint: Endpoint) -> None:
         await exchange.send(201, {"Content-Type": "text/plain"}, exchange.path.encode() + await exchange.read_body())

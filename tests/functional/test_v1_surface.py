@@ -206,6 +206,15 @@ async def test_documents_as_objects_reach_llama_cpp_as_texts(w: World, filler: i
     assert w.backend.seen[1].body == untouched
 
 
+async def test_what_cannot_be_written_anew_is_refused(w: World) -> None:
+    """The parser takes four times the depth."""
+    w.slots["embed-rerank"].become(provider=LlamaCpp())
+    body = b'{"documents":[{"x":%b}]}' % (b"[" * 300 + b"]" * 300)
+    async with w.http.post(f"{w.url}/v1/rerank", data=body) as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (400, "request.invalid_json")
+    assert not w.backend.seen
+
+
 async def test_upstreams_are_asked_in_the_worlds_spelling_and_never_about_engines(tmp_path: Path) -> None:
     async with (
         world(tmp_path) as probe,

@@ -1,6 +1,8 @@
 """Errors that come in other shapes than Anthropic's."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hal0.dispatch.rewording import for_anthropic, words_of
 from hal0.lib import jsonio
@@ -24,11 +26,27 @@ LLAMA = {"error": {"code": 400, "message": "'messages' is required", "type": "in
         (b"7", ""),
         (b"[" * 2000, "[" * 2000),
         (b'{"error":' * 6 + b'"deep"' + b"}" * 6, ""),
+        (b"[" * 300 + b"]" * 300, "[" * 300 + "]" * 300),
         (b"x" * 5000, "x" * 2000),
     ],
 )
 def test_the_sentence_in_an_error(answer: bytes, words: str) -> None:
     assert words_of(answer) == words
+
+
+_NAMES = st.sampled_from(("type", "error", "message", "detail", "x"))
+NESTED = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(_NAMES, inner),
+)
+
+
+@given(st.binary() | NESTED.map(jsonio.dumps), st.integers(400, 999))
+def test_whatever_a_server_says_is_an_error_that_can_be_read(answer: bytes, status: int) -> None:
+    made = jsonio.loads(for_anthropic(status, answer, "x") or answer)
+    assert made["type"] == "error"
+    assert made["error"]["type"]
+    assert made["error"]["message"] is not None
 
 
 @pytest.mark.parametrize(
