@@ -3,16 +3,22 @@
 import asyncio
 import errno
 import tempfile
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeVar
 
 from hal0.dispatch.rewrite import Splice, apply
+from hal0.errors import Hal0Error
+from hal0.lib.aside import OneThread
 
 MEMORY_LIMIT_BYTES: Final = 1 << 20
 QUOTA_BYTES: Final = 2 << 30  # of all bodies on disk together: four of the largest
 _PIECE_BYTES: Final = 256 * 1024  # of one read or write: a millisecond of a slow disk
+_HANGS_S: Final = 30.0  # a disk that takes so long for one of these
+_CLOSES_S: Final = 2.0  # nobody waits longer for the last of them when hal0 ends
+
+T = TypeVar("T")
 
 
 class Spool:
@@ -23,15 +29,17 @@ class Spool:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._thread = ThreadPoolExecutor(1, "hal0-spool")
+        self._thread = OneThread("hal0-spool")
         self._held = 0
 
     async def create(self) -> "SpoolFile":
+        """Raises OSError, as all that waits for the disk."""
+
         def work() -> IO[bytes]:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             return tempfile.TemporaryFile(dir=self._directory, buffering=0)
 
-        return SpoolFile(await asyncio.get_running_loop().run_in_executor(self._thread, work), self._thread, self)
+        return SpoolFile(await self.done(work, _HANGS_S), self)
 
     def hold(self, count: int) -> None:
         """Take room for so many bytes, or, negative, give it back. Raises OSError when there is none."""
@@ -39,17 +47,32 @@ class Spool:
             raise OSError(errno.EDQUOT, f"the spool holds {self._held} bytes, and {QUOTA_BYTES} at most")
         self._held += count
 
+    async def done(self, work: Callable[[], T], within_s: float) -> T:
+        """What it gives, in its turn. Raises OSError: a disk that hangs, or a machine without another thread, too."""
+        try:
+            async with asyncio.timeout(within_s):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except TimeoutError:
+            raise OSError(errno.ETIMEDOUT, f"the disk did nothing for {within_s:g} s") from None
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, str(error)) from error
+
+    def later(self, work: Callable[[], object]) -> None:
+        """In its turn, and nobody waits for it."""
+        self._thread.submit(work)
+
     async def close(self) -> None:
         """When every file is closed, too."""
-        await asyncio.to_thread(self._thread.shutdown)
+        with suppress(OSError):
+            await self.done(lambda: None, _CLOSES_S)
+        self._thread.shutdown()
 
 
 class SpoolFile:
     """Append, then read by offset."""
 
-    def __init__(self, file: IO[bytes], thread: ThreadPoolExecutor, spool: Spool) -> None:
+    def __init__(self, file: IO[bytes], spool: Spool) -> None:
         self._file = file
-        self._thread = thread
         self._spool = spool
         self._size = 0
 
@@ -63,19 +86,27 @@ class SpoolFile:
             while view:
                 view = view[self._file.write(view) :]
 
-        await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        await self._spool.done(work, _HANGS_S)
 
     async def read(self, at: int, size: int) -> bytes:
+        """At least one byte. Raises state.write_failed: what was written is not there any more."""
+
         def work() -> bytes:
             self._file.seek(at)
             return self._file.read(size)
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            if piece := await self._spool.done(work, _HANGS_S):
+                return piece
+            why = "it ends too early"
+        except OSError as error:
+            why = str(error)
+        raise Hal0Error("state.write_failed", f"cannot read a large body back from disk: {why}")
 
     def close(self) -> None:
         """Once."""
         self._spool.hold(-self._size)
-        self._thread.submit(self._file.close)
+        self._spool.later(self._file.close)
 
 
 class Body:
