@@ -28,6 +28,7 @@ from hal0.dispatch.lane import Lane
 from hal0.dispatch.surface import PathRow
 from hal0.errors import Hal0Error
 from hal0.lib.aio import Room, Signal
+from hal0.lib.outbox import Outbox
 from hal0.vocab import Access
 
 _log: Final = logging.getLogger("hal0.api")
@@ -55,6 +56,7 @@ class Fronts:
         self._parts = parts
         self._open: set[Front] = set()
         self._left = Signal()
+        self.outbox = Outbox(asyncio.get_running_loop())
 
     def __call__(self) -> asyncio.Protocol:
         return Front(self._parts, self)
@@ -148,6 +150,10 @@ class Front(asyncio.Protocol):
 
     # What a request says of its end.
 
+    def send(self, answer: bytes) -> None:
+        if self._transport is not None:
+            self._fronts.outbox.post(self._transport, answer)
+
     def done(self) -> None:
         self._express = self._task = None
         self._heard_at = self._loop.time()
@@ -170,6 +176,7 @@ class Front(asyncio.Protocol):
 
     def cut(self) -> None:
         self._break_off()
+        self._fronts.outbox.flush()
         if self._transport is not None:
             self._transport.abort()
 
@@ -289,6 +296,7 @@ class Front(asyncio.Protocol):
             self._close()
             return
         self._timer.cancel()
+        self._fronts.outbox.flush()  # the heir writes behind the answers before
         self._fronts.left(self)
         self._waiting = b""
         if self._paused:
@@ -308,6 +316,7 @@ class Front(asyncio.Protocol):
         )
         headers, body = refusal(error, self._row.dialect, self._request_id)
         down.headers.update(headers)
+        self._fronts.outbox.flush()
         try:
             down.answer(error.status, HTTPStatus(error.status).phrase, (), body)
         except ConnectionError:
@@ -343,6 +352,7 @@ class Front(asyncio.Protocol):
             express.leave()
 
     def _close(self) -> None:
+        self._fronts.outbox.flush()
         if self._transport is not None:
             self._transport.close()
 

@@ -40,8 +40,12 @@ _NOT_PLAIN: Final = 300
 class Host(Protocol):
     """Whoever holds the client's connection."""
 
+    def send(self, answer: bytes) -> None:
+        """A whole answer, behind those before it."""
+        ...
+
     def done(self) -> None:
-        """The answer is with the client, and the connection goes on."""
+        """The answer was sent, and the connection goes on."""
         ...
 
     def go_on(self, work: Coroutine[Any, Any, web.StreamResponse]) -> None:
@@ -172,7 +176,7 @@ class Express:
             overhead_ms,
             date(int(house.clock.now())).encode(),
         )
-        transport.write(answer_head(head.status, head.reason, head.headers, own, len(body)) + body)
+        self._host.send(answer_head(head.status, head.reason, head.headers, own, len(body)) + body)
         record = lane.record(it.decision, it.peek.model)
         record.request_id, record.at, record.status, record.bytes_out = it.request_id, it.at, head.status, len(body)
         record.first_byte_ms, record.overhead_ms = (head_at - sent_at) * 1000, overhead_ms

@@ -5,6 +5,7 @@ from typing import Final
 
 from hal0.dispatch.upstream_http import Connection
 from hal0.errors import Hal0Error
+from hal0.lib.outbox import Outbox
 
 Address = tuple[str, int]
 
@@ -18,6 +19,7 @@ class Pool:
     def __init__(self, *, connect_s: float) -> None:
         self.connect_s = connect_s  # from the next connection on
         self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox(self._loop)
         self._idle: dict[Address, list[Connection]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -35,11 +37,11 @@ class Pool:
 
     async def connect(self, address: Address) -> Connection:
         """A new connection. Raises upstream.unreachable."""
-        loop = self._loop
+        loop, outbox = self._loop, self._outbox
         host, port = address
         try:
             async with asyncio.timeout(self.connect_s):
-                _, connection = await loop.create_connection(lambda: Connection(loop), host, port)
+                _, connection = await loop.create_connection(lambda: Connection(loop, outbox), host, port)
         except OSError as error:
             why = "it did not answer in time" if isinstance(error, TimeoutError) else error.strerror or "refused"
             raise Hal0Error("upstream.unreachable", f"cannot connect to the engine: {why}") from error

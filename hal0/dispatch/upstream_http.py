@@ -15,6 +15,7 @@ from hal0.dispatch.chunks import lone_chunk
 from hal0.dispatch.silence import Silence
 from hal0.errors import Hal0Error
 from hal0.lib.aio import Room
+from hal0.lib.outbox import Outbox
 
 # Read-ahead from a slot whose client reads slowly: enough to keep a fast client busy, little enough times 1000.
 _HIGH_WATER_BYTES: Final = 64 * 1024
@@ -48,6 +49,7 @@ class Connection(asyncio.Protocol):
             "idle_since",
             "on_news",
             "_loop",
+            "_outbox",
             "_transport",
             "_parser",
             "_familiar",
@@ -59,11 +61,12 @@ class Connection(asyncio.Protocol):
         *("_headers", "_head_bytes", "_chunks", "_buffered", "_complete", "_between_chunks", "_sent", "_keep"),
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self.reused = False
         self.idle_since = 0.0
         self.on_news: Callable[[], None] | None = None  # called instead of waking who waits; they never do both
         self._loop = loop
+        self._outbox = outbox
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._familiar = Familiar()
@@ -134,9 +137,10 @@ class Connection(asyncio.Protocol):
         self._silence.begin()
 
     def send_whole(self, request: bytes, first_byte_s: float) -> None:
-        """Send one request that fits into one write."""
+        """Send one request that fits into one write, at the end of this turn."""
         self._begin(first_byte_s)
-        self._write(request)
+        if self._transport is not None:
+            self._outbox.post(self._transport, request)
         self._sent = True
 
     async def head(self) -> Head:

@@ -234,6 +234,36 @@ async def test_a_client_that_does_not_read_is_let_go(w: World, monkeypatch: pyte
         await runner.stop()
 
 
+@pytest.mark.parametrize("behind", [CHUNKED, post({}), b""], ids=["aiohttps", "refused", "the end"])
+async def test_an_answer_that_waits_for_the_end_of_its_turn_is_sent_before_what_comes_behind_it(
+    w: World, behind: bytes
+) -> None:
+    go_on, door = asyncio.Event(), Watched()
+
+    async def later(talk: Talk) -> None:
+        await go_on.wait()
+        await talk.json({})
+
+    runner = HttpRunner(build_app(w.dispatcher, door), grace_s=LIMIT_S)
+    await runner.start()
+    async with raw(await runner.listen_tcp("127.0.0.1", 0)) as client:
+        await client.send(post(w.chat()))
+        assert (await answer(client))[0] == 200
+        assert runner._fronts is not None
+        runner._fronts.outbox._begun = True  # a turn that has no end
+        w.backend.behave("fake-chat", later)
+        await client.send(post(w.chat()) + behind)
+        await w.backend.request(2)
+        door.refuses = Hal0Error("auth.rate_limited", "too many", retry_after_s=3)
+        stopping = None if behind else asyncio.ensure_future(runner.stop())
+        await asyncio.sleep(0)
+        go_on.set()
+        assert (await answer(client))[0] == 200
+        if behind:
+            assert (await answer(client))[0] == 429
+    await (stopping or runner.stop())
+
+
 @pytest.mark.parametrize(("grace_s", "finishes"), [(5.0, True), (0.1, False)])
 async def test_requests_under_way_have_the_grace_time(w: World, grace_s: float, finishes: bool) -> None:
     go_on = asyncio.Event()

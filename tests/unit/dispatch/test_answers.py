@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hal0.dispatch.answers import Familiar, Head
 from hal0.dispatch.upstream_http import Connection
+from hal0.lib.outbox import Outbox
 
 PLAIN = b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Type: application/json\r\n"
 
@@ -78,7 +79,7 @@ ANSWERS = (
 def test_what_is_known_again_is_what_the_parser_reads(answers: list[tuple[bytes, bool]]) -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        clever, plodding = Connection(loop), Connection(loop)
+        clever, plodding = Connection(loop, Outbox(loop)), Connection(loop, Outbox(loop))
         plodding._familiar = Forgetful()
         for connection in (clever, plodding):
             connection.connection_made(Pipe())
@@ -94,7 +95,8 @@ def test_what_is_known_again_is_what_the_parser_reads(answers: list[tuple[bytes,
 
 async def test_an_answer_that_never_has_a_body_is_not_known_to_have_one() -> None:
     """What was passed on behind it would be the next answer for the client."""
-    connection = Connection(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    connection = Connection(loop, Outbox(loop))
     connection.connection_made(Pipe())
     assert told(connection, [b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"])[1] == b""
     _, body, _, failed, kept = told(connection, [b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{}"])
@@ -102,7 +104,8 @@ async def test_an_answer_that_never_has_a_body_is_not_known_to_have_one() -> Non
 
 
 async def test_an_engines_second_answer_needs_no_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = Connection(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    connection = Connection(loop, Outbox(loop))
     connection.connection_made(Pipe())
     first = told(connection, [plain(b"{}")])
     monkeypatch.setattr(connection, "_parser", None)

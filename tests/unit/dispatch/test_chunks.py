@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hal0.dispatch.chunks import lone_chunk
 from hal0.dispatch.upstream_http import Connection
 from hal0.errors import Hal0Error
+from hal0.lib.outbox import Outbox
 from tests.unit.dispatch.test_answers import Pipe
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -36,7 +37,8 @@ ODDITIES = st.sampled_from(
 
 async def poured(pieces: list[bytes], *, parser_alone: bool) -> tuple[bytes, bool | str]:
     """What comes out of an answer that arrives in these pieces, and whether it had an end; or what was wrong."""
-    connection = Connection(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    connection = Connection(loop, Outbox(loop))
     connection.connection_made(Pipe())
     connection.send_whole(b"POST / HTTP/1.1\r\n\r\n", 60.0)
     came = bytearray()

@@ -10,6 +10,7 @@ from hal0.dispatch.pool import Pool
 from hal0.dispatch.proxy import Relay
 from hal0.dispatch.trace import Trace
 from hal0.dispatch.upstream_http import Connection
+from hal0.lib.outbox import Outbox
 from hal0.providers.base import Endpoint, Forward
 from tests.unit.dispatch.test_answers import Pipe
 
@@ -34,7 +35,7 @@ class Gone:
 @pytest.mark.parametrize("drains", [True, False])
 async def test_a_client_that_leaves_in_the_middle_of_a_part_ends_only_what_is_not_to_drain(drains: bool) -> None:
     loop = asyncio.get_running_loop()
-    connection = Connection(loop)
+    connection = Connection(loop, Outbox(loop))
     connection.connection_made(Pipe())
     connection.send_whole(b"POST / HTTP/1.1\r\n\r\n", 60.0)
     connection.data_received(EVENTS)
