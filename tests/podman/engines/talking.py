@@ -84,6 +84,11 @@ async def talks_to_anthropic(world: World) -> None:
             await client.messages.create(model="embed", max_tokens=8, messages=HELLO)
         assert caught.value.request_id
         assert caught.value.body["error"]["code"] == "dispatch.capability_mismatch"  # type: ignore[index]
+        # The engine's own refusal, which it does not word as this client reads them.
+        long: Any = [{"role": "user", "content": "word " * 6_000}]
+        with pytest.raises(anthropic.BadRequestError, match="context") as refused:
+            await client.messages.create(model="eyes", max_tokens=8, messages=long)
+        assert refused.value.body["error"]["type"] == "invalid_request_error"  # type: ignore[index]
 
 
 async def talks_to_javascript(world: World) -> None:
@@ -98,7 +103,22 @@ async def talks_to_javascript(world: World) -> None:
     assert seen["chunks"] > 10
     assert len(seen["text"].split()) > 3
     assert {"tiny-chat", "tiny-embed"} <= set(seen["models"])
-    assert seen["refusal"]["status"] == 400
+    assert (seen["events"][0], seen["events"][-1]) == ("response.created", "response.completed")
+    assert (seen["sound"]["kind"], seen["sound"]["begins"]) == ("audio/wav", "RIFF")
+    assert seen["sound"]["size"] > 10_000
+    heard = seen["heard"]
+    assert heard["json"]["text"] == heard["verbose_json"]["text"] == heard["text"].strip()
+    assert heard["vtt"].startswith("WEBVTT\n\n")
+    assert heard["srt"].startswith("1\n00:00:00,000 --> ")
+    refused = {name: (it["kind"], it["status"]) for name, it in seen["refusals"].items()}
+    assert refused == {
+        "messages": ("BadRequestError", 400),
+        "capability": ("ConflictError", 409),
+        "sound": ("APIError", 415),
+        "model": ("NotFoundError", 404),
+    }
+    assert seen["refusals"]["sound"]["code"] == "audio.unsupported_format"
+    assert all(it["requestId"] for it in seen["refusals"].values())
     # Without encoding_format the client asks for base64 and decodes it: floats for an answer would be garbage here.
     for packed, plain in zip(seen["packed"], seen["plain"], strict=True):
         assert len(packed) == len(plain) > 8
