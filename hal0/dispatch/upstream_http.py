@@ -257,6 +257,8 @@ class Connection(asyncio.Protocol):
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._head is not None:
+            raise ValueError("a second answer behind the first is nobody's")  # the parser fails, and with it the rest
         status = self._parser.get_status_code()
         if status >= 200:
             self._head = Head(status, self._reason.decode("latin-1"), tuple(self._headers), self._length)

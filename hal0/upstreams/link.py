@@ -42,6 +42,7 @@ _ANTHROPIC_VERSION: Final = ("anthropic-version", "2023-06-01")
 # Idle connections are kept for less time than servers and the boxes between commonly keep theirs.
 _IDLE_S: Final = 15.0
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_FIRST_FINAL: Final = 200  # a status below it announces an answer, and is none
 _MOST_LIST_BYTES: Final = 4 << 20
 _LIST_SILENCE_S: Final = 5.0
 
@@ -185,6 +186,9 @@ class Link:
                     )
         except TimeoutError:
             raise silent(self._name, config.first_byte_timeout_s) from None
+        if response.status < _FIRST_FINAL:
+            response.close()
+            raise broken(self._name, f"it wants to speak another protocol, or none ({response.status})")
         if response.status in _REDIRECTS:
             response.close()
             raise _redirecting(self._name, response)

@@ -73,6 +73,20 @@ async def test_a_break_before_the_head_is_unreachable(w: World, said: bytes) -> 
     assert len(w.backend.seen) == 1
 
 
+@pytest.mark.parametrize("reason", [b" OK", b""])
+async def test_a_second_answer_behind_the_first_is_nobodys(w: World, reason: bytes) -> None:
+    head = b"HTTP/1.1 200%b\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n" % reason
+
+    async def behave(talk: Talk) -> None:
+        await talk.raw(head + b"{}" + head.replace(b"200", b"404") + b"[]")
+
+    w.backend.behave("fake-chat", behave)
+    for number in (1, 2):
+        async with w.http.post(w.url + CHAT, json=w.chat()) as answer:
+            assert (answer.status, answer.reason, await answer.read()) == (200, reason.decode().strip(), b"{}")
+        assert w.backend.connections == number
+
+
 @pytest.mark.parametrize("garbage", [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 200 OK\r\nA: " + b"x" * 100_000])
 async def test_garbage_is_a_broken_answer(w: World, garbage: bytes) -> None:
     async def behave(talk: Talk) -> None:

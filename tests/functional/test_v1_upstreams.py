@@ -192,11 +192,16 @@ async def test_an_unset_key_is_a_typed_error(tmp_path: Path) -> None:
         assert it.upstreams.named("far").circuit.failures == 0
 
 
+async def switch(talk: Talk) -> None:
+    await talk.raw(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     ("behaviour", "fields", "code"),
     [
         (hang, {"first_byte_timeout_s": 0.3, "connect_timeout_s": 1.0}, "upstream.timeout"),
         (garbage, {}, "upstream.broken"),
+        (switch, {}, "upstream.broken"),
         (cut, {}, "upstream.unreachable"),
     ],
 )
