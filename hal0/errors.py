@@ -8,6 +8,7 @@ in the HTTP middleware. `retry` becomes `x-should-retry`; `retry_after_s` become
 (the true figure stays in `details`).
 """
 
+import errno
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -141,6 +142,7 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
         "state.write_failed": _row(507, "State could not be written", "Free space on the state directory's disk."),
         "history.unreadable": _row(503, "The history cannot be read", "hal0ctl doctor"),
         "state.newer": _row(500, "State was written by a newer hal0", "Upgrade hal0; the message names the file."),
+        "server.exhausted": _row(503, "The machine has nothing left", "hal0ctl doctor", retry=True),
         "server.stopping": _row(503, "hal0 is stopping", "Try again shortly.", retry=True),
         "system.internal": _row(500, "hal0 made a mistake", "Please report it with the request id."),
     }
@@ -204,6 +206,20 @@ class Hal0Error(Exception):
                 "request_id": request_id,
             }
         }
+
+
+def unexpected(error: BaseException | None) -> Hal0Error:
+    """What nobody foresaw, as clients are told it; a machine that has nothing left is no mistake of hal0's."""
+    match error:
+        case MemoryError():
+            lacks = "memory"
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            lacks = "file that hal0 could open"
+        case RuntimeError(args=("can't start new thread",)):
+            lacks = "thread"
+        case _:
+            return Hal0Error("system.internal", "cannot answer: hal0 made a mistake")
+    return Hal0Error("server.exhausted", f"cannot answer: this machine has no {lacks} left")
 
 
 def error_type(status: int) -> str:

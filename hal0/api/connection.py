@@ -10,7 +10,7 @@ from aiohttp.http_exceptions import LineTooLong
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from hal0.api.errors import error_response
-from hal0.errors import Hal0Error
+from hal0.errors import Hal0Error, unexpected
 
 _log: Final = logging.getLogger("hal0.api")
 
@@ -35,7 +35,7 @@ class Connection(web.RequestHandler):
             error = Hal0Error("request.invalid", f"cannot read the request: {_fault(exc)}")
         else:
             _log.error("a request from %s failed", request.remote, exc_info=exc)
-            error = Hal0Error("system.internal", "cannot answer: hal0 made a mistake")
+            error = unexpected(exc)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun; a second one would be taken for a part of it")
         response = error_response(error, request.path, None)

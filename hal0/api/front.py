@@ -26,7 +26,7 @@ from hal0.dispatch.express import Express
 from hal0.dispatch.headers import END, LENGTH
 from hal0.dispatch.lane import Lane
 from hal0.dispatch.surface import PathRow
-from hal0.errors import Hal0Error
+from hal0.errors import Hal0Error, unexpected
 from hal0.lib.aio import Room, Signal
 from hal0.lib.outbox import Outbox
 from hal0.vocab import Access
@@ -241,8 +241,8 @@ class Front(asyncio.Protocol):
             return
         try:
             express = parts.dispatcher.at_once(lane, body, request_id, self)
-        except Exception:  # as around every request: the client gets JSON, and we the traceback
-            self._mistake()
+        except Exception as error:  # as around every request: the client gets JSON, and we the traceback
+            self._mistake(error)
             self._loop.call_soon(self._next)
             return
         if express is None:
@@ -276,18 +276,18 @@ class Front(asyncio.Protocol):
             goes_on = self._refuse(error)
         except ConnectionError:  # the client left
             goes_on = False
-        except Exception:  # the outermost line of a request: whatever it is, the client gets JSON and we the traceback
-            goes_on = self._mistake()
+        except Exception as error:  # the outermost line of a request: the client gets JSON and we the traceback
+            goes_on = self._mistake(error)
         if goes_on:
             self.done()
         else:
             self._task = None
             self._close()
 
-    def _mistake(self) -> bool:
-        """hal0's own, which is being handled; whether the connection goes on."""
+    def _mistake(self, error: Exception) -> bool:
+        """What nobody foresaw, which is being handled; whether the connection goes on."""
         _log.exception("request %s failed", self._request_id)
-        return self._refuse(Hal0Error("system.internal", "cannot answer: hal0 made a mistake"))
+        return self._refuse(unexpected(error))
 
     def _hand_over(self, data: bytes) -> None:
         """From this request on the connection is aiohttp's."""

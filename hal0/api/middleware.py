@@ -14,7 +14,7 @@ from hal0.api.errors import SECURITY, error_response, from_http
 from hal0.api.ids import new_request_id, own_request_id
 from hal0.api.route import Handler, Route, route_of
 from hal0.dispatch.intake import invite
-from hal0.errors import Hal0Error
+from hal0.errors import Hal0Error, unexpected
 from hal0.vocab import Access
 
 _log: Final = logging.getLogger("hal0.api")
@@ -65,9 +65,9 @@ def edge(check: Check, cors: Cors, told: Told) -> Middleware:
                 raise
             # The client left. Any answer meets the closed connection in silence; raising would log a traceback.
             response, code = web.Response(status=499), "request.client_gone"
-        except Exception:  # the outermost line of a request: whatever it is, the client gets JSON and we the traceback
+        except Exception as error:  # the outermost line of a request: the client gets JSON and we the traceback
             _log.exception("request %s failed", request_id)
-            mistake = Hal0Error("system.internal", "cannot answer: hal0 made a mistake")
+            mistake = unexpected(error)
             response, code = error_response(mistake, request.path, request_id), mistake.code
         told(request, response.status, code)
         if not response.prepared:

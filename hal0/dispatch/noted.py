@@ -8,7 +8,7 @@ from aiohttp import web
 
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.trace import Trace
-from hal0.errors import Hal0Error
+from hal0.errors import Hal0Error, unexpected
 from hal0.observe.decisions import Decisions
 
 
@@ -31,7 +31,7 @@ class Noted:
         elif isinstance(error, asyncio.CancelledError | ConnectionError):
             self._trace.client_gone()
         elif error is not None:
-            self._trace.status, self._trace.code = 500, "system.internal"
+            self._trace.failed(unexpected(error))
         self._decisions.add(self._trace.record(self._time()))
 
 

@@ -14,7 +14,7 @@ from hal0.providers.llamacpp import LlamaCpp
 from hal0.slots.handle import Serves
 from hal0.vocab import Capability
 from tests.fakes.backend import Talk
-from tests.fakes.slots import snapshot
+from tests.fakes.slots import FakeProvider, snapshot
 from tests.functional.dispatch_app import World, world
 from tests.functional.raw_client import SIGN_OF_LIFE, answer, raw
 
@@ -197,6 +197,16 @@ async def test_a_failure_of_our_own_is_json_and_logged(w: World, caplog: pytest.
     assert "Traceback" in caplog.text
     (record,) = w.decisions
     assert (record.status, record.code) == (500, "system.internal")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Connection": "close"}])  # read by hal0's front, by aiohttp
+async def test_a_machine_that_has_nothing_left_is_no_mistake_of_hal0s(w: World, headers: dict[str, str]) -> None:
+    w.slots["primary"].become(provider=FakeProvider(refuses=RuntimeError("can't start new thread")))
+    for _ in range(3):
+        async with w.http.post(w.url + CHAT, json=w.chat(), headers=headers) as answer:
+            error = (await answer.json())["error"]
+            assert (answer.status, error["code"], answer.headers["x-should-retry"]) == (503, "server.exhausted", "true")
+    assert {(record.status, record.code) for record in w.decisions} == {(503, "server.exhausted")}
 
 
 @pytest.mark.parametrize("padding", [0, 100_000, 2_000_000])  # looked at once, in slices, in the spool
