@@ -92,7 +92,7 @@ class Sender:
                 serving.end()
 
     def _exchange(self, it: Sending, slot: SlotSnapshot) -> ServedExchange:
-        """Nothing comes before all of it is there, so what the first byte may take is what the answer may take."""
+        """Nothing comes before all of it is there: what the first byte may take is what any sign of it may take."""
         return ServedExchange(
             it.asked,
             it.row.path,

@@ -170,7 +170,7 @@ class Exchange(Protocol):
 
     @property
     def deadline_s(self) -> float:
-        """What the slot's configuration gives an answer, from now on, in seconds."""
+        """How long the slot's configuration lets an engine work without a sign that it goes on, in seconds."""
         ...
 
     async def read_body(self) -> bytes: ...

@@ -1,30 +1,19 @@
-"""Images through /v1 with OpenAI's own client: made, changed, streamed, cancelled; whatever fails is a typed error."""
+"""Images through /v1 with OpenAI's own client: made, changed, streamed; whatever is wrong is a typed error."""
 
-import asyncio
 import base64
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
 import openai
 import pytest
 
-from hal0.errors import Hal0Error
-from hal0.lib import jsonio
-from hal0.providers.comfyui.provider import ComfyUI
-from hal0.slots.handle import Serves
-from hal0.vocab import Capability
 from tests.fakes.comfy import FakeComfy, png, refusal, running
-from tests.fakes.slots import READY, settled, snapshot
-from tests.functional.dispatch_app import World, world
-from tests.functional.raw_client import raw
+from tests.functional.dispatch_app import World
+from tests.functional.images_app import GENERATE, MODEL, PICTURE, ask, drawing, refused
 from tests.tiny.pixels import damaged
 
-MODEL: Final = "tiny-sd15"
-GENERATE: Final = "/v1/images/generations"
-JSON: Final = "Content-Type: application/json\r\n"
-PICTURE: Final = png(96, 64, b"red")
 HOLE: Final = PICTURE.replace(b"\x08\x02\0\0\0", b"\x08\x06\0\0\0", 1)  # says that it has transparency
 
 
@@ -36,19 +25,7 @@ async def comfy() -> AsyncIterator[FakeComfy]:
 
 @pytest.fixture
 async def w(tmp_path: Path, comfy: FakeComfy) -> AsyncIterator[World]:
-    async with world(tmp_path) as it:
-        it.slots.add(
-            snapshot(
-                "img",
-                **READY,
-                provider=ComfyUI(),
-                endpoint=comfy.endpoint,
-                model=MODEL,
-                max_inflight=1,
-                queue_limit=1,
-                serves=(Serves(MODEL, Capability.IMAGE),),
-            )
-        )
+    async with drawing(tmp_path, comfy) as it:
         yield it
 
 
@@ -56,16 +33,6 @@ async def w(tmp_path: Path, comfy: FakeComfy) -> AsyncIterator[World]:
 async def client(w: World) -> AsyncIterator[openai.AsyncOpenAI]:
     async with openai.AsyncOpenAI(base_url=f"{w.url}/v1", api_key="none", max_retries=0) as it:
         yield it
-
-
-async def refused(w: World, path: str, body: Mapping[str, Any]) -> tuple[int, str, str | None]:
-    async with w.http.post(f"{w.url}/v1/images/{path}", json=body) as answer:
-        error = (await answer.json())["error"]
-        return answer.status, error["code"], error["param"]
-
-
-def ask(**members: Any) -> dict[str, Any]:
-    return {"model": "img", "prompt": "a cat", "size": "64x64", "steps": 2, **members}
 
 
 def images_of(made: openai.types.ImagesResponse) -> list[openai.types.Image]:
@@ -156,6 +123,14 @@ async def test_only_what_the_mask_leaves_open_is_changed(client: openai.AsyncOpe
     assert (graph["scaled"]["inputs"]["width"], graph["scaled"]["inputs"]["height"]) == (624, 416)
 
 
+async def test_an_upload_that_the_engine_forgets_meanwhile_is_brought_again(
+    client: openai.AsyncOpenAI, comfy: FakeComfy
+) -> None:
+    comfy.on_step = lambda _job: comfy.uploads.clear()
+    made = await client.images.edit(model="img", prompt="x", image=("a.png", PICTURE), n=3, extra_body={"steps": 1})
+    assert len(bytes_of(made)) == 3
+
+
 async def test_a_picture_is_varied(client: openai.AsyncOpenAI, comfy: FakeComfy) -> None:
     with pytest.warns(DeprecationWarning, match="deprecated"):
         made = await client.images.create_variation(model="img", image=PICTURE, size="256x256")
@@ -197,97 +172,6 @@ async def test_steps_are_comments_that_come_while_it_is_made(w: World, comfy: Fa
         assert first == b": step 1 of 4\n"
         assert comfy.jobs[0].state == "running"
         assert b"image_generation.completed" in await answer.read()
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_leaves_stops_the_render(w: World, comfy: FakeComfy, stream: bool) -> None:
-    comfy.step_s = 0.02
-    async with raw(w.port) as client:
-        await client.post(GENERATE, jsonio.dumps(ask(steps=150, stream=stream)), JSON)
-        job = await comfy.job()
-        client.leave()
-    await settled(lambda: job.state == "error")
-    assert job.interrupted
-    assert job.steps < 100
-    await settled(lambda: w.slots["img"].in_flight == 0)
-    (record,) = w.decisions
-    assert record.status == 499
-
-
-async def test_a_client_that_leaves_the_engines_queue_leaves_nothing_there(w: World, comfy: FakeComfy) -> None:
-    w.slots["img"].become(max_inflight=None)
-    comfy.step_s = 0.02
-    async with raw(w.port) as staying, raw(w.port) as leaving:
-        await staying.post(GENERATE, jsonio.dumps(ask(steps=20)), JSON)
-        first = await comfy.job()
-        await leaving.post(GENERATE, jsonio.dumps(ask()), JSON)
-        second = await comfy.job(2, "pending")
-        leaving.leave()
-        await settled(lambda: second.state == "removed")
-        assert (await staying.head()).startswith(b"HTTP/1.1 200")
-        assert (first.state, first.interrupted) == ("success", False)
-
-
-async def test_an_engine_that_dies_is_said(w: World, comfy: FakeComfy) -> None:
-    comfy.step_s = 0.02
-    asking = asyncio.create_task(refused(w, "generations", ask(steps=100)))
-    await comfy.job()
-    await comfy.stop()
-    assert await asking == (502, "upstream.unreachable", None)
-    assert w.slots["img"].suspected
-
-
-async def test_a_stream_that_breaks_ends_with_an_error(w: World, comfy: FakeComfy) -> None:
-    comfy.step_s = 0.02
-    async with w.http.post(w.url + GENERATE, json=ask(stream=True, steps=100)) as answer:
-        assert answer.status == 200
-        await answer.content.readline()
-        await comfy.stop()
-        rest = b"".join([piece async for piece in _until_broken(answer)])
-    assert b'data: {"error"' in rest
-    assert b"upstream.unreachable" in rest
-
-
-async def _until_broken(answer: Any) -> AsyncIterator[bytes]:
-    try:
-        async for piece in answer.content.iter_any():
-            yield piece
-    except Exception:  # the end of a chunked answer that is not whole
-        return
-
-
-async def test_a_deadline_stops_the_render(w: World, comfy: FakeComfy) -> None:
-    w.slots["img"].become(first_byte_timeout_s=0.2)
-    comfy.step_s = 0.02
-    assert await refused(w, "generations", ask(steps=150)) == (504, "slot.deadline", None)
-    assert comfy.jobs[0].interrupted
-
-
-async def test_a_render_that_vanished_is_missed(w: World, comfy: FakeComfy) -> None:
-    comfy.forgets = True
-    assert await refused(w, "generations", ask()) == (502, "upstream.broken", None)
-
-
-async def test_a_drain_ends_the_render_and_says_so(w: World, comfy: FakeComfy) -> None:
-    comfy.step_s = 0.02
-    asking = asyncio.create_task(refused(w, "generations", ask(steps=150)))
-    job = await comfy.job()
-    w.slots["img"].abort_all(Hal0Error("slot.draining", "cannot go on: the slot is being unloaded"))
-    assert (await asking)[1] == "slot.draining"
-    assert job.interrupted
-
-
-async def test_who_waits_stands_in_line_and_a_full_line_is_said(w: World, comfy: FakeComfy) -> None:
-    comfy.step_s = 0.02
-    first, second = (asyncio.create_task(_status(w, ask(steps=10))) for _ in range(2))
-    await settled(lambda: w.dispatcher.waiting(snapshot("img").name) == 1)
-    assert await refused(w, "generations", ask()) == (429, "slot.queue_full", None)
-    assert [await first, await second] == [200, 200]
-
-
-async def _status(w: World, body: Mapping[str, Any]) -> int:
-    async with w.http.post(w.url + GENERATE, json=body) as answer:
-        return answer.status
 
 
 OUT_OF_MEMORY: Final = {"node_id": "sample", "node_type": "KSampler", "exception_type": "torch.OutOfMemoryError"}

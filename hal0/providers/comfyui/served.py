@@ -5,7 +5,7 @@ import base64
 import secrets
 import uuid
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Final, NamedTuple
 
 from aiohttp import ClientSession, DummyCookieJar
@@ -39,14 +39,17 @@ class Made(NamedTuple):
 
 
 async def serve(exchange: Exchange, endpoint: Endpoint, *, model: str, stream: bool) -> None:
-    """Raises Hal0Error for what is wrong with the request, the engine or the time it took."""
+    """Raises Hal0Error for what is wrong with the request, the engine or the time that it was silent."""
     wish = await _wish(exchange)
     try:
-        async with asyncio.timeout(exchange.deadline_s), ClientSession(cookie_jar=DummyCookieJar()) as session:
-            work = _Work(exchange, endpoint, session, wish)
+        async with (
+            asyncio.timeout(exchange.deadline_s) as limit,
+            ClientSession(cookie_jar=DummyCookieJar()) as session,
+        ):
+            work = _Work(exchange, endpoint, session, wish, limit)
             await (work.stream(model) if stream else work.answer(model))
     except TimeoutError:
-        said = f"cannot go on: the picture was not ready within {exchange.deadline_s:g} s"
+        said = f"cannot go on: nothing has come of the picture for {exchange.deadline_s:g} s"
         raise Hal0Error("slot.deadline", said, hint="Ask for less, or raise the slot's first_byte_timeout_s.") from None
 
 
@@ -65,9 +68,12 @@ async def verified(endpoint: Endpoint, trial: Trial, session: ClientSession) -> 
 
 
 class _Work:
-    """One request on its way through the engine."""
+    """One request on its way through the engine; every step and every picture gives it its time anew."""
 
-    def __init__(self, exchange: Exchange, endpoint: Endpoint, session: ClientSession, wish: Wish) -> None:
+    def __init__(
+        self, exchange: Exchange, endpoint: Endpoint, session: ClientSession, wish: Wish, limit: asyncio.Timeout
+    ) -> None:
+        self._limit = limit
         self._exchange = exchange
         self._endpoint = endpoint
         self._session = session
@@ -76,7 +82,7 @@ class _Work:
         self._client_id = uuid.uuid4().hex
 
     async def answer(self, model: str) -> None:
-        async with aclosing(self._made(model)) as making:
+        async with self._watched(None), aclosing(self._made(model)) as making:
             made = [one async for one in making]
         data = [await self._item(one) for one in made]
         body = {"created": int(self._exchange.at), "data": data, **self._described(made[0].shot)}
@@ -84,21 +90,35 @@ class _Work:
 
     async def stream(self, model: str) -> None:
         events = _Events(self._exchange, self._wish)
-        watching = watched(self._session, self._endpoint, self._client_id, events.tell)
-        async with watching, aclosing(self._made(model, events)) as making:
+        async with self._watched(events), aclosing(self._made(model, events)) as making:
             async for one in making:
                 item = await self._item(one)
                 await events.completed({**item, **self._described(one.shot), "usage": _NO_TOKENS})
+
+    def _watched(self, events: "_Events | None") -> AbstractAsyncContextManager[None]:
+        async def tell(said: Step | Preview) -> None:
+            self._goes_on()
+            if events is not None:
+                await events.tell(said)
+
+        return watched(self._session, self._endpoint, self._client_id, tell)
+
+    def _goes_on(self) -> None:
+        if not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time() + self._exchange.deadline_s)
 
     async def _made(self, model: str, events: "_Events | None" = None) -> AsyncGenerator[Made, None]:
         """The pictures, each as soon as it is there."""
         wish, prefix = self._wish, _prefix()
         weights = await self._engine.weights(model)
         source = await self._source(wish.upload, prefix) if wish.upload else None
-        for shot in shots_of(wish, RECIPES[weights.kind], prefix, _roll, source):
+        for number, shot in enumerate(shots_of(wish, RECIPES[weights.kind], prefix, _roll, source)):
+            if number and wish.upload:
+                await self._source(wish.upload, prefix)  # uploads end in minutes, and so many pictures may take longer
             if events is not None:
                 events.begin(self._described(shot))
             file = await rendered(self._engine, graph_of(weights, shot), self._client_id)
+            self._goes_on()
             yield Made(shot, await self._engine.view(file, wish.format, wish.compression))
 
     async def _source(self, upload: Upload, prefix: str) -> Source:
