@@ -37,15 +37,26 @@ FORMATS: Final = {
     "aiff": ("aiff", "pcm_s16be"),
     "wma": ("asf", "wmav2"),
 }
+# Those that may hold pictures, too, do: what is said in a film is heard.
+FILMS: Final = {"mp4": "mpeg4", "webm": "libvpx"}
 # Run inside the image: the tests' own environment has no FFmpeg.
 ENCODE: Final = """
 import json, sys, av
 import numpy as np
+films = json.loads(sys.argv[2])
 tone = (np.sin(np.arange(int(2.5 * 48000)) * 0.05) * 8000).astype(np.int16)[None, :]
 for name, (container, codec) in json.loads(sys.argv[1]).items():
     with av.open(f"/out/clip.{name}", "w", format=container) as out:
+        film = out.add_stream(films[name], rate=10) if name in films else None
         stream = out.add_stream(codec, rate=48000, layout="mono")
         stream.bit_rate = 64000
+        if film is not None:
+            film.width, film.height, film.pix_fmt = 64, 64, "yuv420p"
+            for number in range(25):
+                picture = av.VideoFrame(64, 64, "yuv420p")
+                picture.pts = number
+                out.mux(film.encode(picture))
+            out.mux(film.encode(None))
         frame = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
         frame.rate, frame.pts = 48000, 0
         resampler = av.AudioResampler(format=stream.format, layout="mono", rate=48000)
@@ -63,7 +74,7 @@ GROWTH_BYTES: Final = 96 * 2**20  # of the engine over all damaged clips: its de
 def clips(world: World) -> dict[str, bytes]:
     """The same two and a half seconds in every format. Blocking."""
     with tempfile.TemporaryDirectory() as folder:
-        world.run("moonshine", ENCODE, json.dumps(FORMATS), folder=Path(folder))
+        world.run("moonshine", ENCODE, json.dumps(FORMATS), json.dumps(FILMS), folder=Path(folder))
         return {name: (Path(folder) / f"clip.{name}").read_bytes() for name in FORMATS}
 
 
