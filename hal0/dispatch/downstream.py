@@ -5,6 +5,7 @@ objects would take more time than all else that happens to a small request in ha
 """
 
 import asyncio
+from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Final
@@ -252,9 +253,10 @@ class Downstream:
 
     def _quiet(self, _seconds: float) -> None:
         if at_boundary(self._tail) and not self._stalled():
-            if not self.started:
-                self.start(200, "OK", _COMMENTED, None)
-            self._send_part(KEEPALIVE)
+            with suppress(ConnectionError):  # whoever answers will meet it
+                if not self.started:
+                    self.start(200, "OK", _COMMENTED, None)
+                self._send_part(KEEPALIVE)
 
     def _stalled(self) -> bool:
         """A client that does not even read what is there needs no comment."""
