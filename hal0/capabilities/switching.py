@@ -109,7 +109,7 @@ class Switching:
         try:
             if put is not None:
                 await asyncio.shield(put)  # who gives up in this moment learns first what was written
-            await self._followed(job, await self._load(plan))
+            await self._followed(job, await self._load(plan, before))
         except _Overtaken:
             raise
         except BaseException:  # a mistake of hal0's own leaves as little behind as a refusal does
@@ -126,10 +126,12 @@ class Switching:
             await self._custom.put(slot, {"load_on_request": False})
         await self._followed(job, await self._supervisor.unload(slot))
 
-    async def _load(self, plan: Plan) -> Job:
+    async def _load(self, plan: Plan, before: Desired | None) -> Job:
         """A container that serves the model already is replaced only where it would be another one now."""
         name = plan.child.slot
         slot = self._supervisor.slot(name)
+        if before is not None and _newer(before, slot.life.desired):
+            raise _Overtaken
         same = slot.snapshot().model == plan.model
         if plan.restarts and same and slot.life.phase not in _RESTS:
             return await self._supervisor.restart(name)
@@ -163,6 +165,11 @@ class Switching:
         if kept is not None:
             with _told(name):
                 await self._custom.put_back(name, kept)
+
+
+def _newer(before: Desired, now: Desired) -> bool:
+    """Whether an operator has said something else of the slot while the configuration was written."""
+    return now != before and now.by is By.OPERATOR
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from hal0.config.table import Kept
 from hal0.engine.manifest import images_root, read_manifest
 from hal0.lib.aio import cancelled
 from hal0.paths import Paths
-from hal0.vocab import Phase, Want
+from hal0.vocab import Phase, SlotName, Want
 from hal0.wire.slots import LiveView
 from tests.fakes.engine import FakeEngine
 from tests.fakes.program import Program
@@ -224,6 +224,28 @@ async def test_a_card_and_a_swap_of_its_slot_at_once_end_as_the_later_one_wants(
     _, swapped = await hal0.call("POST", "/api/slots/embed/swap?wait=true", {"model": "one"})
     ended = await hal0.services.jobs.get(card["id"]).wait()
     assert (swapped["state"], ended.state) == ("done", "superseded")
+
+
+async def test_a_swap_that_comes_while_a_card_is_written_down_is_obeyed(
+    hal0: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await turn(hal0, "embed/embed", model="tiny-embed")
+    begun, go_on, put = asyncio.Event(), asyncio.Event(), hal0.services.custom.put
+
+    async def slowly(name: SlotName, fields: Mapping[str, Any]) -> Kept:
+        kept = await put(name, fields)
+        begun.set()
+        await go_on.wait()
+        return kept
+
+    monkeypatch.setattr(hal0.services.custom, "put", slowly)
+    _, card = await hal0.call("POST", "/api/capabilities/embed/embed", {"enabled": True, "context_size": 256})
+    await asyncio.wait_for(begun.wait(), 10)
+    _, swap = await hal0.call("POST", "/api/slots/embed/swap", {"model": "one"})
+    go_on.set()
+    assert (await hal0.services.jobs.get(card["id"]).wait()).state == "superseded"
+    assert (await hal0.services.jobs.get(swap["id"]).wait()).state == "done"
+    assert (await hal0.call("GET", "/api/slots/embed"))[1]["model"] == "one"
 
 
 async def test_an_undo_is_not_given_up_half_way(hal0: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
