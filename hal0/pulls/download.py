@@ -119,7 +119,8 @@ class Download:
             await transfer.run(wanted, part, room, partial(self._tell, file.name))
         self.message = f"checking {file.name}"
         try:
-            came = Came(sha256=await placing.checked(part.path, file), etag=part.etag)
+            etag = None if file.url.startswith("/") else part.etag
+            came = Came(sha256=await placing.checked(part.path, file), etag=etag)
             await self.save(came={**self.plan.came, file.name: came})
             how = {"allow_pickle": self._allow_pickle, "linked": self.plan.link}
             await settled(asyncio.to_thread(placing.stage, part.path, whole, **how))
@@ -135,9 +136,11 @@ class Download:
         """From this machine: as a download, but from a file that is here."""
         source_fd = await opened(partial(os.open, source, os.O_RDONLY | os.O_CLOEXEC))
         try:
-            size = (await asyncio.to_thread(os.fstat, source_fd)).st_size
-            if not part.begun or part.size_bytes != size:
-                await asyncio.to_thread(part.begin, size, None)
+            found = await asyncio.to_thread(os.fstat, source_fd)
+            version = f"{found.st_ino} {found.st_mtime_ns}"  # another file may have come to its place meanwhile
+            if not part.begun or (part.size_bytes, part.etag) != (found.st_size, version):
+                self.done_bytes -= part.done_bytes
+                await asyncio.to_thread(part.begin, found.st_size, version)
             fd = await opened(part.open)
             try:
                 for span in part.spans:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from hal0.config.models import ModelsConfig
@@ -18,28 +17,18 @@ from hal0.pulls.download import Download
 from hal0.pulls.looking import Looking
 from hal0.pulls.meter import Throttle
 from hal0.pulls.plan import Plan, plans
+from hal0.pulls.pull import Pull, view_of
 from hal0.pulls.transfer import Transfer
 from hal0.pulls.verifying import Verifying
 from hal0.slots.jobs import Job, Jobs
 from hal0.vocab import By
 from hal0.wire.jobs import JobKind, JobState
-from hal0.wire.pulls import PullFileView, PullRequest, PullState, PullView
+from hal0.wire.pulls import PullRequest, PullState, PullView
 
 log = logging.getLogger(__name__)
 
 _TELL_S: Final = 0.5
 _PAUSED: Final = "paused; go on with: hal0ctl model resume {}"
-
-
-@dataclass(slots=True)
-class _Pull:
-    download: Download
-    job: Job
-    task: asyncio.Task[None] | None = None
-    ending: PullState | None = None  # what its cancellation means: PAUSED, or None for given up
-    at_work: bool = False  # a task that has not begun can be cancelled, but not come to its end
-    closing: bool = False
-    wanted: int = 0  # so many of this process wait for it, since it runs
 
 
 class Pulls:
@@ -66,7 +55,7 @@ class Pulls:
         self.verifying = Verifying(registry, jobs)
         self._pause_s = pause_s
         self._patience_s = patience_s
-        self._pulls: dict[str, _Pull] = {}
+        self._pulls: dict[str, Pull] = {}
         self._throttle = Throttle(lambda: settings().rate_limit)
         self._placing = asyncio.Lock()
         self._turns = asyncio.Semaphore(settings().pull_parallel)
@@ -115,7 +104,7 @@ class Pulls:
             link=asked.link,
             rate_limit=asked.rate_limit,
         )
-        pull = self._pulls[plan.id] = _Pull(self._download(plan), job)
+        pull = self._pulls[plan.id] = Pull(self._download(plan), job)
         try:
             await self._note(pull, PullState.QUEUED)  # from here on it outlives this process
         except Hal0Error as err:
@@ -166,11 +155,11 @@ class Pulls:
 
     def view(self, pull_id: str) -> PullView:
         """Raises pull.not_found."""
-        return _view(self._pull(pull_id))
+        return view_of(self._pull(pull_id))
 
     def views(self) -> list[PullView]:
         """Those that have not come to their end, the last one first."""
-        return [_view(pull) for pull in reversed(self._pulls.values())]
+        return [view_of(pull) for pull in reversed(self._pulls.values())]
 
     async def aclose(self) -> None:
         """Stop what is under way; the next process goes on with what is to come."""
@@ -182,7 +171,7 @@ class Pulls:
 
     # ---- how they run ----
 
-    def _pull(self, pull_id: str) -> _Pull:
+    def _pull(self, pull_id: str) -> Pull:
         pull = self._pulls.get(pull_id)
         if pull is None:
             raise Hal0Error("pull.not_found", f"cannot find pull {pull_id[:100]}: it has ended, or never was")
@@ -191,13 +180,13 @@ class Pulls:
     def _download(self, plan: Plan) -> Download:
         return Download(plan, self._registry, self._placing, allow_pickle=self._settings().allow_pickle)
 
-    async def _kept(self, plan: Plan) -> _Pull:
+    async def _kept(self, plan: Plan) -> Pull:
         job = self._jobs.resume(plan.id, JobKind.MODEL_PULL, plan.model, plan.by, plan.started_at)
-        pull = self._pulls[plan.id] = _Pull(self._download(plan), job)
+        pull = self._pulls[plan.id] = Pull(self._download(plan), job)
         await asyncio.to_thread(pull.download.look)
         return pull
 
-    def _begin(self, pull: _Pull) -> None:
+    def _begin(self, pull: Pull) -> None:
         """Joined when it runs."""
         if pull.task is None or pull.task.done():
             plan = pull.download.plan
@@ -207,7 +196,7 @@ class Pulls:
             pull.download.plan = plan.model_copy(update={"state": PullState.QUEUED, "error": None})
             pull.task = asyncio.create_task(self._run(pull), name=f"pull {plan.model}")
 
-    async def _want(self, pull: _Pull, *, own: bool, rate_limit: int | None = None) -> None:
+    async def _want(self, pull: Pull, *, own: bool, rate_limit: int | None = None) -> None:
         """One more wants it. That it is wanted by itself, and how fast, is for the next process to know, too."""
         plan = pull.download.plan
         said = {"own": plan.own or own, "rate_limit": rate_limit or plan.rate_limit}
@@ -217,10 +206,10 @@ class Pulls:
             with suppress(OSError):  # it goes on all the same
                 await pull.download.save(**said)
 
-    def _give_up(self, pull: _Pull) -> None:
+    def _give_up(self, pull: Pull) -> None:
         self._stop(pull, None)
 
-    def _stop(self, pull: _Pull, ending: PullState | None) -> None:
+    def _stop(self, pull: Pull, ending: PullState | None) -> None:
         pull.ending = ending
         under_way = pull.task is not None and not pull.task.done()
         if pull.task is not None and under_way:
@@ -228,7 +217,7 @@ class Pulls:
         if not pull.at_work if under_way else ending is None:
             pull.task = asyncio.create_task(self._ended(pull))
 
-    async def _run(self, pull: _Pull) -> None:
+    async def _run(self, pull: Pull) -> None:
         """Its last step ends the job, so that whoever waited for that may go on with the pull at once."""
         plan, pull.at_work = pull.download.plan, True
         try:
@@ -244,7 +233,7 @@ class Pulls:
             self._pulls.pop(plan.id, None)
             self._jobs.finish(pull.job, JobState.DONE)
 
-    async def _worked(self, pull: _Pull) -> None:
+    async def _worked(self, pull: Pull) -> None:
         telling = asyncio.create_task(self._telling(pull))
         try:
             await self._note(pull, PullState.QUEUED)
@@ -254,7 +243,7 @@ class Pulls:
         finally:
             await cancelled(telling)
 
-    async def _fetched(self, pull: _Pull) -> None:
+    async def _fetched(self, pull: Pull) -> None:
         async with self._outside() as outside:
             asker = Asker(outside, self.looking.hub())
             throttles = (Throttle(lambda: pull.download.plan.rate_limit), self._throttle)
@@ -264,14 +253,14 @@ class Pulls:
             others = [it.download.left_bytes for it in self._pulls.values() if it is not pull and it.task is not None]
             await pull.download.run(transfer, sum(others))
 
-    async def _telling(self, pull: _Pull) -> None:
+    async def _telling(self, pull: Pull) -> None:
         while True:
             pace = pull.download.pace()
             fraction = pace.done_bytes / pace.total_bytes if pace.total_bytes else None
             self._jobs.progress(pull.job, pull.download.message, fraction, pace=pace)
             await asyncio.sleep(_TELL_S)
 
-    async def _ended(self, pull: _Pull) -> None:
+    async def _ended(self, pull: Pull) -> None:
         """Cancelled: by hal0's own end, for a pause, or for ever."""
         plan = pull.download.plan
         if pull.closing:
@@ -286,32 +275,21 @@ class Pulls:
         await pull.download.remove()
         self._jobs.finish(pull.job, JobState.CANCELLED)
 
-    async def _failed(self, pull: _Pull, err: Hal0Error) -> None:
+    async def _failed(self, pull: Pull, err: Hal0Error) -> None:
         pull.download.plan = pull.download.plan.model_copy(update={"error": err.body()["error"]})
-        with suppress(Hal0Error):  # the disk that is full, again
-            await self._note(pull, PullState.FAILED)
+        try:
+            await settled(self._note(pull, PullState.FAILED))
+        except Hal0Error:  # the disk that is full, again
+            pass
+        except asyncio.CancelledError:  # to pause what has failed changes nothing; to give it up does
+            if pull.ending is None:
+                await settled(self._ended(pull))
         self._jobs.finish(pull.job, JobState.FAILED, error=err)
 
-    async def _note(self, pull: _Pull, state: PullState) -> None:
+    async def _note(self, pull: Pull, state: PullState) -> None:
         """What the next process needs to know. Raises state.write_failed."""
         try:
             await pull.download.save(state=state)
         except OSError as e:
             where = pull.download.place.folder
             raise Hal0Error("state.write_failed", f"cannot write into {where}: {e.strerror or e}") from e
-
-
-def _view(pull: _Pull) -> PullView:
-    plan = pull.download.plan
-    return PullView(
-        id=plan.id,
-        model=plan.model,
-        state=plan.state,
-        source=plan.source,
-        license=plan.license,
-        files=[PullFileView(name=it.name, size_bytes=it.size_bytes, sha256=it.sha256) for it in plan.files],
-        pace=pull.download.pace(),
-        message=pull.download.message if plan.state in (PullState.QUEUED, PullState.RUNNING) else "",
-        error=plan.error,
-        started_at=plan.started_at,
-    )

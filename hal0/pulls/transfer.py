@@ -153,9 +153,8 @@ class Transfer:
             try:
                 try:
                     await _all(lanes, noting)
-                finally:
-                    for task in (*lanes, noting):
-                        await cancelled(task)
+                finally:  # all of them, whoever else loses patience: after this their descriptor is another file's
+                    await settled(_stopped((*lanes, noting)))
             except BaseException:
                 with suppress(OSError):  # what ended it counts; bytes without a note come again
                     await settled(asyncio.to_thread(part.note, fd))
@@ -221,6 +220,11 @@ async def opened(open_: Callable[[], int]) -> int:
         with suppress(OSError):
             os.close(await opening)
         raise
+
+
+async def _stopped(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        await cancelled(task)
 
 
 async def _noting(part: Part, fd: int) -> None:

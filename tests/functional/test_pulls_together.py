@@ -2,19 +2,23 @@
 
 import asyncio
 import functools
+import itertools
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hal0.lib.aio import cancelled
-from hal0.pulls import placing, plan
+from hal0.models import demo
+from hal0.pulls import download, placing, plan
 from hal0.pulls.bringing import Bringing
 from hal0.pulls.pulls import Pulls
 from hal0.vocab import By
 from hal0.wire.jobs import JobState
 from hal0.wire.pulls import PullRequest, PullState
+from tests.fakes.hub import status
 from tests.functional.pulling import FILE, GGUF, Place, begun
 from tests.vloop import until
 
@@ -192,3 +196,81 @@ async def test_a_pull_that_is_stopped_before_its_first_step_ends(place: Place, e
 
         assert job.ended
         assert [it.state for it in pulls.views()] == ([PullState.PAUSED] if ending == "pause" else [])
+
+
+@pytest.mark.parametrize("ending", ["pause", "cancel"])
+async def test_a_pull_that_is_stopped_as_its_failure_is_noted_ends(
+    place: Place, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    held, save = Held(plan.Place.save), plan.Place.save
+
+    def noted(where: plan.Place, what: plan.Plan) -> None:
+        (held if what.state is PullState.FAILED else save)(where, what)
+
+    monkeypatch.setattr(plan.Place, "save", noted)
+    place.hub.faults.append(status(404))
+    async with place.hal0() as pulls:
+        job = await pulls.start(PullRequest(model="acme/tiny"))
+        await held.reached()
+        stopping = asyncio.create_task(getattr(pulls, ending)(job.view.id))
+        await asyncio.sleep(0)
+        held.go_on.set()
+        async with asyncio.timeout(5):
+            await stopping
+            await job.wait()
+        kept = [it.state for it in pulls.views()]
+        ended = (JobState.FAILED, [PullState.FAILED]) if ending == "pause" else (JobState.CANCELLED, [])
+        assert (job.view.state, kept) == ended
+
+
+async def test_a_pull_that_is_stopped_while_it_fails_writes_nothing_more(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its descriptor is closed then, and the number is another file's."""
+    failing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(task: asyncio.Task[Any]) -> None:
+        failing.set()
+        await go_on.wait()
+        await cancelled(task)
+
+    monkeypatch.setattr("hal0.pulls.transfer.cancelled", slowly)
+    place.hub.held = True
+    place.hub.faults.extend([lambda *_: None, status(404)])  # a look, and one of the ranges
+    async with place.hal0() as pulls:
+        job = await pulls.start(PullRequest(model="acme/tiny"))
+        await failing.wait()
+        pausing = asyncio.create_task(pulls.pause(job.view.id))
+        await asyncio.sleep(0)
+        go_on.set()
+        await pausing
+        running = {str(task.get_coro()) for task in asyncio.all_tasks()}
+        assert not [it for it in running if "_lane" in it or "_noting" in it]
+
+
+async def test_a_file_of_this_machine_that_is_replaced_meanwhile_is_no_mixture(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, copy, pieces = tmp_path / "m.gguf", download._piece, itertools.count()
+    held = Held(copy)
+
+    def second(*args: Any) -> int:
+        return int((held if next(pieces) else copy)(*args))
+
+    await asyncio.to_thread(source.write_bytes, GGUF[:-100_000] + bytes(100_000))
+    monkeypatch.setattr(download, "_PIECE_BYTES", 50_000)
+    async with place.hal0() as pulls:
+        with monkeypatch.context() as patched:
+            patched.setattr(download, "_piece", second)
+            job = await pulls.start(PullRequest(model=str(source)))
+            await held.reached()
+            pausing = asyncio.create_task(pulls.pause(job.view.id))
+            await asyncio.sleep(0)
+            held.go_on.set()
+            await pausing
+        assert pulls.views()[0].pace.done_bytes == 50_000
+        await asyncio.to_thread(source.write_bytes, GGUF)
+        job = await pulls.resume(job.view.id)
+        assert (await job.wait()).state is JobState.DONE
+    (record,) = (await asyncio.to_thread(place.registry)).records()
+    assert (record.sha256, record.source) == (demo.DIGEST, {"path": str(source)})
