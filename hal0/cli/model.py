@@ -68,6 +68,7 @@ def _catalog_columns(session: Session) -> tuple[Column, ...]:
     )
 
 
+_MOST_PROBLEMS: Final = 10  # a folder of other programs may be full of them
 _ORDERS: Final[dict[str, Callable[[Row], Any]]] = {
     "name": lambda it: it["id"],
     "size": lambda it: -it["size_bytes"],
@@ -90,8 +91,11 @@ def list_(session: Session, *, catalog: bool, task: str | None, fits: bool, sort
         session.note(f"{session.size(view['memory_bytes'])} for models on this machine; hal0ctl pull MODEL fetches one")
         return
     session.rows(items, _columns(session), name="id")
-    for problem in view["problems"]:
+    shown, more = view["problems"][:_MOST_PROBLEMS], len(view["problems"]) - _MOST_PROBLEMS
+    for problem in shown:
         session.note(f"note: {problem['message']}")
+    if more > 0:
+        session.note(f"note: {more} more files cannot be used")
 
 
 def _found_columns(session: Session) -> tuple[Column, ...]:
@@ -133,7 +137,7 @@ def show(session: Session, *, name: str) -> None:
     source = view["source"] or {}
     rows = [(column.header.lower(), column.cell(view)) for column in _columns(session)]
     rows += [("mmproj", view["mmproj"] or "-"), ("files", str(view["files"])), ("sha256", view["sha256"] or "-")]
-    rows += [("source", " ".join(filter(None, (source.get("repo"), source.get("file"), source.get("url")))) or "-")]
+    rows += [("source", " ".join(source[it] for it in ("repo", "file", "url", "path") if source.get(it)) or "-")]
     session.value(view, "\n".join(f"{label:<14} {text}" for label, text in rows), name=view["id"])
 
 

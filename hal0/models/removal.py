@@ -40,7 +40,7 @@ def _unlink(entry: ModelEntry, store: Path, others: Iterable[ModelEntry]) -> int
     freed = 0
     for path in paths:
         if path not in shared and _own(path, store):
-            freed += path.stat().st_size
+            freed += path.stat().st_size if path.stat().st_nlink == 1 else 0  # another program's link keeps it
             path.unlink()
             _tidy(path.parent, store)
     return freed

@@ -61,6 +61,13 @@ def test_the_list_and_what_cannot_be_used(hal0ctl: Run) -> None:
     assert "a pickle" in ran.err
 
 
+def test_a_folder_full_of_what_cannot_be_used_does_not_fill_the_screen(hal0ctl: Run, api: ApiServer) -> None:
+    problems = [{"file": f"/x/{n}", "code": "model.checksum", "message": f"cannot read /x/{n}"} for n in range(500)]
+    api.replies["GET", "/api/models"] = (200, {"items": [], "remembered": [], "bindings": [], "problems": problems})
+    told = hal0ctl("model", "list").err.splitlines()
+    assert (len(told), told[0], told[-1]) == (11, "note: cannot read /x/0", "note: 490 more files cannot be used")
+
+
 def _offered(model: str, **changes: Any) -> dict[str, Any]:
     values = {
         "id": model, "name": "M", "purpose": "For tests.", "license": "mit", "provider": "llama.cpp",
