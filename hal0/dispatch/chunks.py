@@ -11,15 +11,15 @@ _END: Final = b"\r\n"
 _MOST_BYTES: Final = 4096
 
 
-def lone_chunk(data: bytes) -> bytes:
-    """The body of the one chunk that these bytes are from its first to its last; b"": they are anything else.
+def lone_size(data: bytes) -> int:
+    """Bytes in the body of the one chunk that `data` is from its first byte to its last; 0: it is anything else.
 
     Only to be asked between two chunks. The last chunk, which has no body, is anything else.
     """
     if len(data) > _MOST_BYTES:
-        return b""
+        return 0
     opening = _opening(len(data))
-    return data[len(opening) : -len(_END)] if data.startswith(opening) and data.endswith(_END) else b""
+    return len(data) - len(opening) - len(_END) if data.startswith(opening) and data.endswith(_END) else 0
 
 
 @lru_cache(maxsize=_MOST_BYTES)

@@ -13,6 +13,7 @@ from typing import Final
 from aiohttp import HttpVersion11, web
 
 from hal0.dispatch.asked import Asked
+from hal0.dispatch.chunks import lone_size
 from hal0.dispatch.frames import FRAME_ENDS, KEEPALIVE, at_boundary, error_event
 from hal0.dispatch.headers import BODILESS, RawHeaders, answer_head, get, is_encoded, lines, retyped
 from hal0.dispatch.resolve import Decision, Passage
@@ -20,6 +21,7 @@ from hal0.dispatch.rewording import for_anthropic
 from hal0.dispatch.silence import Silence
 from hal0.dispatch.surface import Dialect, id_headers
 from hal0.dispatch.unpacking import unpacked
+from hal0.dispatch.usage import may_say
 from hal0.errors import Hal0Error
 from hal0.lib.clock import Clock
 
@@ -32,6 +34,7 @@ _INSIDE_FACTOR: Final = 1.5
 # Where transports begin to say that their buffer is full.
 _HIGH_WATER_BYTES: Final = 64 * 1024
 _TAIL_BYTES: Final = 4  # enough to see whether an event has ended
+_EVENT_END: Final = b"\n\n\r\n"  # that of a chunk included
 _EVENTS: Final = b"text/event-stream"
 _COMMENTED: Final = ((b"Content-Type", _EVENTS), (b"Cache-Control", b"no-cache"))
 
@@ -143,18 +146,29 @@ class Downstream:
         if self._silence is not None and self._keepalive_s is not None:
             self._silence.limit(self._keepalive_s * _INSIDE_FACTOR)
 
-    def write(self, data: bytes, chunk: bytes | None = None) -> bool:
-        """A part of the body, and the same as a chunk if it came as one.
+    def passes(self, data: bytes) -> bool:
+        """Send on, as it came, what is the next event in a chunk of its own and says nothing that has to be kept.
 
-        False when the client does not keep up: wait until it is `drained`.
+        False: it is anything else, or cannot go at once, and nothing was done. Most tokens pass here, and here alone.
         """
+        transport = self._transport
+        if self._tail or not self.bytes_out or not self._chunked or not data.endswith(_EVENT_END) or may_say(data):
+            return False
+        size = lone_size(data)
+        if not size or transport is None or transport.is_closing() or transport.get_write_buffer_size():
+            return False
+        transport.write(data)
+        self.bytes_out += size
+        return True
+
+    def write(self, data: bytes) -> bool:
+        """A part of the body; False when the client does not keep up: wait until it is `drained`."""
         self.bytes_out += len(data)
         if data.endswith(FRAME_ENDS):
             self._tail = b""  # as if nothing had come yet
         else:
             self._tail = data[-_TAIL_BYTES:] if len(data) >= _TAIL_BYTES else (self._tail + data)[-_TAIL_BYTES:]
-        sent = self._send_part(data) if chunk is None or not self._chunked else self._send(chunk)
-        return sent.get_write_buffer_size() <= _HIGH_WATER_BYTES
+        return self._send_part(data).get_write_buffer_size() <= _HIGH_WATER_BYTES
 
     async def drained(self) -> None:
         """Until the client has taken most of what was written; one that never does is let go."""

@@ -173,9 +173,10 @@ class Relay:
         """Relay until the end; a break after the head cannot be raised any more, so it ends the stream instead."""
         assert self._connection is not None
         mark, down = self._mark, self._down
+        passes = down.passes if mark is None else None
         self._meter = self._trace.measured(self._clock)
         try:
-            while not await self._connection.pour(self._pass_on, self._out.between_bytes_s):
+            while not await self._connection.pour(self._pass_on, self._out.between_bytes_s, passes):
                 await down.drained()
         except Hal0Error as error:
             self._trace.failed(error)
@@ -184,13 +185,13 @@ class Relay:
             down.write(held)
         return down.finish()
 
-    def _pass_on(self, data: bytes, chunk: bytes | None) -> bool:
-        """Called for every token; see `upstream_http.Take`."""
+    def _pass_on(self, data: bytes) -> bool:
+        """Called for every part that does not pass by itself; see `upstream_http.Take`."""
         self._meter.saw(data)
         if self._mark is not None:
-            data, chunk = self._mark.feed(data), None
+            data = self._mark.feed(data)
         try:
-            return not data or self._down.write(data, chunk)
+            return not data or self._down.write(data)
         except ConnectionError:
             if not self._out.drains:
                 raise  # ends the slot's side in this very turn

@@ -11,7 +11,6 @@ from typing import Final, cast
 import httptools
 
 from hal0.dispatch.answers import Familiar, Head, Whole
-from hal0.dispatch.chunks import lone_chunk
 from hal0.dispatch.silence import Silence
 from hal0.errors import Hal0Error
 from hal0.lib.aio import Room
@@ -25,8 +24,8 @@ _LENGTH: Final = b"content-length"
 _LENGTH_LETTERS: Final = len(_LENGTH)
 
 
-Take = Callable[[bytes, bytes | None], bool]
-"""Gets bytes as they arrive, and the same as a chunk where they came as one; answers whether it wants more.
+Take = Callable[[bytes], bool]
+"""Gets bytes as they arrive, and answers whether it wants more.
 
 May raise ConnectionError.
 """
@@ -55,6 +54,8 @@ class Connection(asyncio.Protocol):
             "_familiar",
             "_waiter",
             "_take",
+            "_pass",
+            "_pass",
             "_room",
         ),
         *("_error", "_busy", "_answered", "_paused", "_silence", "_heard", "_head", "_reason", "_length"),
@@ -72,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._familiar = Familiar()
         self._waiter: asyncio.Future[None] | None = None
         self._take: Take | None = None
+        self._pass: Take | None = None  # only beside `_take`
         self._room = Room()  # none while the slot does not read
         self._error: Exception | None = None
         self._busy = False
@@ -166,12 +168,14 @@ class Connection(asyncio.Protocol):
         self._buffered = 0
         return data
 
-    async def pour(self, take: Take, between_bytes_s: float) -> bool:
+    async def pour(self, take: Take, between_bytes_s: float, passes: Take | None = None) -> bool:
         """Hand bytes to `take` in the very moment in which they arrive: nobody has to wake up for each of them.
 
         True at the end of a complete answer; False when `take` has said (with False) that it wants no more for now.
+        `passes` is shown what comes between two chunks before anybody has read it, and says whether it dealt with it:
+        only with a whole chunk may it do that.
         """
-        self._take = take
+        self._take, self._pass = take, passes
         try:
             wanted = self._hand_over_all()
             self._go_on()
@@ -180,7 +184,7 @@ class Connection(asyncio.Protocol):
                 await self._wait()
                 wanted = self._hand_over_all()
         finally:
-            self._take = None
+            self._take = self._pass = None
         return self._complete and not self._chunks
 
     def abort(self, error: Exception) -> None:
@@ -219,10 +223,9 @@ class Connection(asyncio.Protocol):
             if (whole := self._familiar.look(data)) is not None:
                 self._has(whole)
                 return
-        if self._between_chunks and self._take is not None and (body := lone_chunk(data)):
-            if not self._hand_over(body, data):
-                self._wake()
-        elif self._read(data):
+        if self._between_chunks and self._pass is not None and self._pass(data):
+            return
+        if self._read(data):
             self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -328,13 +331,9 @@ class Connection(asyncio.Protocol):
         """Pour out what is here; whether more is wanted."""
         if self._take is None or not self._chunks:
             return self._take is not None
-        return self._hand_over(self.arrived(), None)
-
-    def _hand_over(self, data: bytes, chunk: bytes | None) -> bool:
-        assert self._take is not None
         try:
-            if not self._take(data, chunk):
-                self._take = None
+            if not self._take(self.arrived()):
+                self._take = self._pass = None
         except ConnectionError as error:  # the client left; whoever pours is told
             self._fail(error)
         return self._take is not None

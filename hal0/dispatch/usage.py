@@ -47,7 +47,7 @@ class Meter:
         self._open = True  # amid an event, or in what is no stream of events
 
     def saw(self, chunk: bytes) -> None:
-        if self._open or not chunk.endswith(FRAME_ENDS) or _may_say(chunk):
+        if self._open or not chunk.endswith(FRAME_ENDS) or may_say(chunk):
             self._keep(chunk)
 
     def usage(self) -> Usage:
@@ -65,7 +65,7 @@ class Meter:
 
 def usage_in(text: bytes) -> Usage:
     """What an answer, or the ends of one, says."""
-    if not _may_say(text):
+    if not may_say(text):
         return _NOTHING
     usage, timings = _said(_USAGE, text), _said(_TIMINGS, text)
     if not usage and not timings:
@@ -77,7 +77,8 @@ def usage_in(text: bytes) -> Usage:
     )
 
 
-def _may_say(text: bytes) -> bool:
+def may_say(text: bytes) -> bool:
+    """Whether there may be something in it to count by."""
     return text.find(_WORDS[0]) >= 0 or text.find(_WORDS[1]) >= 0  # `in` raises and catches before it looks
 
 

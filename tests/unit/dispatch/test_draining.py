@@ -25,7 +25,10 @@ class Gone:
     def flow(self) -> None:
         pass
 
-    def write(self, _data: bytes, _chunk: bytes | None) -> bool:
+    def passes(self, _data: bytes) -> bool:
+        return False
+
+    def write(self, _data: bytes) -> bool:
         raise ConnectionResetError("the client left")
 
     async def drained(self) -> None:
