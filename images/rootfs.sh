@@ -78,7 +78,8 @@ export TMPDIR=$work/tmp
 grow() {
   local before= now
   while sleep 20 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
-    now=$(du -sm "$work" "$out.part" 2>/dev/null | awk '{ sum += $1 } END { print sum }' 2>/dev/null)
+    # What is not there yet, or no more, is no failure of du's.
+    now=$({ du -sm "$work" "$out.part" 2>/dev/null || :; } | awk '{ sum += $1 } END { print sum }' 2>/dev/null)
     [ "$now" = "$before" ] || say "$now MB so far"
     before=$now
   done
@@ -206,8 +207,8 @@ if [ -e "$lock" ]; then
     (
       unset PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_CONSTRAINT
       PIP_CONFIG_FILE=/dev/null PIP_INDEX_URL=$HAL0_TORCH_INDEX python -m pip install --quiet \
-        --disable-pip-version-check --no-input --root-user-action=ignore --break-system-packages --no-cache-dir \
-        --only-binary :all: --no-compile --requirement "$unlocked"
+        --disable-pip-version-check --no-input --root-user-action=ignore --no-warn-conflicts --break-system-packages \
+        --no-cache-dir --only-binary :all: --no-compile --requirement "$unlocked"
     ) || cannot "pip could not fetch PyTorch: HAL0_TORCH_INDEX has to lead to wheels for Python 3.13 and this processor"
     rm -rf usr/local/bin
     python -m pip freeze --path usr/local/lib/python3.*/dist-packages | sed 's/==/ /' | sort >> usr/share/hal0/wheels

@@ -121,6 +121,22 @@ def test_pytorch_for_a_gpu_comes_from_where_the_builder_says_and_stands_in_the_p
     assert "set HAL0_TORCH_INDEX, in hal0's environment," in done.stderr
 
 
+def test_a_build_says_that_it_goes_on_as_long_as_something_comes(tmp_path: Path) -> None:
+    """The script's own function, with its own settings, at a faster beat; what is packed is not there yet."""
+    script = (ROOT / "rootfs.sh").read_text()
+    grow = script[script.index("grow() {") : script.index("grow &")]
+    body = (
+        f"set -euo pipefail\nwork={tmp_path} out={tmp_path}/out/x.tar\nsay() {{ printf '%s\\n' \"$*\"; }}\n"
+        f"sleep() {{ command sleep 0.1; }}\n{grow}\ngrow &\n"
+        "for n in 1 2 3; do head -c 2M /dev/urandom > $work/$n; command sleep 0.35; done\ncommand sleep 0.3; kill $!"
+    )
+    done = subprocess.run(["bash", "-c", body], capture_output=True, text=True, timeout=30, check=True)
+    told = [int(line.removesuffix(" MB so far")) for line in done.stdout.splitlines()]
+    assert told == sorted(set(told)), "nothing is told twice"
+    assert len(told) >= 3
+    assert told[-1] >= 6
+
+
 def test_an_unknown_target_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
     done = subprocess.run(
         [ROOT / "rootfs.sh", tmp_path / "x.tar", "llama", "gpu"],
