@@ -8,10 +8,12 @@ from typing import Final
 
 import pytest
 
+from hal0.errors import Hal0Error
 from hal0.lib import jsonio
+from hal0.lib.aio import cancelled
 from hal0.vocab import OnClientGone
 from tests.fakes.backend import DONE, Talk, delta, running
-from tests.fakes.slots import settled
+from tests.fakes.slots import LOADING, settled
 from tests.functional.dispatch_app import World
 from tests.functional.raw_client import post, raw
 from tests.functional.upstream_app import house
@@ -73,6 +75,21 @@ class Life:
                     await client.reader.read(self.chance.choice([10, 1000, 1 << 20]))
             client.leave()
 
+    async def operator(self, w: World) -> None:
+        """The slot is unloaded, fails, loads again; keys are revoked."""
+        slot, ended = w.slots["primary"], Hal0Error("slot.draining", "cannot go on: the slot is being unloaded")
+        while True:
+            await asyncio.sleep(self.chance.choice([0.001, 0.01, 0.05]))
+            match self.chance.randrange(4):
+                case 0:
+                    slot.become(**LOADING, endpoint=None, expected_load_s=0.1)
+                    slot.abort_all(ended)
+                case 1:
+                    for transport in [*w.dispatcher._cuttable.without_task, *w.dispatcher._cuttable._under_way]:
+                        w.dispatcher.cut(transport, Hal0Error("auth.required", "cannot go on: the key is revoked"))
+                case _:
+                    slot.ready(w.endpoint)
+
     def request(self) -> bytes:
         body = {
             "model": self.chance.choice(MODELS),
@@ -95,7 +112,10 @@ async def test_nothing_is_left_of_them(
                     server.behave(model, life.engine)
             slot.become(max_inflight=5, queue_limit=10, on_client_gone=life.chance.choice(list(OnClientGone)))
             upstream.circuit = type(upstream.circuit)()
+            operator = asyncio.create_task(life.operator(w))
             await asyncio.gather(*(life.client(w) for _ in range(CROWD)), return_exceptions=True)
+            await cancelled(operator)
+            slot.ready(w.endpoint)
             await settled(lambda: slot.in_flight == w.dispatcher.waiting(slot.name) == upstream.in_flight == 0)
         assert "system.internal" not in {record.code for record in w.decisions}
         ids = [record.request_id for record in w.decisions]
