@@ -107,7 +107,8 @@ class Door:
         self._keyless_off = keyless_off
         self._owners = owners
         self._cut = cut
-        self._alarm: asyncio.TimerHandle | None = None  # when the next of those who were let in is not any more
+        self._alarm: asyncio.Handle | None = None  # when the next of those who were let in is not any more
+        self._alarm_at = 0.0  # uvloop's timers do not tell, when they are due at once
         self._own_uid = os.geteuid()
         name = socket.gethostname().lower()
         self._own_names = frozenset({name, f"{name}.local"})
@@ -254,11 +255,11 @@ class Door:
             return
         loop = asyncio.get_running_loop()
         due = loop.time() + max(until - self._clock.now(), 0.0)
-        if self._alarm is not None and self._alarm.when() > due:
+        if self._alarm is not None and self._alarm_at > due:
             self._alarm.cancel()
             self._alarm = None
         if self._alarm is None:
-            self._alarm = loop.call_at(due, self._run_out)
+            self._alarm, self._alarm_at = loop.call_at(due, self._run_out), due
 
     def _run_out(self) -> None:
         self._alarm, now = None, self._clock.now()

@@ -15,7 +15,7 @@ class Silence:
     own that is seldom in the processor's cache, that is worth having.
     """
 
-    __slots__ = ("_heard", "_limit_s", "_loop", "_over", "_since", "_timer")
+    __slots__ = ("_heard", "_limit_s", "_looks_at", "_loop", "_over", "_since", "_timer")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, heard: Callable[[], bool], over: Callable[[float], None]
@@ -25,7 +25,8 @@ class Silence:
         self._over = over
         self._limit_s = 0.0
         self._since = loop.time()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._looks_at = 0.0  # uvloop's timers do not tell, when they are due at once
 
     def begin(self) -> None:
         """It counts anew, from now."""
@@ -39,10 +40,10 @@ class Silence:
         self._limit_s = seconds
         if seconds:
             first = self._since + seconds / _LOOKS
-            if self._timer is not None and self._timer.when() > first:
+            if self._timer is not None and self._looks_at > first:
                 self.stop_looking()
             if self._timer is None:
-                self._timer = self._loop.call_at(first, self._look)
+                self._look_at(first)
 
     def stop_looking(self) -> None:
         if self._timer is not None:
@@ -66,4 +67,8 @@ class Silence:
             self._over(self._limit_s)
         if self._limit_s:
             due = self._since + self._limit_s
-            self._timer = self._loop.call_at(min(due, now + self._limit_s / _LOOKS), self._look)
+            self._look_at(min(due, now + self._limit_s / _LOOKS))
+
+    def _look_at(self, when: float) -> None:
+        self._looks_at = when
+        self._timer = self._loop.call_at(when, self._look)

@@ -177,6 +177,9 @@ class Backend:
                     break
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
+        except RuntimeError as error:  # uvloop's word for a connection that has ended
+            if "the handler is closed" not in str(error):
+                raise
         except asyncio.CancelledError:  # by `stop`; the streams' own callback would take it for an error
             pass
         finally:

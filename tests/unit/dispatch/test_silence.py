@@ -3,9 +3,13 @@
 import asyncio
 
 import pytest
+import uvloop
 
 from hal0.dispatch.silence import Silence
 from tests.vloop import virtual_time
+
+# The first of a process makes a pipe for signals that stays until its end.
+uvloop.new_event_loop().close()
 
 
 class Ear:
@@ -81,3 +85,19 @@ async def test_nobody_is_told_behind_its_end_or_without_a_limit() -> None:
     ear.silence.end()
     await asyncio.sleep(20)
     assert ear.silences == []
+
+
+def test_on_uvloop_too_a_shorter_limit_may_follow_one_that_is_over() -> None:
+    """Its timers that are due at once are of another kind."""
+
+    async def limits() -> None:
+        ear = Ear()
+        await asyncio.sleep(0.01)
+        ear.silence.limit(0.04)
+        ear.silence.limit(0.02)
+        await asyncio.sleep(0.03)
+        ear.silence.end()
+        assert ear.silences
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(limits())
