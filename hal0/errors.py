@@ -8,7 +8,6 @@ in the HTTP middleware. `retry` becomes `x-should-retry`; `retry_after_s` become
 (the true figure stays in `details`).
 """
 
-import errno
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -206,20 +205,6 @@ class Hal0Error(Exception):
                 "request_id": request_id,
             }
         }
-
-
-def unexpected(error: BaseException | None) -> Hal0Error:
-    """What nobody foresaw, as clients are told it; a machine that has nothing left is no mistake of hal0's."""
-    match error:
-        case MemoryError():
-            lacks = "memory"
-        case OSError(errno=errno.EMFILE | errno.ENFILE):
-            lacks = "file that hal0 could open"
-        case RuntimeError(args=("can't start new thread",)):
-            lacks = "thread"
-        case _:
-            return Hal0Error("system.internal", "cannot answer: hal0 made a mistake")
-    return Hal0Error("server.exhausted", f"cannot answer: this machine has no {lacks} left")
 
 
 def error_type(status: int) -> str:

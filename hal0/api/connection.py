@@ -10,7 +10,8 @@ from aiohttp.http_exceptions import LineTooLong
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from hal0.api.errors import error_response
-from hal0.errors import Hal0Error, unexpected
+from hal0.dispatch.unforeseen import unexpected
+from hal0.errors import Hal0Error
 
 _log: Final = logging.getLogger("hal0.api")
 

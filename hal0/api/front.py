@@ -26,7 +26,8 @@ from hal0.dispatch.express import Express
 from hal0.dispatch.headers import END, LENGTH
 from hal0.dispatch.lane import Lane
 from hal0.dispatch.surface import PathRow
-from hal0.errors import Hal0Error, unexpected
+from hal0.dispatch.unforeseen import unexpected
+from hal0.errors import Hal0Error
 from hal0.lib.aio import Room, Signal
 from hal0.lib.outbox import Outbox
 from hal0.vocab import Access

@@ -14,7 +14,8 @@ from hal0.api.errors import SECURITY, error_response, from_http
 from hal0.api.ids import new_request_id, own_request_id
 from hal0.api.route import Handler, Route, route_of
 from hal0.dispatch.intake import invite
-from hal0.errors import Hal0Error, unexpected
+from hal0.dispatch.unforeseen import unexpected
+from hal0.errors import Hal0Error
 from hal0.vocab import Access
 
 _log: Final = logging.getLogger("hal0.api")

@@ -8,7 +8,8 @@ from aiohttp import web
 
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.trace import Trace
-from hal0.errors import Hal0Error, unexpected
+from hal0.dispatch.unforeseen import unexpected
+from hal0.errors import Hal0Error
 from hal0.observe.decisions import Decisions
 
 
