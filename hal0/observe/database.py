@@ -107,11 +107,12 @@ class Database:
         """All of it is written, or nothing."""
         with self._transaction() as connection:
             rows = [(*_request_row(record), self._reason(connection, record)) for record in requests]
-            odd = len(rows) % ROWS_AT_ONCE
-            connection.executemany(insert_requests(1), rows[:odd])
-            for at in range(odd, len(rows), ROWS_AT_ONCE):
-                values = list(chain.from_iterable(rows[at : at + ROWS_AT_ONCE]))
-                connection.execute(insert_requests(ROWS_AT_ONCE), values)
+            at = 0
+            for count in ROWS_AT_ONCE:
+                while len(rows) - at >= count:
+                    values = list(chain.from_iterable(rows[at : at + count]))
+                    connection.execute(insert_requests(count), values)
+                    at += count
             connection.executemany(INSERT_ACTIVITY, [_activity_row(entry) for entry in activity])
 
     def trim(self, limits: Limits, now: float) -> None:

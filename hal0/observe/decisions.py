@@ -19,8 +19,9 @@ _log: Final = logging.getLogger("hal0.request")
 _KEPT: Final = 2048
 # One batch for all requests of a quarter of a second; somebody who reads along notices no delay.
 _EVERY_S: Final = 0.25
-# Sooner when there are so many: what is done for a batch must not be felt by a request in between.
-_BATCH: Final = 256
+# Sooner when there are so many: what is done for a batch must not be felt by a request in between, and is less than a
+# millisecond. Every batch wakes the history's thread, which takes the interpreter's lock and the caches from the loop.
+_BATCH: Final = 1024
 # Of one write to the log. The text of a whole batch is more than malloc keeps at hand: getting the memory from the
 # system, page by page, takes as long as writing the lines.
 _LINES: Final = 64

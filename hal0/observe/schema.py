@@ -59,16 +59,16 @@ COLUMNS: Final = (
 )
 ACTIVITY_COLUMNS: Final = ("id", "at", "kind", "subject", "message", "by")
 
-# Rows of one INSERT. sqlite gives the interpreter's lock back once per statement, and takes it again: done row by row,
-# that costs the event loop more than all the rest of a request's record.
-ROWS_AT_ONCE: Final = 64
+# Rows of one INSERT, the most that there are. sqlite gives the interpreter's lock back once per statement, and takes it
+# again: done row by row, that costs the event loop more than all the rest of a request's record.
+ROWS_AT_ONCE: Final = (256, 16, 1)
 
 FIND_REASON: Final = "SELECT id FROM reasons WHERE text = ?"
 INSERT_REASON: Final = "INSERT INTO reasons (text) VALUES (?)"
 INSERT_ACTIVITY: Final = f"INSERT OR REPLACE INTO activity ({', '.join(ACTIVITY_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=len(ROWS_AT_ONCE))
 def insert_requests(rows: int) -> str:
     """For so many rows of COLUMNS and the reason's id, one after the other."""
     row = f"({', '.join('?' * (len(COLUMNS) + 1))})"

@@ -38,11 +38,11 @@ async def test_records_are_handed_on_in_batches_without_being_asked_for() -> Non
 async def test_many_records_are_handed_on_sooner_and_the_last_ones_at_the_end() -> None:
     came: list[Sequence[DecisionRecord]] = []
     log = Decisions(came.append)
-    for n in range(300):
+    for n in range(1100):
         log.add(record(str(n)))
-    assert [len(batch) for batch in came] == [256]
+    assert [len(batch) for batch in came] == [1024]
     await log.close()
-    assert [len(batch) for batch in came] == [256, 44]
+    assert [len(batch) for batch in came] == [1024, 76]
 
 
 async def test_a_name_that_is_no_name_is_not_kept_whole() -> None:
