@@ -16,14 +16,13 @@ from hal0.config.table import Kept
 from hal0.engine.manifest import images_root, read_manifest
 from hal0.lib.aio import cancelled
 from hal0.paths import Paths
-from hal0.vocab import Phase, SlotName, Want
+from hal0.vocab import SlotName, Want
 from hal0.wire.slots import LiveView
 from tests.fakes.engine import FakeEngine
 from tests.fakes.program import Program
 from tests.functional.operator_app import Operator, operator
 from tests.tiny import gguf_models
 from tests.unit.hardware import trees
-from tests.vloop import until
 
 MANIFEST = read_manifest(images_root())
 DIES = Program(dies_after_s=0.02, ready_after_s=None, last_words=("cannot load model: bad magic",))
@@ -213,17 +212,6 @@ async def test_a_card_and_a_swap_of_its_slot_at_once_end_as_the_later_one_wants(
     assert (card["state"], swapped["state"]) == ("done", "superseded")
     row = await child(hal0, "embed", "embed")
     assert (row["model"], row["state"], row["drift"]) == ("tiny-embed", "ready", [])
-
-    hal0.engine.program = Program(ready_after_s=60)
-    _, card = await hal0.call("POST", "/api/capabilities/embed/embed", {"enabled": True, "model": RERANKER})
-    assert card["error"]["code"] == "dispatch.capability_mismatch"
-    _, card = await hal0.call("POST", "/api/capabilities/embed/embed", {"enabled": True, "context_size": 256})
-    slot = hal0.services.supervisor.slot("embed")
-    await until(lambda: slot.snapshot().phase is Phase.WARMING, within_s=10)
-    hal0.engine.program = Program()
-    _, swapped = await hal0.call("POST", "/api/slots/embed/swap?wait=true", {"model": "one"})
-    ended = await hal0.services.jobs.get(card["id"]).wait()
-    assert (swapped["state"], ended.state) == ("done", "superseded")
 
 
 async def test_a_swap_that_comes_while_a_card_is_written_down_is_obeyed(

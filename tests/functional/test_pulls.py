@@ -11,7 +11,7 @@ import pytest
 from hal0.errors import Hal0Error
 from hal0.models import demo
 from hal0.models.registry import Registry
-from hal0.pulls import placing, plan
+from hal0.pulls import placing
 from hal0.pulls.pulls import Pulls
 from hal0.wire.jobs import JobState
 from hal0.wire.pulls import PullRequest, PullState
@@ -241,10 +241,14 @@ class _Killed(BaseException):
     """The process is gone: nothing tidies up after it."""
 
 
-@pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize(
-    ("where", "step"),
-    [(placing, "stage"), (placing, "record_of"), (Registry, "remember"), (placing, "move"), (plan.Place, "remove")],
+    ("where", "step", "done"),
+    [
+        (placing, "stage", False),
+        (placing, "stage", True),
+        (Registry, "remember", True),
+        (placing, "move", True),
+    ],
 )
 async def test_a_kill_at_any_of_the_last_steps_leaves_a_whole_model_or_none(
     place: Place, monkeypatch: pytest.MonkeyPatch, where: object, step: str, *, done: bool
