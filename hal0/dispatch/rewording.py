@@ -12,6 +12,8 @@ from hal0.lib import jsonio
 
 # Enough for what a person reads; a page of HTML, or a traceback, is nothing for a message.
 _MOST_LETTERS: Final = 2000
+# No error is larger; a parser at work on what is would hold the loop.
+_MOST_BYTES: Final = 256 * 1024
 # Where servers put their words, those of the frameworks that they are made with included.
 _WORDS: Final = ("message", "error", "detail", "msg")
 
@@ -32,6 +34,8 @@ def words_of(answer: bytes) -> str:
     """The sentence in an error's body; "" where there is none for people."""
     said = parsed(answer)
     if said is None:
+        if len(answer) > _MOST_BYTES:
+            return ""
         text = answer.decode("utf-8", "replace").strip()
         return "" if text.startswith("<") or "\ufffd" in text else text[:_MOST_LETTERS]
     return _sentence(said)[:_MOST_LETTERS]
@@ -44,7 +48,9 @@ def told(status: int, answer: bytes) -> str:
 
 
 def parsed(answer: bytes) -> Any:
-    """The body as JSON; None where it is none, or nested so deeply that nobody could write it on."""
+    """The body as JSON; None where it is none, too large to be looked at, or too deep to be written on."""
+    if len(answer) > _MOST_BYTES:
+        return None
     try:
         said = jsonio.loads(answer)
         jsonio.dumps(said)

@@ -28,6 +28,8 @@ LLAMA = {"error": {"code": 400, "message": "'messages' is required", "type": "in
         (b'{"error":' * 6 + b'"deep"' + b"}" * 6, ""),
         (b"[" * 300 + b"]" * 300, "[" * 300 + "]" * 300),
         (b"x" * 5000, "x" * 2000),
+        (b"x" * 300_000, ""),
+        (b'{"message":"%b"}' % (b"x" * 300_000), ""),
     ],
 )
 def test_the_sentence_in_an_error(answer: bytes, words: str) -> None:
