@@ -73,11 +73,12 @@ chmod 755 "$work"
 mkdir -p "$work"/{etc/preferences.d,lists/partial,cache/archives/partial,deb,tool,tools,image,tmp}
 export TMPDIR=$work/tmp
 
-# Fetching and packing have no words of their own: what has become of them meanwhile tells that they go on. No child
-# of this holds the script's own output open.
+# Fetching and packing have no words of their own: what has become of them meanwhile tells that they go on. It waits
+# for what nobody writes, without a child that would be left behind.
 grow() {
-  local before= now
-  while sleep 20 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+  local before= now never
+  exec {never}<> <(:)
+  until read -r -t 20 -u "$never" || ! kill -0 $$ 2>/dev/null; do
     # What is not there yet, or no more, is no failure of du's.
     now=$({ du -sm "$work" "$out.part" 2>/dev/null || :; } | awk '{ sum += $1 } END { print sum }' 2>/dev/null)
     [ "$now" = "$before" ] || say "$now MB so far"
