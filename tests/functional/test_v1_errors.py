@@ -136,11 +136,11 @@ async def test_an_error_behind_signs_of_life_says_what_was_said(tmp_path: Path, 
     assert record.status == 720
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", MESSAGES, "/slot/primary/v1/chat/completions"])
-async def test_an_engine_leads_nobody_elsewhere(w: World, status: int, path: str) -> None:
+async def test_an_engine_leads_nobody_elsewhere(w: World, path: str) -> None:
     """A client that follows would show its key for hal0 to whoever is there."""
-    w.backend.behave("primary", fails(f"{status} Moved", b"{}", extra=b"Location: http://127.0.0.2:1/v1\r\n"))
-    async with w.http.post(w.url + path, json=w.chat("primary"), allow_redirects=False) as response:
-        assert (response.status, (await response.json())["error"].get("code")) == (502, "upstream.broken")
-        assert "Location" not in response.headers
+    for status in (301, 302, 303, 307, 308):
+        w.backend.behave("primary", fails(f"{status} Moved", b"{}", extra=b"Location: http://127.0.0.2:1/v1\r\n"))
+        async with w.http.post(w.url + path, json=w.chat("primary"), allow_redirects=False) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (502, "upstream.broken")
+            assert "Location" not in response.headers
