@@ -21,9 +21,9 @@ class Outbox:
         if self._begun:
             self._posted.append((transport, data))
             return
-        self._begun = True
-        self._loop.call_soon(self._turn)
         transport.write(data)
+        self._begun = True  # after the write, whose reader need not wait for it
+        self._loop.call_soon(self._turn)
 
     def flush(self) -> None:
         """Write it now. What has closed in the meantime takes nothing, as it would have at once."""
