@@ -134,7 +134,7 @@ def test_only_codes_of_the_table_are_raised(path: Path) -> Iterator[str]:
     for called, node in calls(path):
         code = node.args[0] if called.endswith("Hal0Error") and node.args else None
         if isinstance(code, ast.Constant) and code.value not in TABLE:
-            yield f"{code.value} in line {node.lineno}"
+            yield f"{code.value!r} in line {node.lineno}"
 
 
 def test_tracked_files_name_no_machine() -> None:
