@@ -138,7 +138,9 @@ TABLE: Final[Mapping[str, ErrorSpec]] = MappingProxyType(
             "The model store is full",
             "Free space, such as with hal0ctl model delete MODEL, or set [models] store; then hal0ctl model resume ID.",
         ),
-        "state.write_failed": _row(507, "State could not be written", "Free space on the state directory's disk."),
+        "state.write_failed": _row(
+            507, "State could not be written", "Free space on the state directory's disk, or mend it."
+        ),
         "history.unreadable": _row(503, "The history cannot be read", "hal0ctl doctor"),
         "state.newer": _row(500, "State was written by a newer hal0", "Upgrade hal0; the message names the file."),
         "server.exhausted": _row(503, "The machine has nothing left", "hal0ctl doctor", retry=True),

@@ -296,8 +296,11 @@ class Front(asyncio.Protocol):
         if transport is None or self._finishing:
             self._close()
             return
-        self._timer.cancel()
         self._fronts.outbox.flush()  # the heir writes behind the answers before
+        if self._room.full:  # and would never hear that the client does not read them
+            self._waiting = data
+            return
+        self._timer.cancel()
         self._fronts.left(self)
         self._waiting = b""
         if self._paused:

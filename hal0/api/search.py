@@ -14,15 +14,15 @@ from hal0.wire.models import FoundView, SearchView
 if TYPE_CHECKING:
     from hal0.pulls.searching import Repository
 
-_MOST_WORDS: Final = 200
+_MOST_LETTERS: Final = 200
 _BYTES_PER_PARAMETER: Final = 0.62  # of Q4_K_M, the usual choice, with the buffers of a short context
 
 
 async def show(request: web.Request) -> web.Response:
     """What the catalog has is told also where the hub cannot be asked."""
     services, text = request.app[SERVICES], request.query.get("q", "").strip()
-    if not text or len(text) > _MOST_WORDS:
-        message = f"cannot search without words, or with more than {_MOST_WORDS} characters of them"
+    if not text or len(text) > _MOST_LETTERS:
+        message = f"cannot search without words, or with more than {_MOST_LETTERS} characters of them"
         raise Hal0Error("request.invalid", message, param="q")
     looking = services.pulls().looking
     catalog = leaflet.of(

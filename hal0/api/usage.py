@@ -22,10 +22,8 @@ async def show(request: web.Request) -> web.Response:
     with suppress(Hal0Error):  # without the history the slots still know
         asked = await services.past.reader.last_asked()
     room = await asyncio.to_thread(disk.read, services.registry.store)
-    kept, (used, unknown_before) = (
-        _kept(services),
-        last_uses((it.shown().book for it in services.supervisor.all()), asked),
-    )
+    kept = _kept(services)
+    used, unknown_before = last_uses((it.shown().book for it in services.supervisor.all()), asked)
     items = [
         UsedView(
             id=entry.id,

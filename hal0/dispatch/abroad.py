@@ -102,6 +102,9 @@ class Abroad:
             response = await self._ask(it, hop, upstream, attempt, last=last)
             try:
                 return await self._answer(it, upstream, response, attempt)
+            except Hal0Error:  # amid what hal0 reads instead of passing it on
+                attempt.failed()
+                raise
             finally:
                 response.close()  # at once, should it still flow; one that has ended has given its connection back
 

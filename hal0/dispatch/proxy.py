@@ -102,7 +102,8 @@ class Relay:
         if self._out.forward.answer is AnswerMode.INSPECT and self._is_convertible(head):
             return await self._converted(head)
         if head.status in REDIRECTS:
-            raise Hal0Error("upstream.broken", f"cannot use the engine's answer: it leads elsewhere ({head.status})")
+            message = f"cannot use the engine's answer: it leads elsewhere ({head.status})"
+            raise Hal0Error("upstream.broken", message, hint="hal0ctl slot logs NAME")
         if self._is_reworded(head):
             return await self._failed(head)
         assert self._connection is not None

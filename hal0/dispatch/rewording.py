@@ -53,7 +53,7 @@ def parsed(answer: bytes) -> Any:
         return None
     try:
         said = jsonio.loads(answer)
-        jsonio.dumps(said)
+        jsonio.dumps({"error": {"details": {"answer": said}}})  # where it will stand
     except (jsonio.JSONDecodeError, jsonio.JSONEncodeError):
         return None
     return said

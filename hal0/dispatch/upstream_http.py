@@ -55,7 +55,6 @@ class Connection(asyncio.Protocol):
             "_waiter",
             "_take",
             "_pass",
-            "_pass",
             "_room",
         ),
         *("_error", "_busy", "_answered", "_paused", "_silence", "_heard", "_head", "_reason", "_length"),

@@ -3,11 +3,13 @@
 import asyncio
 import gzip
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import anthropic
 import pytest
+from aiohttp import ClientError
 
 from hal0.lib import jsonio
 from tests.fakes.backend import Behaviour, Talk, running
@@ -136,11 +138,26 @@ async def test_an_error_behind_signs_of_life_says_what_was_said(tmp_path: Path, 
     assert record.status == 720
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", MESSAGES])
+async def test_an_upstream_that_breaks_off_amid_an_error_has_failed(tmp_path: Path, path: str) -> None:
+    async def half(talk: Talk) -> None:
+        await talk.raw(b'HTTP/1.1 400 Bad Request\r\nContent-Length: 99\r\n\r\n{"error":')
+        talk.break_off()
+
+    async with running() as far, house(tmp_path, far) as w:
+        far.behave("fake", half)
+        with suppress(ClientError):
+            await post_json(w, w.chat("far/fake"), path=path)
+        assert w.upstreams.named("far").circuit.failures == 1
+        assert [record.code for record in w.decisions] == ["upstream.broken"]
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", MESSAGES, "/slot/primary/v1/chat/completions"])
 async def test_an_engine_leads_nobody_elsewhere(w: World, path: str) -> None:
     """A client that follows would show its key for hal0 to whoever is there."""
     for status in (301, 302, 303, 307, 308):
         w.backend.behave("primary", fails(f"{status} Moved", b"{}", extra=b"Location: http://127.0.0.2:1/v1\r\n"))
         async with w.http.post(w.url + path, json=w.chat("primary"), allow_redirects=False) as response:
-            assert (response.status, (await response.json())["error"]["code"]) == (502, "upstream.broken")
+            error = (await response.json())["error"]
+            assert (response.status, error["code"], error["hint"]) == (502, "upstream.broken", "hal0ctl slot logs NAME")
             assert "Location" not in response.headers

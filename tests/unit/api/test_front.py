@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any, cast
+from unittest.mock import create_autospec
 
 from hal0.api.front import Fronts, Parts
 
@@ -50,3 +51,33 @@ async def test_whoever_inherits_a_connection_says_when_it_is_read() -> None:
     front.resume_writing()
     assert isinstance(wire.heir, Heir)
     assert not wire.reads
+
+
+class Full(Wire):
+    """A transport whose client does not read: whatever is written stays in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.protocol: asyncio.Protocol | None = None
+
+    def write(self, _data: bytes) -> None:
+        assert self.protocol is not None
+        self.protocol.pause_writing()
+
+
+async def test_whoever_inherits_a_connection_has_heard_of_everything_that_waits_in_it() -> None:
+    nobody = cast("Any", None)
+    fronts, wire, another = (
+        Fronts(Parts(nobody, nobody, {}, Heir, idle_s=60.0)),
+        Full(),
+        create_autospec(asyncio.Transport),
+    )
+    front = fronts()
+    wire.protocol = front
+    front.connection_made(cast("asyncio.Transport", wire))
+    fronts.outbox.post(another, b"another client's answer")
+    front.send(b"an answer")  # waits for the end of the turn
+    front.data_received(b"PUT / HTTP/1.1\r\n\r\n")
+    assert wire.heir is None
+    front.resume_writing()
+    assert isinstance(wire.heir, Heir)

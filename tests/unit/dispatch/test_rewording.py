@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hal0.dispatch.rewording import for_anthropic, words_of
+from hal0.dispatch.frames import error_event
+from hal0.dispatch.rewording import for_anthropic, parsed, words_of
+from hal0.dispatch.surface import Dialect
+from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 
 LLAMA = {"error": {"code": 400, "message": "'messages' is required", "type": "invalid_request_error"}}
@@ -77,6 +80,17 @@ def test_without_words_the_status_says_it(status: int, message: str) -> None:
     made = for_anthropic(status, b"<html>", "req-1")
     assert made is not None
     assert jsonio.loads(made)["error"]["message"] == message
+
+
+@pytest.mark.parametrize("depth", range(248, 258))
+def test_what_is_almost_too_deep_is_an_error_like_any_other(depth: int) -> None:
+    answer = b"[" * depth + b"]" * depth
+    made = for_anthropic(500, answer, "req-1")
+    assert made is not None
+    assert jsonio.loads(made)["error"]["type"] == "api_error"
+    assert error_event(
+        Hal0Error("upstream.broken", "x", details={"answer": parsed(answer)}), Dialect.ANTHROPIC, "req-1"
+    )
 
 
 def test_anthropics_own_are_left_as_they_are() -> None:
