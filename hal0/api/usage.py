@@ -1,6 +1,5 @@
 """`/api/models/usage`: how much room models take, when each was used last, and what would miss it."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -9,7 +8,6 @@ from aiohttp import web
 
 from hal0.api.exchange import answer
 from hal0.errors import Hal0Error
-from hal0.hardware import disk
 from hal0.services import SERVICES, Services
 from hal0.slots.logbook import Logbook
 from hal0.slots.record import HISTORY
@@ -21,7 +19,7 @@ async def show(request: web.Request) -> web.Response:
     asked: dict[str, float] = {}
     with suppress(Hal0Error):  # without the history the slots still know
         asked = await services.past.reader.last_asked()
-    room = await asyncio.to_thread(disk.read, services.registry.store)
+    room = (await services.prober.look()).disks.get("models")
     kept = _kept(services)
     used, unknown_before = last_uses((it.shown().book for it in services.supervisor.all()), asked)
     items = [

@@ -1,12 +1,15 @@
 """What models take on disk, whether they are still what came, and where others are: over the operator API."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hal0.api.usage import last_uses
+from hal0.capabilities import prober
+from hal0.hardware import disk
 from hal0.models import demo
 from hal0.models.published import digests
 from hal0.models.registry import Registry
@@ -109,6 +112,24 @@ async def test_what_models_take_who_keeps_them_and_when_they_were_used(paths: Pa
         assert "slot primary" in kept["one"][1]
         assert view["total_bytes"] >= view["free_bytes"] > 0
         assert (view["store"], view["pulls_bytes"]) == (str(hal0.services.registry.store), 0)
+
+
+async def test_a_store_that_hangs_is_not_waited_for(
+    paths: Paths, port_block: range, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+
+    def hangs(*_: object) -> None:
+        answers.wait()
+
+    async with operator(paths, port_block) as hal0:
+        monkeypatch.setattr(disk, "read", hangs)
+        monkeypatch.setattr(prober, "_READ_S", 0.05)
+        try:
+            async with asyncio.timeout(2):
+                assert (await hal0.call("GET", "/api/models/usage"))[0] == 200
+        finally:
+            answers.set()
 
 
 def test_a_model_was_used_until_its_slot_got_another() -> None:
