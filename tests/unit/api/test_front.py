@@ -4,7 +4,7 @@ import asyncio
 from typing import Any, cast
 from unittest.mock import create_autospec
 
-from hal0.api.front import Fronts, Parts
+from hal0.api.front import Front, Fronts, Parts
 
 
 class Wire:
@@ -72,7 +72,7 @@ async def test_whoever_inherits_a_connection_has_heard_of_everything_that_waits_
         Full(),
         create_autospec(asyncio.Transport),
     )
-    front = fronts()
+    front = cast("Front", fronts())
     wire.protocol = front
     front.connection_made(cast("asyncio.Transport", wire))
     fronts.outbox.post(another, b"another client's answer")
