@@ -44,8 +44,8 @@ class ModelFiles:
         files = launch.files if launch.mmproj is None else (*launch.files, launch.mmproj)
         paths = tuple(dict.fromkeys(paths_of(files, provider.mounts(launch))))
         if os.geteuid() != 0:  # podman has no more rights than hal0, and whoever works inside is hal0's own user
-            opened = zip(paths, await self._look(launch.model, _may_read, paths), strict=True)
-            refuse_closed(launch.model, [path for path, may in opened if not may])
+            closed = await self._look(launch.model, _closed, paths)
+            refuse_closed(launch.model, [place for place in closed if place is not None])
             return provider.user
         found = zip(paths, await self._look(launch.model, _status, paths), strict=True)
         return reader_of(launch.model, provider.user, {path: status for path, status in found if status is not None})
@@ -62,10 +62,19 @@ def _looked(at: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
     return [at(path) for path in paths]
 
 
-def _may_read(path: Path) -> bool:
-    """Or it is not there, which is somebody else's to find."""
-    wanted = os.R_OK | (os.X_OK if path.is_dir() else 0)
-    return os.access(path, wanted) or not os.path.lexists(path)
+def _closed(path: Path) -> Path | None:
+    """What keeps hal0's user from reading it: itself or a folder above. None where it is not there, too."""
+    for place in (*reversed(path.parents), path):
+        try:
+            folder = stat.S_ISDIR(place.stat().st_mode)
+        except PermissionError:  # a link into a closed folder
+            return place
+        except OSError:
+            return None
+        wanted = (os.X_OK if folder else 0) | (os.R_OK if place == path else 0)
+        if not os.access(place, wanted):
+            return place
+    return None
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -1,5 +1,6 @@
 """As whom an engine runs, by the permissions of its model's files."""
 
+import errno
 import os
 import shlex
 import stat
@@ -83,6 +84,28 @@ async def test_without_root_hal0s_own_user_has_to_read_it_all(tmp_path: Path, mo
         await files.reader(launch(opened, closed), provider)
     assert told.value.code == "slot.load_failed"
     assert shlex.split(told.value.message.rpartition("; run: ")[2]) == ["chmod", "a+rX", str(closed)]
+
+
+async def test_without_root_a_folder_that_is_closed_above_a_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel does not even tell what is in it."""
+    folder, link = tmp_path / "closed", tmp_path / "link.gguf"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != folder)
+    stat_of = Path.stat
+
+    def looked(path: Path, **how: bool) -> os.stat_result:
+        if folder in path.parents or path == link:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat_of(path, **how)
+
+    monkeypatch.setattr(Path, "stat", looked)
+    folder.mkdir()
+    for file, named in ((folder / "m.gguf", folder), (link, link)):
+        with pytest.raises(Hal0Error, match="hal0's own user may not read it") as told:
+            await ModelFiles().reader(launch(file), PROVIDERS[ProviderName.LLAMACPP])
+        assert told.value.details[UNREADABLE] == str(named)
 
 
 def launch(*files: Path) -> Launch:
