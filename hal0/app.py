@@ -152,7 +152,7 @@ async def _images(
 ) -> ImageService:
     root = images_root()
     manifest = await asyncio.to_thread(read_manifest, root)
-    await asyncio.to_thread(build.sweep, paths.state_dir)
+    await build.sweep(paths.state_dir)
 
     images = ImageService(
         engine,

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from hal0.engine.base import Engine, ImageInfo, ImageProgress, OnImageProgress
 from hal0.engine.manifest import ImageEntry, Recipe, stage_settings
 from hal0.engine.program import Finished, run_program
 from hal0.errors import Hal0Error
+from hal0.lib.aside import in_a_thread
 
 # Without a word from rootfs.sh, which says every half minute that something has come: a slow line may take hours.
 _QUIET_S: Final = 600.0
@@ -23,10 +25,18 @@ class Unable(Exception):
     """This host cannot build from packages; the text says why."""
 
 
-def sweep(scratch: Path) -> None:
-    """Remove the files of builds that ended with their hal0. Blocking; only while no build runs."""
-    for left in scratch.glob(f"{_FOLDER}*/"):
-        shutil.rmtree(left, ignore_errors=True)
+async def sweep(scratch: Path) -> None:
+    """Remove the files of builds that ended with their hal0; to be called before there is another.
+
+    Nobody waits for it: they may be gigabytes in a hundred thousand files.
+    """
+    if left := await asyncio.to_thread(lambda: [*scratch.glob(f"{_FOLDER}*/")]):
+        in_a_thread(lambda: _remove(left))
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def build_image(

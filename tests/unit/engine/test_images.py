@@ -1,6 +1,7 @@
 """Where an image comes from, and what happens on the way when something is missing or wrong."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from hal0.lib.jsonio import loads
 from hal0.vocab import Device
 from tests.factories import container_spec
 from tests.fakes.engine import Delays, FakeEngine
+from tests.fakes.slots import settled
 from tests.unit.engine.test_program import running
 
 DIGEST = "sha256:" + "d" * 64
@@ -284,15 +286,32 @@ async def test_an_unknown_key_is_told_with_the_known_ones(bench: Bench) -> None:
     assert caught.value.code == "image.not_found"
 
 
-def test_files_of_a_build_that_was_killed_are_swept_and_nothing_else(tmp_path: Path) -> None:
+async def test_files_of_a_build_that_was_killed_are_swept_and_nothing_else(tmp_path: Path) -> None:
     left = tmp_path / "image-abc"
     left.mkdir()
     (left / "rootfs.tar").write_bytes(b"x")
     kept = [tmp_path / "slots", tmp_path / "images.json"]
     kept[0].mkdir()
     kept[1].write_text("{}")
-    sweep(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    await sweep(tmp_path)
+    await settled(lambda: sorted(tmp_path.iterdir()) == sorted(kept))
+
+
+async def test_a_start_does_not_wait_for_what_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is what a build makes meanwhile taken for a rest."""
+    done, removed = threading.Event(), list[Path]()
+
+    def slowly(folder: Path, *, ignore_errors: bool) -> None:
+        assert ignore_errors
+        assert done.wait(5)
+        removed.append(folder)
+
+    monkeypatch.setattr("hal0.engine.build.shutil.rmtree", slowly)
+    (tmp_path / "image-left").mkdir()
+    await asyncio.wait_for(sweep(tmp_path), 2)
+    (tmp_path / "image-new").mkdir()
+    done.set()
+    await settled(lambda: removed == [tmp_path / "image-left"])
 
 
 async def test_the_users_own_image_takes_the_place_of_a_key(bench: Bench) -> None:
