@@ -69,6 +69,8 @@ def kind_of(model: str, architecture: str) -> Kind:
     name = said or next((name for pattern, name in _NAMES if pattern.search(model.lower())), "")
     if name not in _KINDS:
         message = f"cannot make images with {model}: hal0 has graphs for SD 1.5, SDXL, SDXL Turbo and Flux"
+        if not said:
+            message += "; its name has to say which of them it is: put sd15, sdxl or flux into it"
         raise Hal0Error("config.invalid", message, param="model")
     if name == "sdxl" and "turbo" in model.lower():
         return Kind.SDXL_TURBO

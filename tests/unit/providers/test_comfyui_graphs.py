@@ -169,6 +169,13 @@ def test_a_model_without_a_graph_is_refused(model: str, architecture: str) -> No
     assert caught.value.code == "config.invalid"
 
 
+def test_a_model_that_is_not_looked_into_is_asked_for_a_name_that_says_what_it_is() -> None:
+    with pytest.raises(Hal0Error, match="put sd15, sdxl or flux into it") as caught:
+        kind_of("dreamshaper-8", "checkpoint")
+    assert caught.value.code == "config.invalid"
+    assert kind_of("dreamshaper-8-sd15", "checkpoint") is Kind.SD15
+
+
 @pytest.mark.parametrize(
     ("files", "targets"),
     [
