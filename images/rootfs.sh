@@ -67,7 +67,16 @@ done
 # Beside the result: gigabytes fit where that is to be, and /tmp is memory on many machines.
 work=$(mktemp -d "$(dirname "$out")/rootfs.XXXXXX")
 pulse=
-trap 'kill $pulse 2>/dev/null || :; rm -rf "$work" "$out.part"' EXIT
+# A full disk has each tool fail in words of its own, the last of which seldom say why.
+finish() {
+  local status=$? room
+  kill $pulse 2>/dev/null || :
+  room=$(df -m --output=avail "$work" 2>/dev/null | tail -n 1) || :
+  rm -rf "$work" "$out.part"
+  [ "$status" -eq 0 ] || [ "${room:-8}" -ge 8 ] ||
+    say "cannot build the image: the disk of $(dirname "$out") is full; make room there and build again" >&2
+}
+trap finish EXIT
 trap 'exit 130' INT TERM
 chmod 755 "$work"
 mkdir -p "$work"/{etc/preferences.d,lists/partial,cache/archives/partial,deb,tool,tools,image,tmp}

@@ -136,6 +136,25 @@ def test_a_build_says_that_it_goes_on_as_long_as_something_comes(tmp_path: Path)
     assert told[-1] >= 6
 
 
+@pytest.mark.parametrize(("room", "told"), [(3, True), (300, False), ("", False)])
+def test_a_build_that_fails_on_a_full_disk_says_so_last_and_leaves_nothing(
+    tmp_path: Path, room: object, told: bool
+) -> None:
+    script = (ROOT / "rootfs.sh").read_text()
+    finish = script[script.index("finish() {") : script.index("trap finish")]
+    (tmp_path / "work").mkdir()
+    body = (
+        f"set -euo pipefail\nwork={tmp_path}/work out={tmp_path}/x.tar pulse=\nsay() {{ printf '%s\\n' \"$*\"; }}\n"
+        f"df() {{ printf 'Avail\\n{room}\\n'; }}\n{finish}\ntrap finish EXIT\n"
+        "echo 'tar: Exiting with failure status due to previous errors' >&2; exit 2"
+    )
+    done = subprocess.run(["bash", "-c", body], capture_output=True, text=True, timeout=30, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, last.startswith(f"cannot build the image: the disk of {tmp_path} is full")) == (2, told)
+    assert told or last.startswith("tar: ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_target_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
     done = subprocess.run(
         [ROOT / "rootfs.sh", tmp_path / "x.tar", "llama", "gpu"],

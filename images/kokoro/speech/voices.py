@@ -33,7 +33,7 @@ ALIASES: Final = {
     "sage": "af_sarah", "shimmer": "af_bella", "verse": "am_fenrir",
 }  # fmt: skip
 
-_PART: Final = re.compile(r"(?P<name>[A-Za-z0-9_]+)(?:\((?P<weight>[0-9]{1,4}(?:\.[0-9]{1,6})?)\))?")
+_PART: Final = re.compile(r"(?P<name>[A-Za-z0-9_]+)(?:\((?P<weight>[0-9]{1,4}(?:\.[0-9]+)?)\))?")
 
 
 @dataclass(frozen=True, slots=True)

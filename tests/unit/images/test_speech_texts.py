@@ -63,6 +63,7 @@ def test_nothing_of_a_text_is_lost_and_no_piece_is_long(text: str) -> None:
         ("af_bella(3)+af_sky(1)", {"af_bella": 0.75, "af_sky": 0.25}, "en-us"),
         ("ff_siwis + af_sky", {"ff_siwis": 0.5, "af_sky": 0.5}, "fr-fr"),
         ("af_sky+coral(0.5)+af_sky(0.5)", {"af_sky": 0.75, "af_heart": 0.25}, "en-us"),
+        ("af_sky(0.3333333333333333)+af_bella(0.6666666666666667)", {"af_sky": 1 / 3, "af_bella": 2 / 3}, "en-us"),
     ],
 )
 def test_a_voice_is_a_name_an_alias_or_a_blend(asked_for: str | None, shares: dict[str, float], language: str) -> None:
