@@ -46,7 +46,10 @@ async def build_image(
 
     Raises image.build_failed with the failing step's own words. Cancelling ends the build and removes its files.
     """
-    folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix=_FOLDER, dir=scratch)
+    try:
+        folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix=_FOLDER, dir=scratch)
+    except OSError as fault:
+        raise _failed(entry, f"its files cannot be made in {scratch}: {fault.strerror}") from fault
     try:
         tar = Path(folder.name) / "rootfs.tar"
         await _write_rootfs(tar, entry, recipe, root, on_progress)

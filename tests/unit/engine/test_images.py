@@ -149,6 +149,14 @@ async def test_a_failed_build_says_the_failing_steps_own_words(bench: Bench) -> 
     assert verbs(bench) == []
 
 
+async def test_a_build_that_has_no_place_for_its_files_says_so(bench: Bench) -> None:
+    (state := bench.record_file.parent).rmdir()
+    with pytest.raises(Hal0Error, match=f"its files cannot be made in {state}: No such file") as caught:
+        await bench.service.build("cpu", bench.tell)
+    assert caught.value.code == "image.build_failed"
+    state.mkdir()
+
+
 async def test_a_build_that_falls_silent_is_given_up_and_one_that_goes_on_is_not(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
