@@ -108,6 +108,8 @@ class Download:
         whole = self.place.whole(self.plan, file)
         if await asyncio.to_thread(whole.exists):
             return
+        if part.begun and not await asyncio.to_thread(part.path.exists):
+            await self._forget(part)  # it was thrown away with the others, or was on the way to them
         self.message = f"fetching {file.name}"
         if self.plan.link:
             part.came(await settled(asyncio.to_thread(placing.link, Path(file.url), part.path)))
@@ -125,9 +127,12 @@ class Download:
             how = {"allow_pickle": self._allow_pickle, "linked": self.plan.link}
             await settled(asyncio.to_thread(placing.stage, part.path, whole, **how))
         except Hal0Error:  # it can never be used
-            self.done_bytes -= part.done_bytes
-            await asyncio.to_thread(part.forget)
+            await self._forget(part)
             raise
+
+    async def _forget(self, part: Part) -> None:
+        self.done_bytes -= part.done_bytes
+        await asyncio.to_thread(part.forget)
 
     def _tell(self, name: str, trouble: str) -> None:
         self.message = f"fetching {name}; {trouble}, trying again" if trouble else f"fetching {name}"

@@ -72,12 +72,15 @@ class Pulls:
     async def start(self, asked: PullRequest, by: By = By.OPERATOR, *, own: bool = True) -> Job:
         """The job; the one under way when the model is already on its way.
 
-        `own`: the download itself is wanted, to its end. Else something waits for it, and may `leave` it.
+        `own`: the download itself is wanted, to its end, and from the place that is named: one that was paused or has
+        failed elsewhere is given up for it. Else something waits for it, and may `leave` it.
 
         Raises request.invalid, model.exists, model.not_found, model.unsafe_format, pull.gated, pull.address_refused,
         pull.failed, state.write_failed: what is named is looked at before this returns, within half a minute.
         """
         draft = await self.looking.drafted(asked)
+        for pull in [it for it in self._pulls.values() if own and it.bars(draft, link=asked.link)]:
+            await self.cancel(pull.download.plan.id)
         for pull in self._pulls.values():
             if pull.download.plan.model == draft.model:
                 self._begin(pull)
@@ -188,10 +191,10 @@ class Pulls:
 
     def _begin(self, pull: Pull) -> None:
         """Joined when it runs."""
-        if pull.task is None or pull.task.done():
+        if not pull.under_way:
             plan = pull.download.plan
             pull.job = self._jobs.resume(plan.id, JobKind.MODEL_PULL, plan.model, plan.by, plan.started_at)
-            pull.job.on_cancel = lambda: self._give_up(pull)
+            pull.job.on_cancel = lambda: self._stop(pull, None)
             pull.ending, pull.wanted, pull.at_work = None, 0, False
             pull.download.plan = plan.model_copy(update={"state": PullState.QUEUED, "error": None})
             pull.task = asyncio.create_task(self._run(pull), name=f"pull {plan.model}")
@@ -206,12 +209,9 @@ class Pulls:
             with suppress(OSError):  # it goes on all the same
                 await pull.download.save(**said)
 
-    def _give_up(self, pull: Pull) -> None:
-        self._stop(pull, None)
-
     def _stop(self, pull: Pull, ending: PullState | None) -> None:
         pull.ending = ending
-        under_way = pull.task is not None and not pull.task.done()
+        under_way = pull.under_way
         if pull.task is not None and under_way:
             pull.task.cancel()
         if not pull.at_work if under_way else ending is None:

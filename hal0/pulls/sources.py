@@ -92,7 +92,11 @@ def source_of(reference: str, endpoint: str) -> Source | None:
     if re.match(r"https?://", text):
         url, _, fragment = text.partition("#")
         source = UrlSource(url, fragment.removeprefix(DIGEST) if fragment.startswith(DIGEST) else None)
-        if "@" in urlsplit(url).netloc:  # which is not repeated
+        try:
+            host = urlsplit(url).netloc
+        except ValueError as e:
+            raise _unreadable("the address", "it is none") from e
+        if "@" in host:  # which is not repeated
             raise Hal0Error(
                 "request.invalid",
                 "cannot fetch from an address with a user or a password in it: hal0 would have to keep them",

@@ -81,10 +81,11 @@ def _found(known: int, unknown: int) -> str:
 
 
 def _damaged(entry: ModelEntry, path: Path, made: str, digest: str) -> Hal0Error:
-    again = f"hal0ctl model delete {entry.id}, then hal0ctl pull {entry.id}"
+    source = entry.source or {}
+    again = f"hal0ctl model delete {entry.id}, then hal0ctl pull {source.get('path', entry.id)}"
     return Hal0Error(
         "model.checksum",
         f"cannot trust {entry.id}: {path} is not what came (sha256 {made}, not {digest})",
         details={"model": entry.id, "file": str(path), "sha256": made, "published": digest},
-        hint=again if entry.source is not None else "Bring the file again.",
+        hint=again if source else "Bring the file again.",
     )

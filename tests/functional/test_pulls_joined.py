@@ -175,9 +175,12 @@ async def test_the_digest_behind_an_address_counts(place: Place) -> None:
 
 
 async def test_a_network_alone_is_told_with_how_the_others_come_too(place: Place) -> None:
-    place.hub.files["flux.safetensors"] = tensors(dict(unet()))
+    shapes = {"flux": unet(), "t5": t5(), "clip": clip(), "ae": vae()}
+    place.hub.files = {f"{name}.safetensors": tensors(dict(it)) for name, it in shapes.items()}
+    first, *others = (plain(place, path) for path in place.hub.files)
     async with place.hal0() as pulls:
-        error = await refused(pulls, plain(place, "flux.safetensors"))
+        error = await refused(pulls, first)
+        assert (await pulled(pulls, first, more=others)).view.state is JobState.DONE
     assert "hal0ctl model pull FIRST OTHER..." in error["hint"]
 
 
@@ -193,6 +196,9 @@ async def test_two_models_are_not_one(place: Place, tmp_path: Path) -> None:
     place.hub.files = {"a.gguf": GGUF, "b.gguf": GGUF}
     async with place.hal0() as pulls:
         error = await refused(pulls, plain(place, "a.gguf"), more=[plain(place, "b.gguf")])
+        job = await pulls.resume(pulls.views()[0].id)
+        await job.wait()
+        assert job.view.error == error  # and no file that is missed
     assert "not one whole model" in error["message"]
     assert "hal0ctl model pull FIRST OTHER..." in error["hint"]
     assert await place.in_place() == []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from hal0.lib.aio import cancelled
 from hal0.models import demo
@@ -274,3 +275,21 @@ async def test_a_file_of_this_machine_that_is_replaced_meanwhile_is_no_mixture(
         assert (await job.wait()).state is JobState.DONE
     (record,) = (await asyncio.to_thread(place.registry)).records()
     assert (record.sha256, record.source) == (demo.DIGEST, {"path": str(source)})
+
+
+async def test_what_stands_still_comes_from_where_it_is_named_last(place: Place, tmp_path: Path) -> None:
+    """Such as from a stick, which a hub that was out of reach told one to bring."""
+    source = tmp_path / FILE
+    await asyncio.to_thread(source.write_bytes, GGUF)
+    async with place.hal0() as pulls:
+        paused = await begun(place, pulls)
+        await pulls.pause(paused.view.id)
+        place.hub.listing = lambda *_: web.json_response({"sha": "b" * 40})  # it has moved on
+        assert (await pulls.start(PullRequest(model="acme/tiny"))).view.id == paused.view.id  # it is the same file
+        await pulls.pause(paused.view.id)
+
+        job = await pulls.start(PullRequest(model=str(source)))
+        assert (await job.wait()).state is JobState.DONE
+        assert pulls.views() == []
+    (record,) = (await asyncio.to_thread(place.registry)).records()
+    assert record.source == {"path": str(source)}

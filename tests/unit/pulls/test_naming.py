@@ -36,6 +36,7 @@ def test_names(text: str, source: Source | None) -> None:
 @pytest.mark.parametrize(
     "text",
     ["a/b/../c.gguf", "a/b/.hidden/c.gguf", "https://far.example/", "https://far.example/.x", "ftp://far.example/m.gguf",
+     "https://[far.example/m.gguf", "https://\u2100/m.gguf",
      "../a/b", "a/b@../x", "https://huggingface.co/a", f"{HUB}/a/b/resolve/main/..%2f..%2fx.gguf"],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused(text: str) -> None:
