@@ -1,13 +1,16 @@
 """`/api/models/usage`: how much room models take, when each was used last, and what would miss it."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from aiohttp import web
 
 from hal0.api.exchange import answer
 from hal0.errors import Hal0Error
+from hal0.models.entry import ModelEntry
 from hal0.services import SERVICES, Services
 from hal0.slots.logbook import Logbook
 from hal0.slots.record import HISTORY
@@ -19,30 +22,43 @@ async def show(request: web.Request) -> web.Response:
     asked: dict[str, float] = {}
     with suppress(Hal0Error):  # without the history the slots still know
         asked = await services.past.reader.last_asked()
+    entries, store = services.registry.entries(), services.registry.store
     room = (await services.prober.look()).disks.get("models")
+    came = await asyncio.to_thread(_came, entries, store) if room else {}  # else the disk does not even tell its size
     kept = _kept(services)
     used, unknown_before = last_uses((it.shown().book for it in services.supervisor.all()), asked)
     items = [
         UsedView(
             id=entry.id,
             size_bytes=entry.size_bytes + entry.mmproj_bytes,
-            removable=entry.files[0].is_relative_to(services.registry.store),
-            came_at=entry.created,
+            removable=entry.id in came,
+            came_at=came.get(entry.id, entry.created),
             last_used=used.get(entry.id),
             kept_by=kept.get(entry.id, []),
         )
-        for entry in services.registry.entries()
+        for entry in entries
     ]
     return answer(
         UsageView(
             items=sorted(items, key=lambda it: -it.size_bytes),
             unknown_before=unknown_before,
-            store=str(services.registry.store),
+            store=str(store),
             pulls_bytes=sum(pull.pace.done_bytes for pull in services.pulls().views()),
             free_bytes=room.free_bytes if room else None,
             total_bytes=room.total_bytes if room else None,
         )
     )
+
+
+def _came(entries: Iterable[ModelEntry], store: Path) -> dict[str, float]:
+    """When each model of the store came there: what is moved or linked keeps its content's age. Blocking."""
+    came: dict[str, float] = {}
+    for entry in entries:
+        if entry.files[0].is_relative_to(store):
+            came[entry.id] = float(entry.created)
+            with suppress(OSError):  # it has gone meanwhile
+                came[entry.id] = entry.files[0].lstat().st_ctime
+    return came
 
 
 def last_uses(books: Iterable[Logbook], asked: Mapping[str, float]) -> tuple[dict[str, float], float | None]:

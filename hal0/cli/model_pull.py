@@ -1,5 +1,6 @@
 """`hal0ctl pull`, and what `hal0ctl model` does with models that are on their way to this machine."""
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from hal0.cli.session import Session
 from hal0.cli.watch import watched
 from hal0.client import ApiError, Client, Json
 
+_MOST_BYTES: Final = 1 << 50
+
 
 class Size(click.ParamType[int]):
     """Bytes, or a number with its unit."""
@@ -30,8 +33,10 @@ class Size(click.ParamType[int]):
         if isinstance(value, int):
             return value
         found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([kmgt])(i?)b?|b)?", str(value).lower())
-        count = int(float(found[1]) * (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " ")) if found else 0
-        return count or self.fail(f"{value!r} is not a size, such as 500kB, 5MB or 1GiB", param, ctx)
+        count = float(found[1]) * (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " ") if found else 0
+        if not 1 <= count <= _MOST_BYTES:
+            self.fail(f"{value!r} is not a size, such as 500kB, 5MB or 1GiB", param, ctx)
+        return int(count)
 
 
 def _wanted() -> Callable[[Callable[..., object]], Callable[..., object]]:
@@ -88,7 +93,9 @@ def _pull(
     **then: Any,
 ) -> Exit:
     if attach is not None:
-        return _attached(session, attach, names)
+        if any((names, quant, file, rate_limit, dry_run, *asked.values(), *then.values())):
+            raise click.UsageError("--attach follows one download: leave out the model and the other options")
+        return _attached(session, attach)
     names = _named(names, quant, file)
     if dry_run:
         if len(names) > 1:
@@ -98,9 +105,7 @@ def _pull(
     return _bring(session, body if rate_limit is None else {**body, "rate_limit": rate_limit}, **then)
 
 
-def _attached(session: Session, pull_id: str, names: tuple[str, ...]) -> Exit:
-    if names:
-        raise click.UsageError("--attach follows one download: leave out the model")
+def _attached(session: Session, pull_id: str) -> Exit:
     client = session.client()
     view = client.get(f"/api/pulls/{quote(pull_id, safe='')}")
     job = follow.finished(session, client, client.get(f"/api/jobs/{quote(view['id'], safe='')}"))
@@ -213,7 +218,7 @@ def cancel(session: Session, *, pull_id: str) -> None:
 
 
 @command("hal0ctl model add /disk/m.gguf --link")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(resolve_path=True))
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
 @click.option("--id", "model_id", metavar="ID", help="What it shall be called here.")
 @click.option("--link/--copy", help="Share the file instead of copying it; only on the models' own disk.")
 @follow.no_wait()
@@ -222,6 +227,8 @@ def add(session: Session, *, paths: tuple[str, ...], model_id: str | None, link:
 
     Several are the files of one model. A folder of many models is best left where it is: name it in models.roots.
     """
-    body = {"model": paths[0], "more": paths[1:], "id": model_id, "link": link or None}
+    # A link keeps its name: what it leads to may be called by its digest alone.
+    first, *more = map(os.path.abspath, paths)
+    body = {"model": first, "more": more, "id": model_id, "link": link or None}
     given = {key: value for key, value in body.items() if value}
     return _bring(session, given, slot=None, verify=False, no_wait=no_wait)

@@ -95,7 +95,8 @@ class ModelGoneView(View):
 class UsedView(View):
     """A model and the room that it takes. `last_used` is when a slot had it last, null: never, as far as is known.
 
-    `came_at` is when its file was last changed. `kept_by` are the words for what would miss it.
+    `came_at` is when it came into hal0's store; of another program's, when its file was last changed. `kept_by` are the
+    words for what would miss it.
     """
 
     id: str

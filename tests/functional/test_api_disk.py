@@ -1,7 +1,9 @@
 """What models take on disk, whether they are still what came, and where others are: over the operator API."""
 
 import asyncio
+import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,11 @@ async def test_what_nobody_published_is_held_against_what_came_too(
         await hal0.call("POST", "/api/pulls?wait=true", {"model": str(tmp_path / "Mine.gguf")})
         assert (await _verified(hal0, "mine"))["note"] == "1 file is what came"
 
+        place = hal0.services.registry.require("mine").files[0]
+        await asyncio.to_thread(place.write_bytes, GGUF[:-1] + b"\x01")
+        hint = f"hal0ctl model delete mine, then hal0ctl pull {tmp_path / 'Mine.gguf'}"
+        assert (await _verified(hal0, "mine"))["error"]["hint"] == hint
+
 
 async def test_of_what_was_put_there_by_hand_the_catalog_or_the_place_knows(
     paths: Paths, port_block: range, curate: Curate
@@ -103,12 +110,15 @@ async def test_a_check_is_joined_given_up_and_ends_with_hal0(
 
 async def test_what_models_take_who_keeps_them_and_when_they_were_used(paths: Paths, port_block: range) -> None:
     async with operator(paths, port_block) as hal0:
-        await asyncio.to_thread(demo.write, hal0.services.registry.store / "spare.gguf")
+        spare, began = hal0.services.registry.store / "spare.gguf", time.time()
+        await asyncio.to_thread(demo.write, spare)
+        await asyncio.to_thread(os.utime, spare, (1.0, 1.0))  # as what is moved or linked there
         await hal0.call("POST", "/api/models/scan")
         await hal0.call("POST", "/api/models/bind", {"model": "spare", "slot": "embed"})
         _, view = await hal0.call("GET", "/api/models/usage")
         kept = {it["id"]: (it["size_bytes"], it["kept_by"], it["removable"]) for it in view["items"]}
         assert kept["spare"] == (len(GGUF), ["bound to embed"], True)
+        assert {it["id"]: it["came_at"] for it in view["items"]}["spare"] > began - 10
         assert "slot primary" in kept["one"][1]
         assert view["total_bytes"] >= view["free_bytes"] > 0
         assert (view["store"], view["pulls_bytes"]) == (str(hal0.services.registry.store), 0)
@@ -175,6 +185,8 @@ async def test_a_file_is_shared_instead_of_copied_and_stays_whose_it_was(
         _, job = await hal0.call("POST", "/api/pulls?wait=true", body)
         assert (job["error"]["code"], "only its owner can read it" in job["error"]["message"]) == ("pull.failed", True)
         assert (await asyncio.to_thread(mine.stat)).st_mode & 0o777 == 0o600
+        _, job = await hal0.call("POST", "/api/pulls?wait=true", {"model": str(mine)})  # as the refusal said
+        assert job["state"] == "done", job
         status_, refusal = await hal0.call("POST", "/api/pulls", {"model": "acme/tiny", "link": True})
         assert (status_, refusal["error"]["param"]) == (400, "link")
 

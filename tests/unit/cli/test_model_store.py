@@ -1,6 +1,7 @@
 """`hal0ctl model` over the disk and the hub, and how a pull is asked for, against a scripted hal0."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,11 +112,22 @@ def test_what_a_pull_is_asked_with(hal0ctl: Run, api: ApiServer, words: tuple[st
     assert ("POST", "/api/pulls", body) in api.requests
 
 
+def test_a_link_is_taken_by_its_own_name(
+    hal0ctl: Run, api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a hub's cache has them: what it leads to is called by its digest."""
+    (tmp_path / "m.gguf").symlink_to(tmp_path / "blob")
+    monkeypatch.chdir(tmp_path)
+    assert hal0ctl("model", "add", "m.gguf").code == 0
+    assert ("POST", "/api/pulls", {"model": str(tmp_path / "m.gguf")}) in api.requests
+
+
 @pytest.mark.parametrize(
     "words",
     [
         (), ("a/b", "c/d", "--quant", "Q8_0"), ("a/b", "--quant", "Q8_0", "--file", "x"), ("a/b", "--rate", "fast"),
-        ("a/b", "--rate", "0"), ("a/b", "--attach", "job_1"), ("a/b", "--verify", "--no-wait"),
+        ("a/b", "--rate", "0"), ("a/b", "--rate", "9" * 400), ("a/b", "--rate", "9999999TB"),
+        ("a/b", "--attach", "job_1"), ("--attach", "job_1", "--slot", "primary"), ("a/b", "--verify", "--no-wait"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_together_asks_nothing(hal0ctl: Run, api: ApiServer, words: tuple[str, ...]) -> None:
