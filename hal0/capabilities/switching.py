@@ -5,16 +5,15 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 from hal0.capabilities.cards import Child
 from hal0.capabilities.plan import Plan
 from hal0.config.table import Kept
 from hal0.errors import Hal0Error
-from hal0.lib.aio import cancelled
 from hal0.slots import verbs
 from hal0.slots.custom import CustomSlots
+from hal0.slots.job_tasks import JobTasks
 from hal0.slots.jobs import Job, Jobs
 from hal0.slots.record import Desired
 from hal0.slots.supervisor import Supervisor
@@ -34,15 +33,6 @@ class _Overtaken(Exception):
     """A later command wants something else of the slot: it is obeyed, and nothing of ours is undone."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """`asked` tells whether a second request wants the same."""
-
-    asked: SelectRequest
-    job: Job
-    task: asyncio.Task[None]
-
-
 class Switching:
     """The work belongs to hal0, not to who asked for it. One piece of work per slot at a time."""
 
@@ -50,18 +40,18 @@ class Switching:
         self._custom = custom
         self._supervisor = supervisor
         self._jobs = jobs
-        self._under_way: dict[SlotName, _Work] = {}
-        self._closing = False
+        self._tasks = JobTasks[SlotName](jobs)
+        self._asked: dict[SlotName, SelectRequest] = {}  # last, of each slot
 
     def under_way(self, child: Child, asked: SelectRequest) -> Job | None:
         """The work that does just this already. Raises slot.illegal_transition while something else is done there."""
-        work = self._under_way.get(child.slot)
-        if work is None or work.asked == asked:
-            return None if work is None else work.job
+        job = self._tasks.get(child.slot)
+        if job is None or self._asked[child.slot] == asked:
+            return job
         raise Hal0Error(
             "slot.illegal_transition",
             f"cannot switch {child.id}: its slot {child.slot} is being changed",
-            hint=f"hal0ctl job wait {work.job.view.id}",
+            hint=f"hal0ctl job wait {job.view.id}",
         )
 
     def on(self, plan: Plan, asked: SelectRequest) -> Job:
@@ -74,30 +64,20 @@ class Switching:
 
     async def aclose(self) -> None:
         """End the waiting; what was begun stays as it is, for the next start to go on from."""
-        self._closing = True
-        for work in list(self._under_way.values()):
-            await cancelled(work.task)
+        await self._tasks.aclose()
 
     def _start(self, child: Child, asked: SelectRequest, kind: JobKind, steps: Steps) -> Job:
         if (job := self.under_way(child, asked)) is not None:
             return job
-        job, slot, target = self._jobs.start(kind, child.id, By.OPERATOR), child.slot, child.id
-        task = asyncio.create_task(self._run(job, steps), name=f"{kind} {target}")
-        self._under_way[slot] = _Work(asked, job, task)
-        task.add_done_callback(lambda _: self._under_way.pop(slot))
-
-        def give_up() -> None:
-            task.cancel()
-
-        job.on_cancel = give_up
-        return job
+        self._asked[child.slot] = asked
+        job = self._jobs.start(kind, child.id, By.OPERATOR)
+        return self._tasks.start(child.slot, job, f"switch {child.id}", self._run(job, steps))
 
     async def _run(self, job: Job, steps: Steps) -> None:
-        with self._jobs.ending(job, f"switch {job.view.target}", lambda: self._closing):
-            try:
-                await steps(job)
-            except _Overtaken:
-                self._jobs.finish(job, JobState.SUPERSEDED)
+        try:
+            await steps(job)
+        except _Overtaken:
+            self._jobs.finish(job, JobState.SUPERSEDED)
 
     # -- the steps ----------------------------------------------------------------------------------------------------
 
@@ -114,7 +94,7 @@ class Switching:
             raise
         except BaseException:  # a mistake of hal0's own leaves as little behind as a refusal does
             job.on_cancel = None  # half an undo would be neither the old nor the new
-            if not self._closing:
+            if not self._tasks.closing:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_UNDO_S):
                         await self._undo(name, await _written(put), before)
@@ -145,7 +125,7 @@ class Switching:
                     self._jobs.progress(job, told.message, told.fraction, told.source)
                 await of_slot.changed.wait()
         except asyncio.CancelledError:
-            if not self._closing and not of_slot.ended:
+            if not self._tasks.closing and not of_slot.ended:
                 self._jobs.cancel(of_slot.view.id)
             raise
         view = of_slot.view

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hal0.errors import Hal0Error
-from hal0.lib.aio import cancelled
+from hal0.lib.aside import in_a_thread
 from hal0.models.digest import sha256_of
 from hal0.models.entry import ModelEntry
 from hal0.models.published import digests
 from hal0.models.registry import Registry
+from hal0.slots.job_tasks import JobTasks
 from hal0.slots.jobs import Job, Jobs
 from hal0.vocab import By, ModelId
 from hal0.wire.jobs import JobKind, JobState
@@ -22,40 +23,28 @@ class Verifying:
         self._registry = registry
         self._jobs = jobs
         self._reading = asyncio.Lock()
-        self._under_way: dict[ModelId, tuple[Job, asyncio.Task[None]]] = {}
-        self._closing = False
+        self._tasks = JobTasks[ModelId](jobs)
 
     def start(self, model: str) -> Job:
         """The job; the one under way when there is one. Raises as `Registry.require`."""
         entry = self._registry.require(model)
-        if entry.id in self._under_way:
-            return self._under_way[entry.id][0]
+        if (known := self._tasks.get(entry.id)) is not None:
+            return known
         job = self._jobs.start(JobKind.MODEL_VERIFY, entry.id, By.OPERATOR)
-        task = asyncio.create_task(self._run(job, entry), name=f"verify {entry.id}")
-        self._under_way[entry.id] = (job, task)
-        task.add_done_callback(lambda _: self._under_way.pop(entry.id))
-
-        def give_up() -> None:
-            task.cancel()
-
-        job.on_cancel = give_up
-        return job
+        return self._tasks.start(entry.id, job, f"verify {entry.id}", self._run(job, entry))
 
     async def aclose(self) -> None:
         """End what is under way and wait for it."""
-        self._closing = True
-        for _, task in list(self._under_way.values()):
-            await cancelled(task)
+        await self._tasks.aclose()
 
     async def _run(self, job: Job, entry: ModelEntry) -> None:
         record = next((it for it in self._registry.records() if it.id == entry.id), None)
-        with self._jobs.ending(job, f"verify {entry.id}", lambda: self._closing):
-            self._jobs.progress(job, "waiting for others", None)
-            async with self._reading:
-                known = await asyncio.to_thread(digests, entry, record, self._registry.store)
-                await self._read(job, entry, known)
-            unknown = len(entry.files) + (entry.mmproj is not None) - len(known)
-            self._jobs.finish(job, JobState.DONE, note=_found(len(known), unknown))
+        self._jobs.progress(job, "waiting for others", None)
+        async with self._reading:
+            known = await in_a_thread(lambda: digests(entry, record, self._registry.store))
+            await self._read(job, entry, known)
+        unknown = len(entry.files) + (entry.mmproj is not None) - len(known)
+        self._jobs.finish(job, JobState.DONE, note=_found(len(known), unknown))
 
     async def _read(self, job: Job, entry: ModelEntry, known: Mapping[Path, str]) -> None:
         done, whole = 0, max(entry.size_bytes + entry.mmproj_bytes, 1)
