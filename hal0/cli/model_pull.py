@@ -143,7 +143,7 @@ def _bring(session: Session, body: Json, *, slot: str | None, verify: bool, no_w
     model = _brought(session, client, body, begun)
     if verify:
         path = f"/api/models/{quote(model, safe='')}/verify"
-        follow.start(session, client, path, {}, wait=True, done=lambda _job: f"{model} is here, and whole")
+        follow.start(session, client, path, {}, wait=True, done=lambda _job: f"{model} is here, and was read again")
     if slot is None:
         return Exit.DONE
     path, said = f"/api/slots/{slot}/swap", f"{slot} has {model}"

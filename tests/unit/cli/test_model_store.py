@@ -143,9 +143,13 @@ def test_a_download_under_way_is_followed(hal0ctl: Run, api: ApiServer) -> None:
 
 
 def test_what_came_is_read_once_more_where_that_is_asked_for(hal0ctl: Run, api: ApiServer) -> None:
-    api.replies["POST", "/api/models/m-q4_k_m/verify"] = (202, {**JOB, "kind": "model.verify"})
+    api.replies["POST", "/api/models/m-q4_k_m/verify"] = (
+        202,
+        {**JOB, "kind": "model.verify", "note": "of 1 nobody has said what it has to be"},
+    )
     ran = hal0ctl("pull", "a/b", "--verify")
-    assert (ran.code, ran.err.splitlines()[-1]) == (0, "m-q4_k_m is here, and whole")
+    found = ["m-q4_k_m is here, and was read again", "note: of 1 nobody has said what it has to be"]
+    assert (ran.code, ran.err.splitlines()[-2:]) == (0, found)
 
 
 def test_what_is_found_is_told_with_what_is_guessed(hal0ctl: Run, api: ApiServer) -> None:
