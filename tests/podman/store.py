@@ -61,7 +61,7 @@ class Podman:
         recipe = read_manifest(IMAGES)[key].recipe
         assert recipe is not None
         tag = f"localhost/hal0-test-{key}:{_digest(recipe)}"
-        with _alone(self.root):
+        with _alone(self.root, key):
             if _podman(self.environ, "image", "exists", tag, check=False) != 0:
                 with tempfile.TemporaryDirectory(dir=self.root) as folder:
                     _build(self.environ, recipe, Path(folder) / "rootfs.tar", tag)
@@ -82,7 +82,7 @@ def running_podman() -> Iterator[Podman]:
     root.mkdir(parents=True, exist_ok=True)
     environ = _environ(root)
     with tempfile.TemporaryDirectory(prefix="h0-") as short:
-        with _alone(root):
+        with _alone(root, "store"):
             _write_configuration(root)
             _fill(root, environ)
         path = Path(short) / "p.sock"
@@ -103,9 +103,9 @@ def running_podman() -> Iterator[Podman]:
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """One run fills the store, the others wait for it."""
-    with (root / "lock").open("w") as lock:
+def _alone(root: Path, what: str) -> Iterator[None]:
+    """One run makes it, the others wait for it."""
+    with (root / f"{what}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +130,9 @@ class World:
 @contextmanager
 def built_world(podman: Podman, seats: Sequence[Seat] = SEATS) -> Iterator[World]:
     """Installed and running; nothing is loaded yet, and nothing of it is left behind."""
-    images = {seat.image: podman.built(seat.image) for seat in seats if seat.image}
+    keys = {seat.image for seat in seats if seat.image}
+    with ThreadPoolExecutor() as builders:  # where the store is new that takes minutes, most of it waiting for others
+        images = dict(zip(keys, builders.map(podman.built, keys), strict=True))
     config = "".join(seat.table(images[seat.image] if seat.image else None) for seat in seats)
     with (
         lease_block() as ports,
