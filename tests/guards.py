@@ -7,6 +7,7 @@ import ipaddress
 import os
 import socket
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
+
+from hal0.lib.aside import ASIDE
 
 # Closing sessions and transports take a few rounds of the loop, never a second. Looks are counted, not seconds: while a
 # machine stands still nothing ends.
@@ -34,11 +37,16 @@ def open_descriptors() -> Counter[str]:
 def no_new_descriptors() -> Iterator[None]:
     """Fail when something opened inside is still open at the end.
 
-    Only then is garbage collected: what was merely unreferenced then complains for itself, with the place of its
-    making, because an unclosed socket or transport is a ResourceWarning and warnings are errors here.
+    Threads that nobody waits for (`hal0.lib.aside`) get a moment to come to their end. Only then is garbage collected:
+    what was merely unreferenced then complains for itself, with the place of its making, because an unclosed socket or
+    transport is a ResourceWarning and warnings are errors here.
     """
     before = open_descriptors()
     yield
+    if open_descriptors() - before:
+        for thread in threading.enumerate():
+            if thread.name == ASIDE:
+                thread.join(_LOOK_S * _LOOKS)
     if leaked := open_descriptors() - before:
         gc.collect()
         raise AssertionError(f"left open: {dict(leaked)}")

@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ import pytest
 from blockbuster import BlockingError
 
 from hal0 import lib
+from hal0.lib.aside import in_a_thread
 from hal0.paths import Paths
 from tests.guards import loopback_only, no_new_descriptors, no_tasks_left, quiet_loop
 from tests.ports import BLOCK, PORTS, lease_block
@@ -28,6 +30,16 @@ def test_an_open_socket_is_reported() -> None:
     with pytest.raises(AssertionError, match=r"left open: .*socket:"):
         leave_a_socket_open(kept)
     kept[0].close()
+
+
+async def test_what_a_thread_aside_still_holds_is_waited_for() -> None:
+    def hold() -> None:
+        with socket.socket():
+            time.sleep(0.05)
+
+    with no_new_descriptors():
+        in_a_thread(hold)
+        await asyncio.sleep(0.01)
 
 
 async def test_a_task_left_behind_is_reported() -> None:
