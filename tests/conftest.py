@@ -16,12 +16,15 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from hal0 import paths as hal0_paths
 from hal0.paths import MAX_SOCKET_PATH_BYTES, Paths
+from tests.beside import standing_still
 from tests.guards import loopback_only, no_new_descriptors, no_tasks_left, quiet_loop
 from tests.ports import lease_block
 
 SOAK = os.environ.get("HAL0_SOAK", "0") not in ("", "0")
 # Folders whose tests reach nothing but loopback.
 OFFLINE = [Path(__file__).with_name(name) for name in ("unit", "functional", "contract")]
+# Others build the images of the last meanwhile.
+FOLDERS = [Path(__file__).with_name(name) for name in ("contract", "unit", "functional", "podman")]
 LONGEST_SOCKET = "/run/engine.sock"
 
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f"hal0-hypothesis-{os.getuid()}")
@@ -31,10 +34,21 @@ hypothesis.settings.register_profile("soak", max_examples=3000, deadline=None, d
 hypothesis.settings.load_profile("soak" if SOAK else "short")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: [folder in item.path.parents for folder in FOLDERS], reverse=True)
+
+
 @pytest.fixture
 def soak_scale() -> Callable[[int, int], int]:
     """`soak_scale(short, full)`: how often, or how long; the full figure with HAL0_SOAK=1."""
     return lambda short, full: full if SOAK else short
+
+
+@pytest.fixture
+def machine_alone() -> Iterator[None]:
+    """Of this test run, at least, nothing goes on beside the test."""
+    with standing_still():
+        yield
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Final
 from tests.bench.rows import Row, told
 from tests.conftest import SOAK
 from tests.podman.engines.world import IMG, SEATS, World, built_world, seconds
-from tests.podman.store import running_podman
+from tests.podman.service import running_podman
 
 SLOTS: Final = ("primary", "embed", "embed-rerank", "stt", "tts", "eyes", "writer")
 

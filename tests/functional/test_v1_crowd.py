@@ -88,7 +88,7 @@ async def good(made: Round, backend: int, *, quiet: bool) -> bool:
 
 
 @pytest.mark.soak
-async def test_a_thousand_streams(free_port: int, soak_scale: Callable[[int, int], int]) -> None:
+async def test_a_thousand_streams(free_port: int, soak_scale: Callable[[int, int], int], machine_alone: None) -> None:
     """A stream that is refused, cut or without an end fails the clients. What else the machine does can only add
     time: the best of three rounds counts, and mostly the first is good enough. At full size the machine is quiet."""
     rounds, quiet = list[Round](), bool(soak_scale(0, 1))

@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 
 from hal0.engine.podman import PodmanEngine
+from tests.beside import Beside
 from tests.conftest import SOAK
 from tests.podman.daemon import Daemon, installed
-from tests.podman.store import CPU_IMAGE, SHELL_IMAGE, Podman, running_podman
+from tests.podman.service import Podman, running_podman
+from tests.podman.store import CPU_IMAGE, SHELL_IMAGE
 from tests.tiny import gguf_models
 
 RUN_VARIABLE = "HAL0_TEST_RUN"
+_HERE = Path(__file__).parent
+_AHEAD = pytest.StashKey[Beside]()
 # Their images take minutes and gigabytes; `make test` has the same behind doubles and on the CPU.
 collect_ignore = [] if SOAK else ["soak"]
 
@@ -66,6 +70,18 @@ def shell_image(podman: Podman) -> str:
 def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A chat model with random weights that the real llama-server loads in a blink."""
     return gguf_models.write_chat(tmp_path_factory.mktemp("models") / "tiny-chat.gguf")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What the tests of this folder need is made while those before them run."""
+    here = [item.path.is_relative_to(_HERE) for item in session.items]
+    if any(here) and not all(here) and not session.config.option.collectonly:
+        session.config.stash[_AHEAD] = Beside("tests.podman.ahead")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (ahead := session.config.stash.get(_AHEAD, None)) is not None:
+        ahead.end()
 
 
 def _processes_of(token: str) -> list[str]:

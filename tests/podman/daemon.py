@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.podman.store import Podman
+from tests.podman.service import Podman
 
 START_S = 20.0
 STOP_S = 60.0

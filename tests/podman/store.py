@@ -1,4 +1,4 @@
-"""The tests' own podman: store, locks, network and service apart from everything else on the machine.
+"""The tests' own podman store: images, locks and network apart from everything else on the machine.
 
 It lives in a cache directory named after what the llama.cpp image is made of, so that it is built once per change of
 that. The other images are built into it when a test first asks for one. Several test runs may use it at the same time.
@@ -6,20 +6,17 @@ that. The other images are built into it when a test first asks for one. Several
 
 import fcntl
 import hashlib
-import http.client
 import io
 import json
 import os
-import socket
 import subprocess
 import tarfile
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Self
 
 from hal0.engine.manifest import Recipe, images_root, read_manifest, stage_settings
 
@@ -28,86 +25,73 @@ CPU_IMAGE: Final = "localhost/hal0-toolbox-cpu:latest"
 SHELL_IMAGE: Final = "localhost/hal0-test-shell:latest"  # argv is handed to `sh -c`
 CPU: Final = Recipe("llama/Containerfile", "cpu")
 _BUILD_S: Final = 600.0
-_READY_S: Final = 20.0
 
 
 @dataclass(frozen=True)
-class Podman:
-    """A running service of the tests' store. `environ` makes any podman command or service use the same store."""
+class Store:
+    """`environ` makes any podman command or service use it. What its methods make takes minutes; they block."""
 
-    socket: Path
-    environ: Mapping[str, str]
     root: Path
+    environ: Mapping[str, str]
 
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        """One libpod call, for looking at things and clearing up; raises AssertionError for a refusal."""
-        connection = _UnixConnection(self.socket)
-        try:
-            data = None if body is None else json.dumps(body)
-            connection.request(method, f"/v4.0.0/libpod{path}", data, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            text = answer.read()
-        finally:
-            connection.close()
-        assert answer.status < 400, f"{method} {path}: {answer.status} {text.decode(errors='replace')}"
-        return json.loads(text) if text else None
-
-    def containers(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.call("GET", "/containers/json?all=true")
-        return found
+    @classmethod
+    def filled(cls) -> Self:
+        """With the images that nearly every test needs."""
+        root = _cache_directory()
+        root.mkdir(parents=True, exist_ok=True)
+        store = cls(root, _environ(root))
+        with store._alone("store"):
+            _write_configuration(root)
+            if not (store._has(CPU_IMAGE) and store._has(SHELL_IMAGE)):
+                store._fill()
+        return store
 
     def built(self, key: str) -> str:
-        """Id of the image that the manifest's `key` gives now, built if it is not here yet, for a slot's `image`."""
+        """The tag of what the manifest's `key` gives now."""
         recipe = read_manifest(IMAGES)[key].recipe
         assert recipe is not None
-        tag = f"localhost/hal0-test-{key}:{_digest(recipe)}"
-        with _alone(self.root, key):
-            if _podman(self.environ, "image", "exists", tag, check=False) != 0:
+        return self.made(f"localhost/hal0-test-{key}:{_digest(recipe)}", lambda tar, tag: self._build(recipe, tar, tag))
+
+    def made(self, tag: str, make: Callable[[Path, str], None]) -> str:
+        """The tag, once it is here. `make` may write the tar whose path it gets, and imports it under the tag."""
+        with self._alone(tag.rpartition("/")[2]):
+            if not self._has(tag):
                 with tempfile.TemporaryDirectory(dir=self.root) as folder:
-                    _build(self.environ, recipe, Path(folder) / "rootfs.tar", tag)
-        return self.id_of(tag)
+                    make(Path(folder) / "rootfs.tar", tag)
+        return tag
 
-    def id_of(self, tag: str) -> str:
-        found: list[dict[str, str]] = self.call("GET", f'/images/json?filters={{"reference":["{tag}"]}}')
-        return found[0]["Id"]
+    def take(self, tar: Path, tag: str, changes: Sequence[str] = ()) -> None:
+        self._podman("import", "-q", *(word for change in changes for word in ("--change", change)), str(tar), tag)
 
-    def remove(self, container: str) -> None:
-        self.call("DELETE", f"/containers/{container}?force=true&timeout=0&v=true&ignore=true")
+    def _fill(self) -> None:
+        with tempfile.TemporaryDirectory(dir=self.root) as folder:
+            tar, shell = Path(folder) / "rootfs.tar", Path(folder) / "shell.tar"
+            self._build(CPU, tar, CPU_IMAGE)
+            _write_shell(tar, shell)
+            self.take(shell, SHELL_IMAGE, ['ENTRYPOINT ["/bin/sh", "-c"]'])
 
+    def _build(self, recipe: Recipe, tar: Path, tag: str) -> None:
+        containerfile = IMAGES / recipe.containerfile
+        argv = (IMAGES / "rootfs.sh", tar, containerfile.parent, recipe.target)
+        subprocess.run(argv, check=True, timeout=_BUILD_S, stdout=subprocess.DEVNULL)
+        self.take(tar, tag, stage_settings(containerfile.read_text(), recipe.target))
 
-@contextmanager
-def running_podman() -> Iterator[Podman]:
-    """The store, filled, and a service on it that ends with this context."""
-    root = _cache_directory()
-    root.mkdir(parents=True, exist_ok=True)
-    environ = _environ(root)
-    with tempfile.TemporaryDirectory(prefix="h0-") as short:
-        with _alone(root, "store"):
-            _write_configuration(root)
-            _fill(root, environ)
-        path = Path(short) / "p.sock"
-        process = subprocess.Popen(
-            ["podman", "system", "service", "--time=0", f"unix://{path}"],
-            env=environ,
-            cwd=root,  # podman's monitor leaves a file named `oom` where the service was started
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
+    def _has(self, tag: str) -> bool:
+        return self._podman("image", "exists", tag, check=False) == 0
+
+    def _podman(self, *words: str, check: bool = True) -> int:
+        done = subprocess.run(
+            ["podman", *words], env=self.environ, capture_output=True, text=True, timeout=_BUILD_S, check=False
         )
-        try:
-            podman = Podman(path, environ, root)
-            _until_ready(podman, process)
-            yield podman
-        finally:
-            process.terminate()
-            process.wait(30)
+        assert not check or done.returncode == 0, f"podman {' '.join(words)}: {done.stderr}"
+        return done.returncode
 
-
-@contextmanager
-def _alone(root: Path, what: str) -> Iterator[None]:
-    """One run makes it, the others wait for it."""
-    with (root / f"{what}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    @contextmanager
+    def _alone(self, what: str) -> Iterator[None]:
+        """One run makes it, the others wait for it."""
+        with (self.root / f"{what}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
 
 def _cache_directory() -> Path:
@@ -178,40 +162,6 @@ def _replace(path: Path, text: str) -> None:
         part.replace(path)
 
 
-def _fill(root: Path, environ: Mapping[str, str]) -> None:
-    """Build and import what is missing."""
-    if all(_podman(environ, "image", "exists", image, check=False) == 0 for image in (CPU_IMAGE, SHELL_IMAGE)):
-        return
-    tar = root / "rootfs.tar"
-    try:
-        _build(environ, CPU, tar, CPU_IMAGE)
-        shell = root / "shell.tar"
-        _write_shell(tar, shell)
-        _import(environ, shell, SHELL_IMAGE, ['ENTRYPOINT ["/bin/sh", "-c"]'])
-        shell.unlink()
-    finally:
-        tar.unlink(missing_ok=True)
-
-
-def _build(environ: Mapping[str, str], recipe: Recipe, tar: Path, tag: str) -> None:
-    containerfile = IMAGES / recipe.containerfile
-    argv = (IMAGES / "rootfs.sh", tar, containerfile.parent, recipe.target)
-    subprocess.run(argv, check=True, timeout=_BUILD_S, stdout=subprocess.DEVNULL)
-    _import(environ, tar, tag, stage_settings(containerfile.read_text(), recipe.target))
-
-
-def _import(environ: Mapping[str, str], tar: Path, tag: str, changes: Sequence[str]) -> None:
-    _podman(environ, "import", "-q", *(word for change in changes for word in ("--change", change)), str(tar), tag)
-
-
-def _podman(environ: Mapping[str, str], *words: str, check: bool = True) -> int:
-    done = subprocess.run(
-        ["podman", *words], env=environ, capture_output=True, text=True, timeout=_BUILD_S, check=False
-    )
-    assert not check or done.returncode == 0, f"podman {' '.join(words)}: {done.stderr}"
-    return done.returncode
-
-
 def _write_shell(rootfs: Path, shell: Path) -> None:
     """The static busybox of the image and nothing else: for containers that only have to live and die."""
     with tarfile.open(rootfs) as source, tarfile.open(shell, "w") as out:
@@ -222,26 +172,3 @@ def _write_shell(rootfs: Path, shell: Path) -> None:
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(content), 0o755
             out.addfile(entry, io.BytesIO(content))
-
-
-def _until_ready(podman: Podman, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + _READY_S
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            podman.containers()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    raise AssertionError("the tests' podman service does not start; see its messages above")
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("podman", timeout=30)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))

@@ -20,7 +20,7 @@ from hal0.engine.podman import PodmanEngine
 from hal0.engine.probe import HostProbe
 from hal0.engine.service import PodmanService, Source, candidates
 from hal0.paths import Paths
-from tests.podman.store import Podman
+from tests.podman.service import Podman
 
 PATIENCE_S = 20.0
 

@@ -14,7 +14,7 @@ import pytest
 
 from hal0.models.demo import DEMO_MODEL_ID, MARKER
 from tests.podman.daemon import Daemon
-from tests.podman.store import Podman
+from tests.podman.service import Podman
 from tests.readme import blocks
 from tests.tiny import gguf_models
 

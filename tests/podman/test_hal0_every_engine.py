@@ -13,7 +13,7 @@ from hal0.providers.base import NOBODY
 from hal0.slots.warmup import STOP_S
 from tests.podman.engines import hearing, speaking, talking, vectors
 from tests.podman.engines.world import World, built_world, seconds
-from tests.podman.store import Podman
+from tests.podman.service import Podman
 
 
 class Row(NamedTuple):

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from tests.podman.daemon import Daemon, installed
-from tests.podman.store import Podman
+from tests.podman.service import Podman
 from tests.tiny import gguf_models
 
 ROOT: Final = Path(__file__).parents[2]

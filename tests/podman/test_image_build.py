@@ -1,9 +1,7 @@
 """The llama.cpp image, really built: from this host's packages, and from the Containerfile on a base of its own."""
 
 import asyncio
-import io
 import subprocess
-import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,31 +12,11 @@ from hal0.engine.images import ImageService, Source
 from hal0.engine.manifest import images_root, read_manifest
 from hal0.engine.podman import PodmanEngine
 from hal0.lib.clock import SystemClock
-from tests.podman.store import Podman
+from tests.podman.base import made_base
+from tests.podman.service import Podman
 
 ROOT = images_root()
 CPU = read_manifest(ROOT)["cpu"]
-# What a Debian base needs so that rootfs.sh runs in it. Unpacked, not installed: the links and files that the
-# packages' own scripts would make are added below.
-BASE_PACKAGES = """
-suite forky
-target base
-all apt
-all base-files
-all bash
-all coreutils
-all dash
-all debian-archive-keyring
-all dpkg
-all findutils
-all grep
-all mawk
-all sed
-all tar
-all xz-utils
-omit debconf
-omit perl-base
-"""
 
 
 def output(podman: Podman, *words: str) -> str:
@@ -59,50 +37,15 @@ def layers(podman: Podman, image: str) -> list[str]:
     return found
 
 
-def write_base(folder: Path) -> Path:
-    """A Debian with apt and this host's mirror, as a base image that is pulled would have it."""
-    (folder / "packages").write_text(BASE_PACKAGES)
-    tar = folder / "base.tar"
-    subprocess.run([ROOT / "rootfs.sh", tar, folder, "base"], check=True, timeout=300, stdout=subprocess.DEVNULL)
-    mirror = told("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian")
-    added = {
-        "etc/apt/sources.list": f"deb {mirror.split()[0]} forky main\n",
-        # A mirror that stands still is known as such to its host.
-        "etc/apt/apt.conf.d/80host": told("apt-config", "dump", "Acquire::Check-Valid-Until"),
-        "var/lib/dpkg/status": "",
-    }
-    with tarfile.open(tar, "a") as out:
-        for name, text in added.items():
-            entry = tarfile.TarInfo(f"./{name}")
-            entry.size = len(text)
-            out.addfile(entry, io.BytesIO(text.encode()))
-        link = tarfile.TarInfo("./usr/bin/awk")
-        link.type, link.linkname = tarfile.SYMTYPE, "mawk"
-        out.addfile(link)
-    return tar
-
-
-def told(*argv: str) -> str:
-    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True).stdout
-
-
 @pytest.fixture
-async def base(engine: PodmanEngine, instance: str, tmp_path: Path) -> AsyncIterator[str]:
-    tag = f"localhost/hal0-test-base-{instance}:latest"
-    await engine.image_import(await asyncio.to_thread(write_base, tmp_path), tag, (), lambda _: None)
-    yield tag
-    await engine.image_remove(tag)
-
-
-@pytest.fixture
-async def built_in_container(engine: PodmanEngine, instance: str, base: str) -> AsyncIterator[str]:
+async def built_in_container(podman: Podman, engine: PodmanEngine, instance: str) -> AsyncIterator[str]:
     tag = f"localhost/hal0-test-cf-{instance}:latest"
     await engine.image_build(
         ROOT,
         containerfile="llama/Containerfile",
         target="cpu",
         tag=tag,
-        build_args={"BASE": base},
+        build_args={"BASE": await asyncio.to_thread(made_base, podman.store)},
         on_progress=lambda _: None,
     )
     yield tag

@@ -13,7 +13,7 @@ from typing import Any, Final
 import openai
 
 from tests.podman.daemon import Daemon, Operator, installed
-from tests.podman.store import Podman
+from tests.podman.service import Podman
 from tests.ports import lease_block
 from tests.tiny import gguf_models
 from tests.tiny.kokoro_model import write_kokoro

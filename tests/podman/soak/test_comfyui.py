@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from tests.podman.daemon import Daemon, installed
-from tests.podman.store import Podman
+from tests.podman.service import Podman
 from tests.podman.streams import until
 from tests.tiny.sd15_model import write_sd15
 from tests.unit.models.test_split import COMFYUI, put

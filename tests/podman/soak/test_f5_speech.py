@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from tests.podman.daemon import Daemon
-from tests.podman.store import Podman
+from tests.podman.service import Podman
 from tests.tiny import f5_model
 from tests.tiny.f5_model import RATE, WORDS
 

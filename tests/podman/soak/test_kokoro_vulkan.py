@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.podman.store import Podman
+from tests.podman.service import Podman
 from tests.tiny.kokoro_model import write_kokoro
 
 SPEAK = """

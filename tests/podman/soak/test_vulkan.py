@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from tests.podman.daemon import Daemon
-from tests.podman.store import Podman
+from tests.podman.service import Podman
 
 TABLE = '[slots.primary]\ndevice = "vulkan"\nimage = "IMAGE"\ncontext_size = 512\nextra_args = ["--verbosity", "4"]\n'
 BY_HAND = '[slots.primary.env]\nGGML_VK_VISIBLE_DEVICES = "0"\n'

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.podman.engines.world import IMG, SEATS, World, built_world
-from tests.podman.store import Podman
+from tests.podman.service import Podman
 
 
 @pytest.fixture(scope="module")

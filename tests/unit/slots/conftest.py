@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import SOAK
 from tests.fakes.world import Disk, World
-from tests.unit.slots.beside import Lives
+from tests.unit.slots.all_lives import Lives
 from tests.unit.slots.rough import RoughEngine
 
 _LIVES: Final = pytest.StashKey[Lives]()
@@ -34,6 +34,7 @@ def lives(request: pytest.FixtureRequest) -> Lives:
     return request.config.stash[_LIVES]
 
 
+@pytest.hookimpl(trylast=True)  # who waits for the lives comes behind whatever order there is
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_waits_for_lives)
 

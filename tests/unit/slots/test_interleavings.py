@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.slots.beside import Lives
+from tests.unit.slots.all_lives import Lives
 
 
 @pytest.mark.soak
