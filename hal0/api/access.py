@@ -34,8 +34,6 @@ _BEARER: Final = "bearer"
 _ANSWER_S: Final = 0.5
 # Long enough for a client to read what was sent; one that does not read is not waited for.
 _FLUSH_S: Final = 2.0
-
-
 _ENDED: Final = "cannot go on: the key, or the session, is not valid any more"
 # Ends what is under way on a connection.
 Cut = Callable[[asyncio.Transport, Hal0Error], bool]
@@ -243,9 +241,12 @@ class Door:
                 self._watch(until)
 
     def _close(self, transport: asyncio.Transport, passed: "tuple[_Asked, Principal]") -> None:
-        if self._passed.get(transport) is not passed:  # the connection serves somebody else by now
-            return
-        if not self._cut(transport, Hal0Error("auth.required", _ENDED)):
+        """In the next turn: answers of this one go out at its end, and a connection that has closed takes none."""
+        asyncio.get_running_loop().call_soon(self._close_now, transport, passed)
+
+    def _close_now(self, transport: asyncio.Transport, passed: "tuple[_Asked, Principal]") -> None:
+        """Unless the connection serves somebody else by now."""
+        if self._passed.get(transport) is passed and not self._cut(transport, Hal0Error("auth.required", _ENDED)):
             transport.close()
             asyncio.get_running_loop().call_later(_FLUSH_S, transport.abort)
 
