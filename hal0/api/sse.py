@@ -2,11 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from aiohttp import web
 
+from hal0.access.principal import Principal
+from hal0.api.middleware import PRINCIPAL_KEY
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
 from hal0.lib.aio import cancelled
@@ -15,6 +19,8 @@ _log: Final = logging.getLogger("hal0.api")
 
 HEARTBEAT_S: Final = 10.0  # clients take three missed ones for a dead server
 _STALLED_S: Final = 60.0  # a client that takes no byte for so long has left without saying so
+# Of one caller: each is told everything anew at its begin, and of every change by itself.
+MOST_STREAMS: Final = 64
 _HEARTBEAT: Final = b": heartbeat\n\n"
 _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -32,11 +38,29 @@ class Streams:
     def __init__(self, *, heartbeat_s: float = HEARTBEAT_S) -> None:
         self._heartbeat_s = heartbeat_s
         self._stopping = asyncio.Event()
+        self._open: Counter[str | None] = Counter()  # by the proof of who listens
 
     async def send(self, request: web.Request, frames: AsyncIterator[bytes]) -> web.StreamResponse:
-        """Send frames until they end, the client leaves, or hal0 stops."""
+        """Send frames until they end, the client leaves, or hal0 stops. Raises server.exhausted."""
         if request.method == "HEAD":
             return web.Response(headers=_HEADERS)
+        with self._counted(request[PRINCIPAL_KEY]):
+            return await self._sent(request, frames)
+
+    @contextmanager
+    def _counted(self, listener: Principal) -> Iterator[None]:
+        proof = listener.key_id or listener.session_id
+        if self._open[proof] >= MOST_STREAMS:
+            raise Hal0Error("server.exhausted", f"cannot open another event stream: {MOST_STREAMS} of yours are open")
+        self._open[proof] += 1
+        try:
+            yield
+        finally:
+            self._open[proof] -= 1
+            if not self._open[proof]:
+                del self._open[proof]
+
+    async def _sent(self, request: web.Request, frames: AsyncIterator[bytes]) -> web.StreamResponse:
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         works = (_send(response, frames), self._beat(response), self._end())

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from hal0.access.keyring import KeyDraft
+from hal0.api import sse
 from hal0.events.bus import RING_CAPACITY, Topic
 from hal0.lib import jsonio
 from hal0.paths import Paths
@@ -120,6 +121,25 @@ async def test_silence_is_filled_with_heartbeats(paths: Paths, port_block: range
     async with operator(paths, port_block, heartbeat_s=0.02) as hal0, listening(hal0) as listener, asyncio.timeout(5):
         while await listener.response.content.readuntil(b"\n\n") != b": heartbeat\n\n":
             continue
+
+
+async def test_nobody_opens_streams_without_end(hal0: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MOST_STREAMS", 2)
+    _, key = await hal0.services.access.keyring.create(KeyDraft(label="board", scopes=(Scope.READ,)))
+    bus = hal0.services.bus
+    own = len(bus._listeners)
+
+    async def asked(headers: dict[str, str]) -> int:
+        async with hal0.tcp.get("/api/events", headers=headers) as response:
+            return response.status
+
+    async with listening(hal0), listening(hal0):
+        status, refused = await hal0.call("GET", "/api/events")
+        assert (status, refused["error"]["code"]) == (503, "server.exhausted")
+        assert await asked({"X-Api-Key": key}) == 200  # somebody else
+    await until(lambda: len(bus._listeners) == own, within_s=5)
+    async with listening(hal0) as again:
+        assert (await again.next())[1]["topic"] == "hello"
 
 
 async def test_listeners_that_leave_are_forgotten(hal0: Operator) -> None:
