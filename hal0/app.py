@@ -60,7 +60,8 @@ from hal0.slots.store import SlotStore
 from hal0.slots.supervisor import Supervisor
 from hal0.slots.tools import Tools
 from hal0.slots.watchers import Watchers
-from hal0.upstreams.link import Link, new_session
+from hal0.upstreams.link import Link
+from hal0.upstreams.session import new_session
 from hal0.upstreams.tables import UpstreamTables
 from hal0.upstreams.upstreams import Upstreams
 from hal0.vocab import SLOT_PORTS

@@ -15,7 +15,7 @@ from aiohttp import ClientResponse, web
 
 from hal0.dispatch.asked import Asked
 from hal0.dispatch.body import Body
-from hal0.dispatch.border import outbound
+from hal0.dispatch.border import outbound, via
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.edits import cuts_for
 from hal0.dispatch.headers import is_encoded
@@ -26,7 +26,7 @@ from hal0.dispatch.trace import Trace
 from hal0.dispatch.unpacking import reading, unpacked
 from hal0.errors import Hal0Error
 from hal0.upstreams.choice import Chance, ordered
-from hal0.upstreams.link import VIA, unreachable
+from hal0.upstreams.link import unreachable
 from hal0.upstreams.snapshot import Hop
 from hal0.upstreams.upstream import Attempt, Upstream
 from hal0.upstreams.upstreams import Upstreams
@@ -35,8 +35,8 @@ from hal0.upstreams.upstreams import Upstreams
 _NOT_NOW: Final = frozenset({429, 502, 503})
 # Failures that say that the request was not taken. Silence does not say so: the upstream may be working on it.
 _NOT_TAKEN: Final = frozenset({"upstream.unreachable", "upstream.broken", "upstream.auth"})
-# hal0 itself sent nothing: that says nothing about the upstream.
-_NOT_SENT: Final = frozenset({"upstream.auth", "upstream.loop"})
+# Failures of the upstream's. Where hal0 itself sent nothing, or could not go on, they say nothing about it.
+_THEIRS: Final = frozenset({"upstream.unreachable", "upstream.broken", "upstream.timeout"})
 _ONE_PIECE_BYTES: Final = 256 << 10  # aiohttp warns of larger ones that come as bytes
 _MOST_ERROR_BYTES: Final = 64 << 10  # of one that hal0 has to read
 
@@ -116,11 +116,11 @@ class Abroad:
                 outbound(it.asked.raw_headers, identity=it.down.may_speak),
                 lambda: _content(it.body, cuts),
                 it.body.size + growth(cuts),
-                via=", ".join(it.asked.headers.getall(VIA, ())) or None,
+                via=via(it.asked.raw_headers),
                 connected=partial(self._connected, it.trace),
             )
         except Hal0Error as error:
-            if error.code not in _NOT_SENT:
+            if error.code in _THEIRS:
                 attempt.failed()
             if last or error.code not in _NOT_TAKEN:
                 raise

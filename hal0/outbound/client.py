@@ -25,7 +25,7 @@ from aiohttp import (
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from hal0.outbound import AddressRefused, Unreachable
+from hal0.outbound import REDIRECTS, AddressRefused, Unreachable
 from hal0.outbound.names import Names
 from hal0.outbound.rules import refusal
 
@@ -33,7 +33,6 @@ Rule: TypeAlias = Callable[[str], str | None]
 """Why an IP address is not called; None: it may be."""
 HeadersFor: TypeAlias = Callable[[URL], Mapping[str, str]]
 
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_HOPS: Final = 6  # the address itself, and five that it may lead to
 _CONNECT_S: Final = 10.0
 _SILENCE_S: Final = 30.0
@@ -87,7 +86,7 @@ class Outside:
                 hops -= 1
                 headers = {"Accept-Encoding": "identity", "User-Agent": "hal0", **headers_for(url)}
                 async with self._session.get(url, headers=headers, allow_redirects=False) as response:
-                    onward = response.headers.get("Location") if response.status in _REDIRECTS else None
+                    onward = response.headers.get("Location") if response.status in REDIRECTS else None
                     if onward is None:
                         yield response
                         return

@@ -9,9 +9,6 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
-from types import SimpleNamespace
 from typing import Final
 
 from aiohttp import (
@@ -22,26 +19,20 @@ from aiohttp import (
     ClientSession,
     ClientTimeout,
     ConnectionTimeoutError,
-    DummyCookieJar,
     ServerDisconnectedError,
-    TCPConnector,
-    TraceConfig,
 )
-from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from hal0.config.upstreams import UpstreamConfig, UpstreamKind
 from hal0.errors import Hal0Error
-from hal0.outbound.names import Names
+from hal0.outbound import REDIRECTS
 from hal0.upstreams.keys import key_header
+from hal0.upstreams.session import Told
 
 # Every hal0 that sends a request on writes its instance here; one that finds its own has gone round in a circle.
 VIA: Final = "X-Hal0-Via"
 # The version of Anthropic's API that hal0 knows, for clients that name none.
 _ANTHROPIC_VERSION: Final = ("anthropic-version", "2023-06-01")
-# Idle connections are kept for less time than servers and the boxes between commonly keep theirs.
-_IDLE_S: Final = 15.0
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _FIRST_FINAL: Final = 200  # a status below it announces an answer, and is none
 _MOST_LIST_BYTES: Final = 4 << 20
 _LIST_SILENCE_S: Final = 5.0
@@ -49,47 +40,6 @@ _LIST_SILENCE_S: Final = 5.0
 Headers = Sequence[tuple[str, str]]
 MakeBody = Callable[[], bytes | AsyncIterator[bytes]]
 """The same body at each call."""
-
-
-class _Abrupt(ResponseHandler):
-    """aiohttp closes politely: what waits to be sent is sent first, to one that may never read it."""
-
-    def close(self) -> None:
-        self.abort()
-
-
-def new_session() -> ClientSession:
-    """For all upstreams: bytes as they come, no cookies, no proxies from the environment, nothing said on its own."""
-    noted = TraceConfig()
-    noted.on_connection_reuseconn.append(_note_reuse)
-    noted.on_connection_create_end.append(_note_connected)
-    connector = TCPConnector(limit=0, keepalive_timeout=_IDLE_S, resolver=Names())
-    made = partial(_Abrupt, loop=asyncio.get_running_loop())
-    connector._factory = made  # type: ignore[assignment]  # noqa: SLF001  nothing public takes it
-    return ClientSession(
-        connector=connector,
-        cookie_jar=DummyCookieJar(),
-        auto_decompress=False,
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        trace_configs=[noted],
-    )
-
-
-async def _note_reuse(_session: ClientSession, context: SimpleNamespace, _params: object) -> None:
-    context.trace_request_ctx.reused = True
-    context.trace_request_ctx.connected()
-
-
-async def _note_connected(_session: ClientSession, context: SimpleNamespace, _params: object) -> None:
-    context.trace_request_ctx.connected()
-
-
-@dataclass(slots=True)
-class _Told:
-    """What aiohttp tells of one request: that its connection is there, and whether it had been used before."""
-
-    connected: Callable[[], None] = lambda: None
-    reused: bool = False
 
 
 class Link:
@@ -120,21 +70,22 @@ class Link:
     ) -> ClientResponse:
         """POST to base_url + `target` (with its query string); the head of the answer is here when this returns.
 
-        `via` is the request's own VIA; `connected` is called when there is a connection for it. A kept one that turns
-        out to be dead gets a second try; nothing else does. The caller closes the answer. Raises upstream.loop,
-        upstream.auth, upstream.unreachable, upstream.timeout or upstream.broken.
+        Header values are bytes read as Latin-1. `via` is the request's own VIA; `connected` is called when there is a
+        connection for it. A kept one that turns out to be dead gets a second try; nothing else does. The caller closes
+        the answer. Raises upstream.loop, upstream.auth, upstream.unreachable, upstream.timeout, upstream.broken, or
+        what the body raises.
         """
         if via is not None and self._instance in {word.strip() for word in via.split(",")}:
             raise Hal0Error("upstream.loop", f"cannot ask upstream {self._name!r}: the request has been here before")
         passing = self._headers((*headers, ("Content-Length", str(length))), via)
-        told = _Told(connected)
+        told = Told(connected)
         try:
             return await self._ask("POST", target, passing, body(), told)
         except _Dropped as dropped:
             if not told.reused:
                 raise dropped.error from dropped.__cause__
         try:
-            return await self._ask("POST", target, passing, body(), _Told(connected))
+            return await self._ask("POST", target, passing, body(), Told(connected))
         except _Dropped as dropped:
             raise dropped.error from dropped.__cause__
 
@@ -142,7 +93,7 @@ class Link:
         """Status and body of its model list; the caller sets the deadline. Raises as `send`."""
         headers = self._headers((("Accept", "application/json"), ("Accept-Encoding", "identity")), None)
         try:
-            async with await self._ask("GET", "/models", headers, b"", _Told()) as response:
+            async with await self._ask("GET", "/models", headers, b"", Told()) as response:
                 return response.status, await _bounded(self._name, response)
         except _Dropped as dropped:
             raise dropped.error from dropped.__cause__
@@ -168,16 +119,16 @@ class Link:
         target: str,
         headers: Headers,
         body: bytes | AsyncIterator[bytes],
-        told: _Told,
+        told: Told,
     ) -> ClientResponse:
         config = self._config
         try:
             async with asyncio.timeout(config.connect_timeout_s + config.first_byte_timeout_s) as limit:
-                data = (body or None) if isinstance(body, bytes) else _patiently(body, limit, config)
+                data = (body or None) if isinstance(body, bytes) else _patiently(body, limit, config, told)
                 with _translated(self._name):
                     response = await self._session.request(
                         method,
-                        URL(config.base_url + target, encoded=True),
+                        _address(config.base_url, target),
                         headers=headers,
                         data=data,
                         allow_redirects=False,
@@ -186,10 +137,14 @@ class Link:
                     )
         except TimeoutError:
             raise silent(self._name, config.first_byte_timeout_s) from None
+        except (Hal0Error, _Dropped):
+            if told.lost is not None:  # nothing of that is the upstream's
+                raise told.lost from None
+            raise
         if response.status < _FIRST_FINAL:
             response.close()
             raise broken(self._name, f"it wants to speak another protocol, or none ({response.status})")
-        if response.status in _REDIRECTS:
+        if response.status in REDIRECTS:
             response.close()
             raise _redirecting(self._name, response)
         return response
@@ -204,14 +159,30 @@ class _Dropped(Exception):
 
 
 async def _patiently(
-    body: AsyncIterator[bytes], limit: asyncio.Timeout, config: UpstreamConfig
+    body: AsyncIterator[bytes], limit: asyncio.Timeout, config: UpstreamConfig, told: Told
 ) -> AsyncIterator[bytes]:
-    """The body; a long one may take its time, since silence is counted from its last piece on."""
+    """The body; a long one may take its time: silence is counted from its last piece on, and never while hal0 reads."""
     loop = asyncio.get_running_loop()
-    async for piece in body:
-        yield piece
+
+    def within(seconds: float | None) -> None:
         with suppress(RuntimeError):  # it is over: an answer may come before the end of the body
-            limit.reschedule(loop.time() + config.first_byte_timeout_s)
+            limit.reschedule(None if seconds is None else loop.time() + seconds)
+
+    within(None)
+    try:
+        async for piece in body:
+            within(config.first_byte_timeout_s)
+            yield piece
+            within(None)
+    except Hal0Error as error:
+        told.lost = error
+        raise
+    within(config.first_byte_timeout_s)
+
+
+def _address(base_url: str, target: str) -> URL:
+    """`target` stays as it is; other letters than ASCII's stand only where people write."""
+    return URL((base_url if base_url.isascii() else str(URL(base_url))) + target, encoded=True)
 
 
 @contextmanager

@@ -29,7 +29,8 @@ from hal0.lib.clock import SystemClock
 from hal0.observe.decisions import Decisions, Sink
 from hal0.providers.base import Endpoint
 from hal0.slots.handle import Serves
-from hal0.upstreams.link import Link, new_session
+from hal0.upstreams.link import Link
+from hal0.upstreams.session import new_session
 from hal0.upstreams.upstreams import Upstreams
 from hal0.vocab import Access, Capability
 from tests.fakes.backend import SECRET, Backend

@@ -40,7 +40,8 @@ from hal0.pulls.pulls import Pulls
 from hal0.services import About, Services
 from hal0.slots.custom import CustomSlots
 from hal0.slots.handle import endpoints_of
-from hal0.upstreams.link import Link, new_session
+from hal0.upstreams.link import Link
+from hal0.upstreams.session import new_session
 from hal0.upstreams.tables import UpstreamTables
 from hal0.upstreams.upstreams import Upstreams
 from hal0.vocab import By, Device

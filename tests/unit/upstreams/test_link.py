@@ -11,7 +11,8 @@ from aiohttp import ClientSession, TCPConnector
 
 from hal0.config.upstreams import UpstreamConfig
 from hal0.errors import Hal0Error
-from hal0.upstreams.link import Link, new_session
+from hal0.upstreams.link import Link
+from hal0.upstreams.session import new_session
 
 # A key and the certificate for 127.0.0.1 that it signed itself: nobody trusts it, and nobody but this test uses it.
 PEM = Path(__file__).with_name("far.pem")
