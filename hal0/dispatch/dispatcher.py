@@ -201,12 +201,12 @@ class Dispatcher:
         if row.body is BodyKind.RAW and model not in table.slots:
             raise Hal0Error("slot.not_found", f"cannot find the slot {model!r}")
         outcome = self.decide(row, model, slots)
-        if not wants_lists(model, outcome, table):
+        if model is None or not wants_lists(model, outcome, table):
             return outcome
         began = self._time()
         fetched = await self._upstreams.prefetch(model)
         trace.lists_s = self._time() - began
-        return self._resolved(row, model, slots, fetched, set(table.cold) - fetched)
+        return self._resolved(row, model, slots, fetched, set(table.cold_for(model)) - fetched)
 
     async def _dispatch(
         self,

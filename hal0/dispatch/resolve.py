@@ -176,9 +176,9 @@ def _prefetch(ask: Ask, table: Table) -> _Offer:
     lost = f"no list came from {_listed(sorted(ask.vain))}" if ask.vain else ""
     if came or lost:
         return _Offer((), f"asked for their models now: {'; '.join(filter(None, (came, lost)))}")
-    if table.cold:
-        return _Offer((), f"nobody knows what {_listed(table.cold)} would list")
-    return _Offer((), "skipped: every upstream's list is known, or could not be had")
+    if cold := table.cold_for(ask.asked):
+        return _Offer((), f"nobody knows what {_listed(cold)} would list")
+    return _Offer((), "skipped: every list that may have it is known, or could not be had")
 
 
 def _tag(ask: Ask, table: Table) -> _Offer:
@@ -225,7 +225,9 @@ def resolve(ask: Ask, table: Table, busy: Busy, *, strict: bool) -> Outcome:
 
 def wants_lists(asked: str | None, outcome: Outcome, table: Table) -> bool:
     """Whether lists that nobody knows yet could change this outcome."""
-    return bool(table.cold) and asked is not None and any(tried.rule is Rule.PREFETCH for tried in outcome.tried)
+    if asked is None or not table.cold or not table.cold_for(asked):
+        return False
+    return any(tried.rule is Rule.PREFETCH for tried in outcome.tried)
 
 
 def _choose(ask: Ask, table: Table, busy: Busy, rule: Rule, offer: _Offer, tried: tuple[Tried, ...]) -> Outcome:

@@ -84,6 +84,10 @@ class Table:
     cold: tuple[str, ...]
     fronts: Mapping[SlotName, Hop]
 
+    def cold_for(self, model: str) -> tuple[str, ...]:
+        """Those of the cold upstreams that may list this model."""
+        return tuple(name for name in self.cold if self.upstreams[name].may_list(model))
+
 
 def is_loaded(slot: SlotSnapshot) -> bool:
     """Up, or on its way up by somebody's wish."""

@@ -7,8 +7,10 @@ only (`snapshot`); everything that decides is pure: what a list may say (`listin
 when one that fails is left alone (`circuit`), which header carries the key (`keys`).
 
 **No request waits for an upstream that it does not need.** Lists come in the background. A request asks for them only
-when no slot and no known list has its model, only those that nobody has asked yet, together with everybody
-else who asks, for eight seconds at most. One that failed is asked again in the background and holds nobody.
+when no slot and no known list has its model, only those that nobody has asked yet and whose list may have it (by
+`prefix` and `models`), together with everybody else who asks, for eight seconds at most. The background asks each as
+soon as it is configured: one that hangs holds the requests of its first eight seconds, and of those only such as
+nobody else is known to answer. One that failed is asked again in the background and holds nobody.
 
 **A list that cannot be renewed stays in use**, and models that the configuration names need none. A model that an
 upstream served a minute ago must not be answered by another model because the network is down: such a request ends

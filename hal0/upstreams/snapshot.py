@@ -27,7 +27,8 @@ class UpstreamSnapshot:
     """An upstream that is switched on; the same object until something changes.
 
     `models` is None while nobody has asked it for them and nothing failed. `up`: no reason is known why a request
-    should fail there.
+    should fail there. `prefix` and `only` are the configuration's: how the names of its models begin here, and which of
+    them are let through by their names there; none: all.
     """
 
     name: str
@@ -36,6 +37,12 @@ class UpstreamSnapshot:
     weight: int
     models: tuple[Listed, ...] | None
     up: bool = True
+    prefix: str = ""
+    only: frozenset[str] = frozenset()
+
+    def may_list(self, model: str) -> bool:
+        """Whether a list of it, whatever stands in it, could have a model that clients call so."""
+        return model.startswith(self.prefix) and (not self.only or model.removeprefix(self.prefix) in self.only)
 
     def hop(self, model: Listed) -> Hop:
         return Hop(self.name, model.theirs, self.priority, self.weight, model.capabilities)

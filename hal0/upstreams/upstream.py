@@ -92,6 +92,8 @@ class Upstream:
                 # After a failure it has those that the configuration names, and is not to be waited for again.
                 models=declared(self.config) if self.models is None and self.problem is not None else self.models,
                 up=self.up,
+                prefix=self.config.prefix or "",
+                only=frozenset(self.config.models),
             )
         return self._snapshot
 

@@ -131,12 +131,16 @@ class Upstreams:
             await cancelled(task)
 
     async def prefetch(self, wanted: str | None = None) -> frozenset[str]:
-        """Ask every upstream whose models nobody knows yet, for at most PREFETCH_S; the names of those that answered.
+        """Ask the upstreams whose models nobody knows yet, for at most PREFETCH_S; the names of those that answered.
 
-        Once one lists the model `wanted` nobody waits for the others. Callers share what is under way; a list that
-        comes too late for them is there for the next.
+        With a model `wanted` they are those that may list it, and once one does nobody waits for the others. Callers
+        share what is under way; a list that comes too late for them is there for the next.
         """
-        cold = [upstream for upstream in self._known.values() if upstream.cold]
+        cold = [
+            upstream
+            for upstream in self._known.values()
+            if upstream.cold and (wanted is None or upstream.snapshot().may_list(wanted))
+        ]
         asking = {self._ask(upstream) for upstream in cold}
         with suppress(TimeoutError):
             async with asyncio.timeout(PREFETCH_S):

@@ -15,10 +15,13 @@ def upstream(
     prefix: str = "",
     cold: bool = False,
     able: frozenset[Capability] = frozenset(),
+    only: frozenset[str] = frozenset(),
 ) -> UpstreamSnapshot:
     """One that lists these models; `cold`: nobody has asked it yet."""
     listed = tuple(Listed(f"{prefix}{model}", model, capabilities=able) for model in models)
-    return UpstreamSnapshot(name, kind, priority=50, weight=1, models=None if cold else listed)
+    return UpstreamSnapshot(
+        name, kind, priority=50, weight=1, models=None if cold else listed, prefix=prefix, only=only
+    )
 
 
 class FakeUpstreams:

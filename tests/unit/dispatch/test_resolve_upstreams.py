@@ -113,6 +113,19 @@ def test_an_unknown_list_is_worth_asking_for_only_where_it_could_decide() -> Non
     assert not wants_lists("new", outcome("new"), TABLE)
 
 
+def test_a_list_that_cannot_have_the_model_is_not_waited_for() -> None:
+    cold = (upstream("routes", cold=True, prefix="or/"), upstream("few", cold=True, prefix="few/", only=frozenset("a")))
+    table = build(FLEET, [], (*FAR, *cold))
+    for model, asked in (("new", ()), ("or/new", ("routes",)), ("few/a", ("few",)), ("few/b", ()), ("a", ())):
+        assert table.cold_for(model) == asked
+        assert wants_lists(model, outcome(model, table=table), table) is bool(asked)
+    facts = {model: outcome(model, table=table).tried[4].fact for model in ("new", "or/new")}
+    assert facts == {
+        "new": "skipped: every list that may have it is known, or could not be had",
+        "or/new": "nobody knows what 'routes' would list",
+    }
+
+
 def test_what_was_fetched_for_a_request_is_rule_four() -> None:
     before = {tried.rule: tried.fact for tried in outcome("new", table=COLD_TABLE).tried}
     assert before[Rule.PREFETCH] == "nobody knows what 'asleep' would list"

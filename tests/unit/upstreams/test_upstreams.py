@@ -173,6 +173,18 @@ async def test_one_that_hangs_holds_nobody_whose_model_another_lists() -> None:
 
 
 @virtual_time
+async def test_one_whose_list_cannot_have_the_model_is_neither_asked_nor_waited_for() -> None:
+    house = House(routes={"prefix": "or/"}, few={"models": ["theirs"]}, near={})
+    house.links["routes"].delay_s = house.links["few"].delay_s = 3600
+    began = house.clock.now()
+    assert await house.upstreams.prefetch("new") == {"near"}
+    assert house.clock.now() == began
+    assert house.links["routes"].asked == house.links["few"].asked == 0
+    assert await house.upstreams.prefetch("or/new") == await house.upstreams.prefetch("theirs") == frozenset()
+    assert house.links["routes"].asked == house.links["few"].asked == 1
+
+
+@virtual_time
 async def test_those_that_hang_keep_nobody_from_being_asked() -> None:
     house = House(**{f"u{n}": {} for n in range(9)})
     for name, link in house.links.items():
