@@ -3,35 +3,22 @@
 import base64
 import random
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Final
 
 import openai
 import pytest
 
-from tests.fakes.comfy import FakeComfy, png, refusal, running
+from tests.fakes.comfy import FakeComfy, png, refusal
 from tests.functional.dispatch_app import World
-from tests.functional.images_app import GENERATE, MODEL, PICTURE, ask, drawing, refused
+from tests.functional.images_app import GENERATE, PICTURE, ask, refused
 from tests.tiny.pixels import damaged
 
 HOLE: Final = PICTURE.replace(b"\x08\x02\0\0\0", b"\x08\x06\0\0\0", 1)  # says that it has transparency
 
 
 @pytest.fixture
-async def comfy() -> AsyncIterator[FakeComfy]:
-    async with running(checkpoints=[f"sd15/{MODEL}.safetensors"]) as it:
-        yield it
-
-
-@pytest.fixture
-async def w(tmp_path: Path, comfy: FakeComfy) -> AsyncIterator[World]:
-    async with drawing(tmp_path, comfy) as it:
-        yield it
-
-
-@pytest.fixture
-async def client(w: World) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=f"{w.url}/v1", api_key="none", max_retries=0) as it:
+async def client(studio: World) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=f"{studio.url}/v1", api_key="none", max_retries=0) as it:
         yield it
 
 
@@ -44,7 +31,7 @@ def bytes_of(made: openai.types.ImagesResponse) -> list[bytes]:
     return [base64.b64decode(image.b64_json or "") for image in images_of(made)]
 
 
-async def test_pictures_are_made(w: World, client: openai.AsyncOpenAI, comfy: FakeComfy) -> None:
+async def test_pictures_are_made(studio: World, client: openai.AsyncOpenAI, comfy: FakeComfy) -> None:
     extra = {"seed": 7, "steps": 3, "negative_prompt": "dogs", "cfg": 5}
     made = await client.images.generate(model="img", prompt="a cat", n=2, size="512x256", extra_body=extra)
     assert (made.size, made.output_format, made.background) == ("512x256", "png", "opaque")
@@ -60,7 +47,7 @@ async def test_pictures_are_made(w: World, client: openai.AsyncOpenAI, comfy: Fa
     assert len({graph["save"]["inputs"]["filename_prefix"] for graph in graphs}) == 2
     again = await client.images.generate(model="img", prompt="a cat", size="512x256", extra_body=extra)
     assert bytes_of(again) == pictures[:1]
-    record = list(w.decisions)[-1]
+    record = list(studio.decisions)[-1]
     assert (record.target, record.status, record.code) == ("img", 200, None)
     assert record.first_byte_ms is not None
     assert record.prompt_tokens is None
@@ -73,17 +60,17 @@ async def test_without_a_seed_no_two_requests_are_the_same(client: openai.AsyncO
     assert first != second
 
 
-async def test_an_address_is_hal0s_own_and_gives_the_picture(w: World, client: openai.AsyncOpenAI) -> None:
+async def test_an_address_is_hal0s_own_and_gives_the_picture(studio: World, client: openai.AsyncOpenAI) -> None:
     made = await client.images.generate(model="img", prompt="a cat", size="256x256", response_format="url")
     (image,) = images_of(made)
     assert image.b64_json is None
     assert image.url is not None
-    assert image.url.startswith(f"{w.url}/v1/images/results/")
-    async with w.http.get(image.url) as answer:
+    assert image.url.startswith(f"{studio.url}/v1/images/results/")
+    async with studio.http.get(image.url) as answer:
         assert (answer.status, answer.content_type) == (200, "image/png")
         assert (await answer.read()).startswith(b"\x89PNG")
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    async with w.http.get(image.url[:-1]) as answer:
+    async with studio.http.get(image.url[:-1]) as answer:
         assert (await answer.json())["error"]["code"] == "request.not_found"
 
 
@@ -97,8 +84,8 @@ async def test_an_address_is_hal0s_own_and_gives_the_picture(w: World, client: o
         ({"Host": 'a"b'}, "http://127.0.0.1"),
     ],
 )
-async def test_an_address_is_where_the_client_finds_hal0(w: World, headers: dict[str, str], origin: str) -> None:
-    async with w.http.post(w.url + GENERATE, json=ask(response_format="url"), headers=headers) as answer:
+async def test_an_address_is_where_the_client_finds_hal0(studio: World, headers: dict[str, str], origin: str) -> None:
+    async with studio.http.post(studio.url + GENERATE, json=ask(response_format="url"), headers=headers) as answer:
         (image,) = (await answer.json())["data"]
     assert image["url"].startswith(f"{origin}/v1/images/results/")
 
@@ -138,9 +125,9 @@ async def test_a_picture_is_varied(client: openai.AsyncOpenAI, comfy: FakeComfy)
     assert comfy.jobs[0].graph["positive"]["inputs"]["text"] == ""
 
 
-async def test_a_json_body_may_bring_its_picture_along(w: World, comfy: FakeComfy) -> None:
+async def test_a_json_body_may_bring_its_picture_along(studio: World, comfy: FakeComfy) -> None:
     url = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
-    async with w.http.post(f"{w.url}/v1/images/edits", json=ask(image=url, output_format="jpeg")) as answer:
+    async with studio.http.post(f"{studio.url}/v1/images/edits", json=ask(image=url, output_format="jpeg")) as answer:
         assert answer.status == 200
         assert (await answer.json())["output_format"] == "jpeg"
     assert list(comfy.uploads.values()) == [PICTURE]
@@ -163,9 +150,9 @@ async def test_a_stream_shows_how_it_goes(client: openai.AsyncOpenAI, comfy: Fak
     assert last.usage.total_tokens == 0
 
 
-async def test_steps_are_comments_that_come_while_it_is_made(w: World, comfy: FakeComfy) -> None:
+async def test_steps_are_comments_that_come_while_it_is_made(studio: World, comfy: FakeComfy) -> None:
     comfy.step_s = 0.05
-    async with w.http.post(w.url + GENERATE, json=ask(stream=True, steps=4)) as answer:
+    async with studio.http.post(studio.url + GENERATE, json=ask(stream=True, steps=4)) as answer:
         assert answer.content_type == "text/event-stream"
         assert answer.headers["X-Hal0-Overhead-Ms"]
         first = await answer.content.readline()
@@ -193,23 +180,23 @@ NO_PICTURE: Final = {
     ],
 )
 async def test_a_render_that_fails_is_said(
-    w: World, comfy: FakeComfy, failure: dict[str, Any], told: tuple[int, str, str | None]
+    studio: World, comfy: FakeComfy, failure: dict[str, Any], told: tuple[int, str, str | None]
 ) -> None:
     comfy.fails = failure
-    assert await refused(w, "generations", ask()) == told
+    assert await refused(studio, "generations", ask()) == told
 
 
 @pytest.mark.parametrize("part", [False, True])
-async def test_what_the_engine_refuses_names_the_field(w: World, comfy: FakeComfy, part: bool) -> None:
+async def test_what_the_engine_refuses_names_the_field(studio: World, comfy: FakeComfy, part: bool) -> None:
     comfy.refuses, comfy.accepts_a_part = refusal("sample", "KSampler", "steps", "value_bigger_than_max"), part
     comfy.step_s = 0.05
-    assert await refused(w, "generations", ask()) == (400, "request.invalid", "steps")
+    assert await refused(studio, "generations", ask()) == (400, "request.invalid", "steps")
     assert all(job.state in ("removed", "error") for job in comfy.jobs)
 
 
-async def test_a_model_that_is_not_listed_is_the_engines_fault(w: World, comfy: FakeComfy) -> None:
+async def test_a_model_that_is_not_listed_is_the_engines_fault(studio: World, comfy: FakeComfy) -> None:
     comfy.folders["checkpoints"] = []
-    assert await refused(w, "generations", ask()) == (502, "upstream.broken", None)
+    assert await refused(studio, "generations", ask()) == (502, "upstream.broken", None)
 
 
 @pytest.mark.parametrize(
@@ -239,14 +226,14 @@ async def test_a_model_that_is_not_listed_is_the_engines_fault(w: World, comfy: 
     ],
 )
 async def test_what_is_wrong_is_refused_before_the_engine_hears_of_it(
-    w: World, comfy: FakeComfy, path: str, members: dict[str, Any], param: str
+    studio: World, comfy: FakeComfy, path: str, members: dict[str, Any], param: str
 ) -> None:
-    status, code, named = await refused(w, path, ask(**members))
+    status, code, named = await refused(studio, path, ask(**members))
     assert (status, code, named) == (400, "request.invalid", param)
     assert not comfy.jobs
 
 
-async def test_what_is_no_picture_is_refused(w: World, client: openai.AsyncOpenAI, comfy: FakeComfy) -> None:
+async def test_what_is_no_picture_is_refused(studio: World, client: openai.AsyncOpenAI, comfy: FakeComfy) -> None:
     for image, mask, status, param in (
         (b"GIF89a", None, 415, "image"),
         (b"", None, 415, "image"),
