@@ -2,61 +2,62 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from hal0.dispatch.body import Body
 from hal0.dispatch.form import Form, NotForm
 from hal0.dispatch.members import Members, NotJson
 from hal0.dispatch.rewrite import Splice, form_splices, splices
+from hal0.dispatch.unhurried import AT_ONCE_BYTES, value_of
 from hal0.errors import Hal0Error
-from hal0.lib import jsonio
+from hal0.lib.spread import spread
 from hal0.providers.base import Forward
 
 S = TypeVar("S", Form, Members)
 
-_PARSE_LIMIT_BYTES: Final = 256 * 1024  # beyond, a parser call belongs into a thread
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-def with_defaults(forward: Forward, defaults: Mapping[str, Any]) -> Forward:
-    """With these members in the body where it leaves them out; the provider's own words win."""
+async def cuts_of(body: Body, forward: Forward, defaults: Mapping[str, Any] = _NOTHING) -> tuple[Splice, ...]:
+    """What a provider wants to be different, and `defaults` for what the body leaves out; the provider's words win.
 
-    def revise(request: Mapping[str, Any]) -> Mapping[str, Any]:
-        known = {*request, *(forward.edits or ())}
-        left_out = {name: value for name, value in defaults.items() if name not in known}
-        return {**left_out, **(forward.revise(request) if forward.revise is not None else {})}
-
-    return replace(forward, revise=revise)
-
-
-async def cuts_of(body: Body, forward: Forward) -> tuple[Splice, ...]:
-    """What a provider wants to be different. Raises as `cuts_for`, and what the provider refuses."""
-    edits = forward.edits or {}
+    Raises as `cuts_for`, and what the provider refuses.
+    """
+    edits = forward.edits or _NOTHING
     if forward.check is not None and body.boundary:
-        forward.check(await form_values(body, forward.fields))
+        forward.check(await form_values(body, forward.fields or ()))
     if forward.revise is not None and not body.boundary:
-        data = body.data if body.in_memory else b"".join([piece async for piece in body.pieces()])
-        request = object_in(data) if len(data) <= _PARSE_LIMIT_BYTES else await asyncio.to_thread(object_in, data)
-        edits = {**edits, **forward.revise(request)}
-    return await cuts_for(body, edits) if edits else ()
+        edits = {**edits, **forward.revise(await _request_in(body))}
+    return await cuts_for(body, edits, defaults) if edits or defaults else ()
 
 
-def object_in(data: bytes) -> Any:
-    """A body that is one JSON object. Of a large one only the structure was looked at when it was read."""
+async def request_of(body: Body, fields: Collection[str] | None) -> Mapping[str, Any]:
+    """Those of these fields of a form, or members of a JSON body, that it has; None: all of a JSON body.
+
+    Raises as `cuts_for`.
+    """
+    if body.boundary:
+        return await form_values(body, fields or ())
+    if fields is None:
+        return await _request_in(body)
     try:
-        return jsonio.loads(data)
-    except jsonio.JSONDecodeError as error:
+        return (await _fed(Members(fields), body)).values if fields else _NOTHING
+    except NotJson as error:
         raise _not_json(error) from None
 
 
-async def cuts_for(body: Body, edits: Mapping[str, Any]) -> tuple[Splice, ...]:
+async def cuts_for(body: Body, edits: Mapping[str, Any], defaults: Mapping[str, Any] = _NOTHING) -> tuple[Splice, ...]:
     """Raises request.invalid_json, or request.invalid_form."""
-    names = frozenset(edits)
     try:
         if body.boundary:
-            form = await _fed(Form(body.boundary, names), body)
+            form = await _fed(Form(body.boundary, frozenset(edits)), body)
             return form_splices(form, body.boundary, edits)
-        return splices(await _fed(Members(names, decode=False), body), edits)
+        found = await _fed(Members(frozenset((*edits, *defaults)), decode=False), body)
+        edits = {**{name: value for name, value in defaults.items() if name not in found.spans}, **edits}
+        if body.size <= AT_ONCE_BYTES:
+            return splices(found, edits)
+        return await asyncio.to_thread(splices, found, edits)
     except NotForm as error:
         raise _not_form(error) from None
     except NotJson as error:
@@ -71,9 +72,18 @@ async def form_values(body: Body, names: Collection[str]) -> Mapping[str, str]:
         raise _not_form(error) from None
 
 
+async def _request_in(body: Body) -> Mapping[str, Any]:
+    """A body that is one JSON object. Of a large one only the structure was looked at when it was read."""
+    try:
+        request: Mapping[str, Any] = await value_of(body)
+    except ValueError as error:
+        raise _not_json(error) from None
+    return request
+
+
 async def _fed(scanner: S, body: Body) -> S:
     async for piece in body.pieces():
-        scanner.feed(piece)
+        await spread(scanner.feed, piece)
     scanner.finish()
     return scanner
 

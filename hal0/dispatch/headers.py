@@ -50,8 +50,6 @@ _NEVER_TO_A_CLIENT: Final = HOP_BY_HOP | {
 # nobody else speaks for hal0.
 _NEVER_TO_A_CLIENT_BEGIN: Final = (b"access-control-", b"x-hal0-")
 
-# Answers that lead elsewhere. A client that followed one would show its key for hal0 to whoever stands there.
-REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REMEMBERED: Final = 64  # beginnings of answers; an engine has a handful
 # Answers with these never have a body, nor say how long it is (RFC 9110 8.6).
 BODILESS: Final = (204, 304)

@@ -11,7 +11,7 @@ from hal0.config.dispatch import DispatchConfig
 from hal0.dispatch.body import Body, Spool
 from hal0.dispatch.edits import cuts_for
 from hal0.dispatch.keeping import Keeping, too_large
-from hal0.dispatch.media import Place, Shape, naming, places
+from hal0.dispatch.media import Place, Shape, naming
 from hal0.errors import Hal0Error
 
 MAX_ADDRESSES: Final = 16  # of one request
@@ -53,10 +53,10 @@ class Inlining:
 
         Raises request.remote_media, request.invalid_json, request.too_large or state.write_failed.
         """
-        request = await naming(body)
-        if request is None:
+        named = await naming(body)
+        if named is None:
             return None
-        found = list(places(request))
+        request, found = named
         if not self._config().remote_media:
             raise refused(
                 f"cannot fetch {found[0].address[:100]!r} for a model of this machine: media come as data: URLs"

@@ -3,15 +3,16 @@
 Whoever may ask a model must not make this machine call others on its network, so a slot gets the bytes and no address.
 """
 
-import asyncio
 import re
 from collections.abc import Iterator
 from enum import Enum
+from threading import Event
 from typing import Any, Final, NamedTuple
 
 from hal0.dispatch.body import Body
+from hal0.dispatch.unhurried import apart, parsed
 from hal0.errors import Hal0Error
-from hal0.lib import jsonio
+from hal0.lib.spread import step
 
 # Members whose value, or the `url` in it, is an address, as OpenAI and those who follow it spell them, and of what.
 _NAMED: Final = {"image_url": "image", "audio_url": "audio", "video_url": "video", "file_url": "file"}
@@ -30,8 +31,8 @@ _NO_BASE64: Final = re.compile(
 _ESCAPED: Final = re.compile(rb'\\u[0-9A-Fa-f]{4}[^"\\]{0,32}"(?:\s{60}|\s*:)')
 _OVERLAP_BYTES: Final = 256  # more than any can reach
 _SLICE_BYTES: Final = 64 * 1024  # searched at a time: at worst two milliseconds
-_PARSE_LIMIT_BYTES: Final = 256 * 1024  # beyond, a parser call belongs into a thread
 _BOM: Final = b"\xef\xbb\xbf"  # llama.cpp's parser passes over it
+_OBJECT: Final = re.compile(rb"\s*\{")
 
 
 class Shape(Enum):
@@ -62,30 +63,35 @@ class Place(NamedTuple):
         return not self.address.startswith("data:")
 
 
-async def naming(body: Body) -> dict[str, Any] | None:
-    """The body as a value, when it names media by address; None when it does not.
+class Naming(NamedTuple):
+    """A request that names media by address, and where it does."""
+
+    request: dict[str, Any]
+    places: list[Place]
+
+
+async def naming(body: Body) -> Naming | None:
+    """What the body names by address; None: nothing.
 
     Most bodies are only searched; one that looks suspicious is parsed. Raises request.invalid_json for an object that
-    cannot be: an engine's parser may be more patient than hal0's.
+    cannot be (an engine's parser may be more patient than hal0's), request.too_large and state.write_failed.
     """
     if not await _suspicious(body):
         return None
-    data = body.data if body.in_memory else b"".join([piece async for piece in body.pieces()])
-    if len(data) <= _PARSE_LIMIT_BYTES:
-        return naming_in(data)
-    return await asyncio.to_thread(naming_in, data)
+    return await apart(naming_in, body)
 
 
-def naming_in(data: bytes) -> dict[str, Any] | None:
+def naming_in(data: bytes | bytearray, given_up: Event | None = None) -> Naming | None:
     """`naming`, without the search."""
     data = data.removeprefix(_BOM)
     try:
-        value = jsonio.loads(data)
-    except jsonio.JSONDecodeError as error:
-        if data.lstrip()[:1] != b"{":
+        value = parsed(data, given_up)
+    except ValueError as error:
+        if not _OBJECT.match(data):
             return None
         raise Hal0Error("request.invalid_json", f"cannot read the body as a JSON object: {error}") from None
-    return value if isinstance(value, dict) and next(places(value), None) is not None else None
+    found = list(places(value)) if isinstance(value, dict) else []
+    return Naming(value, found) if found else None
 
 
 def suspicious(data: bytes) -> bool:
@@ -133,8 +139,8 @@ async def _suspicious(body: Body) -> bool:
     async for piece in body.pieces():
         for at in range(0, len(piece), _SLICE_BYTES):
             part = tail + piece[at : at + _SLICE_BYTES]
-            if suspicious(part):
-                return True
+            async with step():
+                if suspicious(part):
+                    return True
             tail = part[-_OVERLAP_BYTES:]
-            await asyncio.sleep(0)
     return False

@@ -12,16 +12,14 @@ from multidict import CIMultiDictProxy
 from hal0.dispatch.body import Body, Spool
 from hal0.dispatch.keeping import Keeping, too_large
 from hal0.dispatch.members import Members, NotJson
+from hal0.dispatch.unhurried import AT_ONCE_BYTES
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
+from hal0.lib.spread import spread
 
 _MEMBERS: Final = ("model", "stream", "encoding_format")
-# Up to here one parser call is quicker than scanning (about a millisecond); beyond, the loop must not be held.
-_PARSE_LIMIT_BYTES: Final = 256 * 1024
 # Below aiohttp's own low-water mark (64 KiB) reading is never paused, so nothing waits for being resumed.
 _AT_HAND_BYTES: Final = 32 * 1024
-# One step of the scanner, some milliseconds at worst; between steps others have their turn.
-_SLICE_BYTES: Final = 16 * 1024
 # Names are repeated in answers and kept in records, so nothing else may pass as one.
 _LONGEST_NAME: Final = 512
 # A client that goes silent inside its own body has left without saying so.
@@ -60,7 +58,7 @@ async def read_json(content: StreamReader, spool: Spool, limit: int) -> tuple[Bo
         return Body(data), parsed(data)
     pieces: list[bytes] = []
     size = 0
-    while size <= _PARSE_LIMIT_BYTES:
+    while size <= AT_ONCE_BYTES:
         piece = await next_piece(content)
         if not piece:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -100,9 +98,7 @@ async def _read_large(content: StreamReader, piece: bytes, spool: Spool, limit: 
     try:
         while piece:
             await keeping.take(piece)
-            for at in range(0, len(piece), _SLICE_BYTES):
-                members.feed(piece[at : at + _SLICE_BYTES])
-                await asyncio.sleep(0)
+            await spread(members.feed, piece)
             piece = await next_piece(content)
         members.finish()
         peek = _peek_of(members.values)

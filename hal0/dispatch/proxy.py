@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
@@ -10,8 +11,8 @@ from aiohttp import web
 from hal0.dispatch.answers import Head
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
-from hal0.dispatch.edits import cuts_of, form_values, object_in
-from hal0.dispatch.headers import REDIRECTS, RawHeaders, is_encoded, request_end, request_start, retyped
+from hal0.dispatch.edits import cuts_of, request_of
+from hal0.dispatch.headers import RawHeaders, is_encoded, request_end, request_start, retyped
 from hal0.dispatch.mark import Mark
 from hal0.dispatch.pool import Pool
 from hal0.dispatch.rewording import parsed, phrase, told
@@ -20,6 +21,7 @@ from hal0.dispatch.trace import Trace
 from hal0.dispatch.upstream_http import Connection, Stale
 from hal0.dispatch.usage import Meter
 from hal0.errors import Hal0Error
+from hal0.outbound import REDIRECTS
 from hal0.providers.base import Answer, AnswerMode, Endpoint, Forward
 
 # Up to here head and body go out in one write; beyond, copying costs more than a second write.
@@ -35,7 +37,7 @@ DRAIN_LIMIT_S: Final = 60.0
 class Outbound(NamedTuple):
     """What goes to the slot. `query` is the client's, with its question mark, or b"".
 
-    `drains`: a client that leaves does not end it.
+    `defaults` are members of a JSON body, for one that leaves them out. `drains`: a client that leaves does not end it.
     """
 
     endpoint: Endpoint
@@ -47,6 +49,7 @@ class Outbound(NamedTuple):
     between_bytes_s: float
     method: str = "POST"
     drains: bool = False
+    defaults: Mapping[str, Any] = MappingProxyType({})
 
 
 class Relay:
@@ -136,7 +139,7 @@ class Relay:
     async def _ask(self) -> Head:
         """Send the request and wait for the head; once more when a reused connection turned out to be dead."""
         begun = self._connection
-        cuts = () if begun else await cuts_of(self._out.body, self._out.forward)
+        cuts = () if begun else await cuts_of(self._out.body, self._out.forward, self._out.defaults)
         connection = begun or self._pool.take(self._address)
         if connection is not None:
             try:
@@ -268,10 +271,7 @@ class Relay:
         """What the provider makes of a whole answer."""
         convert, body = self._out.forward.convert, self._out.body
         assert convert is not None
-        if body.boundary:
-            request: Mapping[str, Any] = await form_values(body, self._out.forward.fields)
-        else:
-            request = object_in(b"".join([piece async for piece in body.pieces()]))
+        request = await request_of(body, self._out.forward.fields)
         return await asyncio.to_thread(convert, request, answer)
 
     async def _read_first(self) -> bytes:

@@ -51,8 +51,13 @@ def form_splices(form: Form, boundary: bytes, edits: Mapping[str, Any]) -> tuple
 
 
 def _written(value: Any) -> bytes:
-    """Values may be a client's own words, said otherwise; the parser takes four times the depth that can be written."""
+    """Values may be a client's own words, said otherwise; the parser takes four times the depth that can be written.
+
+    What stands in a list is written by itself: of a large one others would wait for the end.
+    """
     try:
+        if isinstance(value, list):
+            return b"[%b]" % b",".join([jsonio.dumps(each) for each in value])
         return jsonio.dumps(value)
     except jsonio.JSONEncodeError:
         raise NotJson("a value that has to be written anew is nested too deeply") from None

@@ -10,7 +10,6 @@ from yarl import URL
 from hal0.dispatch.asked import Asked
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
-from hal0.dispatch.edits import with_defaults
 from hal0.dispatch.gallery import Gallery
 from hal0.dispatch.gate import Admitted
 from hal0.dispatch.peek import Peek
@@ -68,8 +67,6 @@ class Sender:
         try:
             asks = inference(it.row, it.peek, it.decision, snapshot)
             inferred = _as_it_is(it) or snapshot.provider.infer(asks)
-            if snapshot.request_defaults and it.row.body is BodyKind.JSON and isinstance(inferred, Forward):
-                inferred = with_defaults(inferred, snapshot.request_defaults)
             if isinstance(inferred, Serve):
                 return await self._exchange(it, snapshot).run(inferred, serving)
             relay = Relay(self._pool, self._outbound(it, admitted, inferred), it.down, it.trace, self._time, begun)
@@ -115,6 +112,7 @@ class Sender:
             between_bytes_s=self.between_bytes_s,
             method=it.row.method,
             drains=admitted.snapshot.on_client_gone is OnClientGone.DRAIN,
+            defaults=admitted.snapshot.request_defaults if it.row.body is BodyKind.JSON else {},
         )
 
     def _drain(self, relay: Relay, serving: Serving) -> None:

@@ -103,11 +103,12 @@ class Forward:
     `path` is the engine's own path with the query string left to the caller. `edits` replaces or adds top-level
     members of a JSON body, or fields of a form, in place; None forwards it byte for byte. `revise(request)` gets the
     JSON body and returns further edits, for members that have to be read to be changed. `convert(request, answer)`
-    gets both JSON bodies of a complete 200 answer when `answer` is INSPECT, and returns the body to send, or another
-    answer; where the request is a form it gets those of the form's text fields that `fields` names, and `check(fields)`
-    has got them before anything is sent: it raises for what the engine could only work at in vain. `substitute`
-    changes an answer while it passes. `explain(answer)` gets the body of a 500, and returns the error that is the
-    client's or hal0's rather than the engine's; None: the engine's own words stand.
+    gets the request and the JSON body of a complete 200 answer when `answer` is INSPECT, and returns the body to send,
+    or another answer. Of the request it gets those members, or text fields of a form, that `fields` names; None: all of
+    a JSON body, which may be large. `check(fields)` has got those of a form before anything is sent: it raises for what
+    the engine could only work at in vain. `substitute` changes an answer while it passes. `explain(answer)` gets the
+    body of a 500, and returns the error that is the client's or hal0's rather than the engine's; None: the engine's own
+    words stand.
     """
 
     path: str
@@ -115,7 +116,7 @@ class Forward:
     revise: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     answer: AnswerMode = AnswerMode.RAW
     convert: Callable[[Mapping[str, Any], bytes], "bytes | Answer"] | None = None
-    fields: tuple[str, ...] = ()
+    fields: tuple[str, ...] | None = None
     check: Callable[[Mapping[str, Any]], None] | None = None
     substitute: "Substitute | None" = None
     explain: Callable[[bytes], Hal0Error | None] | None = None

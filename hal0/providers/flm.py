@@ -55,7 +55,7 @@ _WAYS: Final[Mapping[str, _Way]] = MappingProxyType(
     {
         "/chat/completions": _Way("/v1/chat/completions", flm_answers.text),
         "/completions": _Way("/v1/completions", flm_answers.text),
-        "/embeddings": _Way("/v1/embeddings", flm_answers.vectors),
+        "/embeddings": _Way("/v1/embeddings", flm_answers.vectors, ("encoding_format",)),
         "/audio/transcriptions": _Way(
             "/v1/audio/transcriptions", flm_answers.transcript, ("response_format",), flm_answers.no_times
         ),
