@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -12,12 +13,14 @@ from hal0.engine.base import Engine, ImageInfo, ImageProgress, OnImageProgress
 from hal0.engine.manifest import ImageEntry, Recipe, stage_settings
 from hal0.engine.program import Finished, run_program
 from hal0.errors import Hal0Error
+from hal0.lib.aio import settled
 from hal0.lib.aside import in_a_thread
 
 # Without a word from rootfs.sh, which says every half minute that something has come: a slow line may take hours.
 _QUIET_S: Final = 600.0
 _FOLDER: Final = "image-"
 _BUILDERS_OWN: Final = ("HAL0_TORCH_INDEX",)  # rootfs.sh reads them; a container has an environment of its own
+_LOOKS, _LOOK_S = 20, 0.1
 _UNABLE: Final = 3  # rootfs.sh: this host cannot build this way
 
 
@@ -35,8 +38,13 @@ async def sweep(scratch: Path) -> None:
 
 
 def _remove(folders: Iterable[Path]) -> None:
+    """Blocking. What a build that was killed still writes while it dies, the next sweep finds."""
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        for _ in range(_LOOKS):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(_LOOK_S)
 
 
 async def build_image(
@@ -47,11 +55,11 @@ async def build_image(
     Raises image.build_failed with the failing step's own words. Cancelling ends the build and removes its files.
     """
     try:
-        folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix=_FOLDER, dir=scratch)
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=_FOLDER, dir=scratch))
     except OSError as fault:
         raise _failed(entry, f"its files cannot be made in {scratch}: {fault.strerror}") from fault
     try:
-        tar = Path(folder.name) / "rootfs.tar"
+        tar = folder / "rootfs.tar"
         await _write_rootfs(tar, entry, recipe, root, on_progress)
         text = await asyncio.to_thread((root / recipe.containerfile).read_text)
         return await engine.image_import(tar, entry.local_tag, stage_settings(text, recipe.target), on_progress)
@@ -62,7 +70,7 @@ async def build_image(
         except Hal0Error as fault:
             raise _failed(entry, f"{fault.message}; and from packages: {why}") from fault
     finally:
-        await asyncio.to_thread(folder.cleanup)
+        await settled(asyncio.to_thread(_remove, [folder]))
 
 
 async def _write_rootfs(tar: Path, entry: ImageEntry, recipe: Recipe, root: Path, on_progress: OnImageProgress) -> None:

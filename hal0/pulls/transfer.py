@@ -7,8 +7,8 @@ What comes is never believed: the size has to be the published one, every range 
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -44,7 +44,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class Patience:
-    """Shared by all ranges of a file: as long as bytes come anywhere, nothing is lost.
+    """Shared by all ranges of a file: as long as bytes come anywhere, or wait for hal0's own limit, nothing is lost.
 
     `tell` hears why nothing comes for now, and "" once it goes on.
     """
@@ -53,6 +53,17 @@ class Patience:
     tell: Callable[[str], None] = lambda _trouble: None
     troubled: bool = False
     since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    held: int = 0  # ranges
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Inside, it is hal0 that takes nothing: by a low limit a single piece may wait for minutes."""
+        self.held += 1
+        try:
+            yield
+        finally:
+            self.held -= 1
+            self.since = asyncio.get_running_loop().time()
 
     def byte(self) -> None:
         self.since = asyncio.get_running_loop().time()
@@ -62,6 +73,8 @@ class Patience:
 
     async def pause(self, again: Again, pause_s: float) -> None:
         """Before the next try. Raises pull.failed when there shall be none."""
+        if self.held:
+            self.since = asyncio.get_running_loop().time()
         if again.wait_s is not None:
             self.since += again.wait_s
             pause_s = again.wait_s
@@ -202,8 +215,9 @@ class Transfer:
                 batch += piece
                 patience.byte()
                 self._arrived(len(piece))
-                for throttle in self._throttles:
-                    await throttle.take(len(piece))
+                with patience.holding():
+                    for throttle in self._throttles:
+                        await throttle.take(len(piece))
                 if len(batch) >= _BATCH_BYTES or loop.time() - since > _BATCH_S:
                     await _written(fd, span, batch)
                     batch, since = bytearray(), loop.time()

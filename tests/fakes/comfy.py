@@ -61,6 +61,7 @@ class FakeComfy:
         self.fails: dict[str, Any] | None = None
         self.refuses: dict[str, Any] | None = None
         self.accepts_a_part = False
+        self.says_goodbye = True  # to a websocket that is closed
         self.forgets = False  # finished prompts never get into the history
         self.on_step: Callable[[Job], None] = lambda _job: None
         self.held: set[str] = set()
@@ -68,6 +69,7 @@ class FakeComfy:
         self._files: dict[str, Job] = {}
         self._sockets: dict[str, web.WebSocketResponse] = {}
         self._wake = asyncio.Event()
+        self._stopped = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -97,6 +99,7 @@ class FakeComfy:
     async def stop(self) -> None:
         """As when its process dies: connections break, nobody listens."""
         self._worker.cancel()
+        self._stopped.set()
         if self._runner is not None:
             assert self._runner.server is not None
             for connection in list(self._runner.server.connections):
@@ -246,6 +249,8 @@ class FakeComfy:
         await socket.prepare(request)
         self._sockets[request.query["clientId"]] = socket
         await socket.send_json({"type": "status", "data": {"status": {"exec_info": {"queue_remaining": 0}}}})
+        if not self.says_goodbye:
+            await self._stopped.wait()
         async for _ in socket:
             pass
         return socket

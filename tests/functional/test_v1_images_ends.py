@@ -120,3 +120,9 @@ async def test_who_waits_stands_in_line_and_a_full_line_is_said(studio: World, c
 async def _status(studio: World, body: Mapping[str, Any]) -> int:
     async with studio.http.post(studio.url + GENERATE, json=body) as answer:
         return answer.status
+
+
+async def test_an_engine_that_says_no_goodbye_does_not_hold_the_answer(w: World, comfy: FakeComfy) -> None:
+    comfy.says_goodbye = False
+    async with asyncio.timeout(9):  # aiohttp itself would wait for ten seconds
+        assert (await w.http.post(f"{w.url}/v1/images/generations", json=ask())).status == 200

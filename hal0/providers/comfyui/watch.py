@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
-from aiohttp import ClientError, ClientSession, WSMsgType
+from aiohttp import ClientError, ClientSession, ClientWSTimeout, WSMsgType
 
 from hal0.lib import jsonio
 from hal0.lib.aio import cancelled
 from hal0.providers.base import Endpoint
 
 _CONNECT_S: Final = 5.0
+_GOODBYE_S: Final = 0.5  # the answer waits for it, and an engine that hangs says none
 _MAX_MESSAGE_BYTES: Final = 4 << 20
 _PREVIEW: Final = 1  # the event of a binary message
 _FORMATS: Final = {1: "jpeg", 2: "png"}
@@ -42,7 +43,8 @@ async def watched(session: ClientSession, endpoint: Endpoint, client_id: str, te
     url = f"{endpoint.base_url}/ws?clientId={client_id}"
     try:
         async with asyncio.timeout(_CONNECT_S):
-            socket = await session.ws_connect(url, max_msg_size=_MAX_MESSAGE_BYTES)
+            ends = ClientWSTimeout(ws_close=_GOODBYE_S)
+            socket = await session.ws_connect(url, max_msg_size=_MAX_MESSAGE_BYTES, timeout=ends)
     except (ClientError, OSError, TimeoutError):
         yield
         return

@@ -1,6 +1,7 @@
 """Where an image comes from, and what happens on the way when something is missing or wrong."""
 
 import asyncio
+import shutil
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -312,6 +313,7 @@ async def test_a_start_does_not_wait_for_what_is_swept(tmp_path: Path, monkeypat
     def slowly(folder: Path, *, ignore_errors: bool) -> None:
         assert ignore_errors
         assert done.wait(5)
+        folder.rmdir()
         removed.append(folder)
 
     monkeypatch.setattr("hal0.engine.build.shutil.rmtree", slowly)
@@ -320,6 +322,29 @@ async def test_a_start_does_not_wait_for_what_is_swept(tmp_path: Path, monkeypat
     (tmp_path / "image-new").mkdir()
     done.set()
     await settled(lambda: removed == [tmp_path / "image-left"])
+
+
+async def test_what_a_killed_build_still_writes_hides_no_reason_and_goes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, gone = tmp_path / "image-x", shutil.rmtree
+    folder.mkdir()
+    looks: list[Path] = []
+
+    def dying(path: Path, *, ignore_errors: bool) -> None:
+        """While it is taken away, somebody writes into it once more."""
+        looks.append(path)
+        if len(looks) > 1:
+            gone(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr("hal0.engine.build.shutil.rmtree", dying)
+    monkeypatch.setattr("hal0.engine.build._LOOK_S", 0.0)
+    await sweep(tmp_path)
+    await settled(lambda: looks == [folder, folder])
+    assert not folder.exists()
+    looks.clear()
+    monkeypatch.setattr("hal0.engine.build.shutil.rmtree", lambda *_args, **_options: None)  # it never dies
+    await asyncio.to_thread(build._remove, [folder, tmp_path])
 
 
 async def test_the_users_own_image_takes_the_place_of_a_key(bench: Bench) -> None:
