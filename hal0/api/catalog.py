@@ -10,5 +10,5 @@ from hal0.services import SERVICES
 async def show(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     found = await services.prober.look()
-    hub = services.pulls().looking.hub().endpoint
-    return answer(leaflet.of(found, services.config().engine.memory_limit, services.registry, hub))
+    limit = services.config().engine.memory_limit
+    return answer(leaflet.of(found, limit, services.registry, services.pulls().looking))

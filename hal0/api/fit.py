@@ -1,10 +1,12 @@
 """`/api/models/fit`: would a model fit, asked before anything is fetched or loaded."""
 
-from dataclasses import dataclass, replace
+import functools
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
+from hal0.api import models
 from hal0.api.exchange import answer
 from hal0.errors import Hal0Error
 from hal0.models.absent import Absent, NotHere
@@ -25,11 +27,14 @@ _SLOTS: Final = {
     Capability.TTS: SlotName("tts"),
     Capability.IMAGE: SlotName("img"),
 }
-_LEAST_CONTEXT: Final = 128
+_ASKED: Final = (
+    ("context", "context_size", 128, "a number of tokens"),
+    ("parallel", "parallel", 1, "a number of requests"),
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class Known:
     id: str
     capabilities: frozenset[Capability]
     facts: ModelFacts
@@ -37,26 +42,31 @@ class _Known:
 
 
 async def show(request: web.Request) -> web.Response:
-    """The figures of the slot that would load it, as it is configured now."""
-    services, name, context = request.app[SERVICES], request.query.get("model"), _context(request)
+    """The figures of the slot that would load it, as it is configured now but for what is asked."""
+    services, name, asked = request.app[SERVICES], request.query.get("model"), asked_fields(request)
     if not name:
+        if services.registry.get("fit") is not None:
+            return await models.shown(services, "fit")  # of a model that is called so this is the path
         raise Hal0Error("request.missing_model", "cannot tell what fits: no model is named", param="model")
-    known = await _known(services, name)
-    slot = services.supervisor.slot(request.query.get("slot") or _slot_for(services, known.capabilities))
+    known = await known_of(services, name)
+    slot = services.supervisor.slot(request.query.get("slot") or slot_for(services, known.capabilities))
+    beside = _beside(services, slot.name, request.query.get("with"))
     it = slot.shown()
-    if context is not None:
-        it = replace(it, config=it.config.model_copy(update={"context_size": context}))
-    fit = await services.supervisor.fit(slot.name, lambda machine: need_of(it, known.id, known.facts, machine))
-    weights, talks = known.facts.weights, it.config.provider is ProviderName.LLAMACPP
+    config = it.config_for(known.id, known.facts).model_copy(update=asked)
+    weigh = functools.partial(need_of, it, known.id, known.facts, config=config)
+    [fit] = await services.supervisor.fit(slot.name, [weigh], beside)
+    talks = config.provider is ProviderName.LLAMACPP
     return answer(
         FitView(
             model=known.id,
             installed=known.installed,
             size_bytes=known.facts.size_bytes or None,
             slot=slot.name,
-            context=context_of(it.config, known.facts.context_length),
+            context=context_of(config, known.facts.context_length),
+            parallel=config.parallel,
+            beside=list(beside),
             verdict=fit.verdict,
-            message=words(fit),
+            message=words(fit) + (f" beside {' and '.join(beside)}" if beside else ""),
             need_bytes=fit.need.total_bytes,
             terms=[TermView(name=term.name, bytes=term.bytes) for term in fit.need.terms],
             pool=str(fit.pool),
@@ -65,12 +75,25 @@ async def show(request: web.Request) -> web.Response:
             total_bytes=fit.total_bytes,
             short_bytes=fit.short_bytes,
             slots=list(fit.slots),
-            guess=talks and weights.cache_bytes_per_token is None,
+            guess=talks and known.facts.weights.cache_bytes_per_token is None,
         )
     )
 
 
-async def _known(services: Services, name: str) -> _Known:
+def _beside(services: Services, slot: SlotName, names: str | None) -> tuple[SlotName, ...]:
+    """Raises slot.not_found, slot.no_model for what cannot be loaded beside it."""
+    found = []
+    for name in dict.fromkeys(filter(None, (names or "").split(","))):
+        other = services.supervisor.slot(name)
+        if other.name == slot:
+            raise Hal0Error("request.invalid", f"cannot load {slot} beside itself", param="with")
+        if other.life.desired.model is None:
+            raise Hal0Error("slot.no_model", f"cannot tell what fits beside {name}: it has no model", param="with")
+        found.append(other.name)
+    return tuple(found)
+
+
+async def known_of(services: Services, name: str) -> Known:
     """On this machine, in the catalog, or on the hub, which is asked. Raises what cannot be found there."""
     try:
         entry = services.registry.require(name)
@@ -82,27 +105,31 @@ async def _known(services: Services, name: str) -> _Known:
             raise
     else:
         facts = services.supervisor.model_facts(entry.id)
-        return _Known(entry.id, entry.capabilities, facts, installed=True)
+        return Known(entry.id, entry.capabilities, facts, installed=True)
     return _absent(await services.pulls().looking.weighed(name))
 
 
-def _absent(model: Absent) -> _Known:
+def _absent(model: Absent) -> Known:
     if model.size_bytes is None:
         raise Hal0Error("model.not_found", f"cannot tell how large {model.id} is: nobody has said", param="model")
-    return _Known(model.id, model.capabilities, facts_of(model, ""), installed=False)
+    return Known(model.id, model.capabilities, facts_of(model, ""), installed=False)
 
 
-def _slot_for(services: Services, capabilities: frozenset[Capability]) -> SlotName:
+def slot_for(services: Services, capabilities: frozenset[Capability]) -> SlotName:
     """The one for its task; a reranker's before there is a slot for it: where the other encoders are."""
     named = next((slot for capability, slot in _SLOTS.items() if capability in capabilities), BUILTIN_SLOTS[0])
     return named if services.supervisor.get(named) is not None else _SLOTS[Capability.EMBED]
 
 
-def _context(request: web.Request) -> int | None:
-    text = request.query.get("context")
-    if text is None:
-        return None
-    if text.isascii() and text.isdecimal() and len(text) <= 8 and int(text) >= _LEAST_CONTEXT:
-        return int(text)
-    message = f"cannot use context={text[:40]!r}: it is a number of tokens, at least {_LEAST_CONTEXT}"
-    raise Hal0Error("request.invalid", message, param="context")
+def asked_fields(request: web.Request) -> dict[str, int]:
+    """Slot fields that are asked for instead of the slot's own."""
+    asked = {}
+    for name, field, least, what in _ASKED:
+        if (text := request.query.get(name)) is None:
+            continue
+        if not (text.isascii() and text.isdecimal() and len(text) <= 8 and int(text) >= least):
+            raise Hal0Error(
+                "request.invalid", f"cannot use {name}={text[:40]!r}: it is {what}, at least {least}", param=name
+            )
+        asked[field] = int(text)
+    return asked

@@ -1,30 +1,40 @@
 """`/api/models`: what is installed, and the demonstration model for a machine that has nothing yet."""
 
 import asyncio
+from contextlib import suppress
+from pathlib import Path
 
 from aiohttp import web
 
 from hal0.api.exchange import answer, body_as
 from hal0.api.jobs import started, waiting
+from hal0.config.defaults import ModelDefaults
 from hal0.errors import Hal0Error
 from hal0.models import demo
 from hal0.models.binding import Binding
 from hal0.models.entry import ModelEntry
+from hal0.models.published import digests
+from hal0.models.records import ModelRecord
 from hal0.models.registry import Registry
+from hal0.providers.catalog import PROVIDERS
 from hal0.services import SERVICES, Services
 from hal0.slots.handle import SlotSnapshot
+from hal0.slots.matching import require_arguments
 from hal0.vocab import BUILTIN_SLOTS, Phase, Want
 from hal0.wire.base import NothingView
 from hal0.wire.models import (
     AliasRequest,
     BindingView,
     BindRequest,
+    DefaultsRequest,
     DemoView,
     EntriesView,
     EntryView,
     ModelGoneView,
     ModelProblemView,
+    PartView,
     RememberedView,
+    WholeEntryView,
 )
 
 
@@ -40,9 +50,25 @@ async def scan(request: web.Request) -> web.Response:
 
 
 async def get_model(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
-    entry = services.registry.require(request.match_info["id"])
-    return answer(_entry(services, entry, _used(services)))
+    return await shown(request.app[SERVICES], request.match_info["id"])
+
+
+async def shown(services: Services, model: str) -> web.Response:
+    """Raises as `Registry.require`."""
+    registry, entry = services.registry, services.registry.require(model)
+    record = next((it for it in registry.records() if it.id == entry.id), None)
+    parts = await asyncio.to_thread(_parts, entry, record, registry.store)
+    return answer(WholeEntryView(**dict(_entry(services, entry, _used(services))), parts=parts))
+
+
+def _parts(entry: ModelEntry, record: ModelRecord | None, store: Path) -> list[PartView]:
+    known, parts = digests(entry, record, store), []
+    for path in entry.files if entry.mmproj is None else (*entry.files, entry.mmproj):
+        size = None
+        with suppress(OSError):
+            size = path.stat().st_size
+        parts.append(PartView(file=str(path), size_bytes=size, sha256=known.get(path)))
+    return parts
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -74,6 +100,20 @@ async def alias(request: web.Request) -> web.Response:
     asked, services = await body_as(request, AliasRequest), request.app[SERVICES]
     await asyncio.to_thread(services.registry.alias, asked.alias, asked.model)
     return answer(_view(services))
+
+
+async def change(request: web.Request) -> web.Response:
+    """Started containers keep what they were started with; what requests may leave out counts from now on."""
+    asked, services = await body_as(request, DefaultsRequest), request.app[SERVICES]
+    model = request.match_info["id"]
+    await asyncio.to_thread(services.registry.default, model, asked.defaults, _check)
+    return await shown(services, model)
+
+
+def _check(entry: ModelEntry, defaults: ModelDefaults) -> None:
+    for provider in PROVIDERS.values():
+        if provider.loads(entry.format, entry.architecture):
+            require_arguments(entry.id, provider, defaults.extra_args)
 
 
 async def bind(request: web.Request) -> web.Response:
@@ -161,4 +201,5 @@ def _entry(services: Services, entry: ModelEntry, used: dict[str, list[str]]) ->
         aliases=[name for name, model in services.registry.aliases().items() if model == entry.id],
         slots=used.get(entry.id, []),
         removable=entry.files[0].is_relative_to(services.registry.store),
+        defaults={} if entry.defaults is None else entry.defaults.said(),
     )

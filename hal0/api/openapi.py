@@ -43,6 +43,8 @@ _QUERY: Final = {
     "slot": ("string", "The slot that would load it; the one for its task unless told."),
     "q": ("string", "Words to look for."),
     "context": ("integer", "Tokens of context; what the slot is configured with unless told."),
+    "parallel": ("integer", "Requests at the same time; what the slot is configured with unless told."),
+    "with": ("string", "Slots that are to be loaded besides, with commas between them."),
     "wait": ("boolean", "Answer when the job has ended (200), or after timeout_s (202)."),
     "timeout_s": ("number", "How long to wait, in seconds; 600 unless told, at most 3600."),
     "tail": ("integer", "How many lines back to begin; 200 unless told."),

@@ -1,16 +1,27 @@
 """`/api/pulls`: models on their way to this machine."""
 
+import asyncio
+
 from aiohttp import web
 
 from hal0.api.exchange import answer, body_as
 from hal0.api.jobs import started, waiting
 from hal0.services import SERVICES
 from hal0.wire.base import NothingView
-from hal0.wire.pulls import PullRequest, PullsView
+from hal0.wire.pulls import LookRequest, PullRequest, PullsView
 
 
 async def list_pulls(request: web.Request) -> web.Response:
     return answer(PullsView(items=request.app[SERVICES].pulls().views()))
+
+
+async def look(request: web.Request) -> web.Response:
+    """Nothing is taken: whoever asked says what."""
+    from hal0.pulls.folder import look  # for who adds a whole folder
+
+    asked, services = await body_as(request, LookRequest), request.app[SERVICES]
+    allow_pickle = services.config().models.allow_pickle
+    return answer(await asyncio.to_thread(look, asked.path, services.registry, allow_pickle=allow_pickle))
 
 
 async def get_pull(request: web.Request) -> web.Response:

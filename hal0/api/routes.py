@@ -20,6 +20,7 @@ from hal0.api import (
     profiles,
     providers,
     pulls,
+    quants,
     search,
     session,
     setup,
@@ -34,7 +35,7 @@ from hal0.wire.base import NothingView, View
 from hal0.wire.capabilities import CardsView, CardView, PlanView, SelectRequest, TrialView
 from hal0.wire.catalog import CatalogView
 from hal0.wire.events import EventView
-from hal0.wire.fit import FitView
+from hal0.wire.fit import FitView, QuantsView
 from hal0.wire.hardware import HardwareView, ProbeView
 from hal0.wire.history import ActivitiesView, DecisionsView, DecisionView, ExplainRequest, ExplainView
 from hal0.wire.jobs import JobsView, JobView
@@ -51,12 +52,13 @@ from hal0.wire.keys import (
 from hal0.wire.models import (
     AliasRequest,
     BindRequest,
+    DefaultsRequest,
     DemoView,
     EntriesView,
-    EntryView,
     ModelGoneView,
     SearchView,
     UsageView,
+    WholeEntryView,
 )
 from hal0.wire.profiles import (
     ProfileChange,
@@ -66,7 +68,7 @@ from hal0.wire.profiles import (
     ProvidersView,
     ProviderView,
 )
-from hal0.wire.pulls import PullRequest, PullsView, PullView
+from hal0.wire.pulls import LookRequest, LooksView, PullRequest, PullsView, PullView
 from hal0.wire.resolved import ResolvedView
 from hal0.wire.setup import SetupRequest, SetupView
 from hal0.wire.slots import (
@@ -101,6 +103,7 @@ _PULL: Final = "/api/pulls/{id}"
 _UPSTREAM: Final = "/api/upstreams/{name}"
 _PROFILE: Final = "/api/profiles/{name}"
 _WAIT: Final = ("wait", "timeout_s")
+_FIT: Final = ("model", "slot", "context", "parallel", "with")
 
 
 def _show(path: str, handler: Handler, summary: str, view: type[View], *query: str) -> Route:
@@ -195,15 +198,18 @@ ROUTES: Final = (
     _do("/api/models/demo", models.write_demo, "Write the demo model.", NothingView, DemoView),
     _do("/api/models/alias", models.alias, "Give a model one more name.", AliasRequest, EntriesView),
     _do("/api/models/bind", models.bind, "Say who answers for a model.", BindRequest, EntriesView),
-    _show("/api/models/fit", fit.show, "Say whether a model would fit.", FitView, "model", "slot", "context"),
-    _show("/api/models/search", search.show, "Find models of the catalog and the hub.", SearchView, "q"),
-    _show("/api/models/usage", usage.show, "Show what models take on disk, and what keeps them.", UsageView),
-    _show(_MODEL, models.get_model, "Show one model.", EntryView),
+    _show("/api/models/fit", fit.show, "Say whether a model would fit.", FitView, *_FIT),
+    _show("/api/catalog/search", search.show, "Find models of the catalog and the hub.", SearchView, "q"),
+    _show("/api/catalog/quants", quants.show, "List a model's quantisations.", QuantsView, "model", "slot", "context"),
+    _show("/api/disk", usage.show, "Show what models take on disk, and what keeps them.", UsageView),
+    _show(_MODEL, models.get_model, "Show one model.", WholeEntryView),
     _do(f"{_MODEL}/verify", models.verify, "Check that its files are what came.", NothingView, JobView),
+    Route("PATCH", _MODEL, models.change, Access.ADMIN, "Change a model's defaults.", DefaultsRequest, WholeEntryView),
     Route("DELETE", _MODEL, models.delete, Access.ADMIN, "Delete a model's files.", response=ModelGoneView),
     _show("/api/pulls", pulls.list_pulls, "List the downloads.", PullsView),
     _show(_PULL, pulls.get_pull, "Show one download.", PullView),
     _do("/api/pulls", pulls.start, "Download a model.", PullRequest, JobView),
+    _do("/api/pulls/look", pulls.look, "Look for models in a folder here.", LookRequest, LooksView),
     _do(f"{_PULL}/pause", pulls.pause, "Stop a download, and keep what has come.", NothingView, PullView),
     _do(f"{_PULL}/resume", pulls.resume, "Go on with a download.", NothingView, JobView),
     Route("DELETE", _PULL, pulls.cancel, Access.ADMIN, "Give up a download.", response=JobView),

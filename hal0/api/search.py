@@ -1,4 +1,4 @@
-"""`/api/models/search`: models by words, of the catalog and of the hub, and whether they would fit."""
+"""`/api/catalog/search`: models by words, of the catalog and of the hub, and whether they would fit."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -24,14 +24,12 @@ async def show(request: web.Request) -> web.Response:
     if not text or len(text) > _MOST_LETTERS:
         message = f"cannot search without words, or with more than {_MOST_LETTERS} characters of them"
         raise Hal0Error("request.invalid", message, param="q")
-    looking = services.pulls().looking
-    catalog = leaflet.of(
-        await services.prober.look(), services.config().engine.memory_limit, services.registry, looking.hub().endpoint
-    )
+    found, limit = await services.prober.look(), services.config().engine.memory_limit
+    catalog = leaflet.of(found, limit, services.registry, services.pulls().looking)
     items = [_of_catalog(it) for it in catalog.items if _meant(it, text.lower().split())]
     problem = None
     try:
-        items += [_of_hub(it, catalog.memory_bytes) for it in await looking.search(text)]
+        items += [_of_hub(it, catalog.memory_bytes) for it in await services.pulls().looking.search(text)]
     except Hal0Error as err:
         problem = err.message
     return answer(SearchView(items=items, hub=catalog.hub, problem=problem))

@@ -1,4 +1,4 @@
-"""`/api/models/usage`: how much room models take, when each was used last, and what would miss it."""
+"""`/api/disk`: how much room models take, when each was used last, and what would miss it."""
 
 import asyncio
 from collections import defaultdict

@@ -1,10 +1,13 @@
 """The catalog as this machine sees it: what is here, what fits, what is recommended for which slot."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Protocol
 
 from hal0.capabilities.loadout import Room, loadout, room_of
 from hal0.capabilities.offers import Offer, fitted, least
 from hal0.capabilities.prober import Found
+from hal0.errors import Hal0Error
 from hal0.models.catalog import CatalogEntry, entries
 from hal0.models.registry import Registry
 from hal0.slots.ledger import offered
@@ -12,10 +15,25 @@ from hal0.vocab import ProviderName, SlotName
 from hal0.wire.catalog import CatalogEntryView, CatalogFileView, CatalogView
 
 
-def of(found: Found, memory_limit: int | None, registry: Registry, hub: str) -> CatalogView:
-    """`memory_limit`: what all slots together may have of RAM, in bytes; None: all of it. `hub`: its address."""
+class Named(Protocol):
+    @property
+    def endpoint(self) -> str: ...
+
+
+class Shops(Protocol):
+    """Who knows where models come from."""
+
+    def hub(self) -> Named:
+        """Raises config.invalid."""
+        ...
+
+
+def of(found: Found, memory_limit: int | None, registry: Registry, shops: Shops) -> CatalogView:
+    """`memory_limit`: what all slots together may have of RAM, in bytes; None: all of it."""
     room = room_of(offered(found.pools, memory_limit), found.survey)
-    chosen = loadout(room)
+    chosen, hub = loadout(room), None
+    with suppress(Hal0Error):  # the catalog is here all the same; who asks the hub is told
+        hub = shops.hub().endpoint
     return CatalogView(items=list(_items(room, chosen, registry)), memory_bytes=room.main_bytes, hub=hub)
 
 

@@ -6,28 +6,14 @@ from urllib.parse import quote, urlencode
 
 import click
 
-from hal0.cli import model_disk, model_fit, model_pull, units
+from hal0.cli import model_add, model_disk, model_fit, model_pull, model_show, units
+from hal0.cli.assigned import assigned
 from hal0.cli.model_fit import LOOK_S
+from hal0.cli.model_show import columns, defaults_text
 from hal0.cli.names_of import ModelName, SlotName, UpstreamName
 from hal0.cli.options import noun, subcommand
 from hal0.cli.output import Column, Row
 from hal0.cli.session import Session
-
-
-def _columns(session: Session) -> tuple[Column, ...]:
-    return (
-        Column("MODEL", lambda it: it["id"]),
-        Column("CAN", lambda it: ",".join(it["capabilities"])),
-        Column("SIZE", lambda it: session.size(it["size_bytes"]), right=True),
-        Column("QUANT", lambda it: it["quantisation"] or "-"),
-        Column("CTX", lambda it: units.context(it["context_length"]), right=True),
-        Column("SLOTS", lambda it: ",".join(it["slots"]) or "-"),
-        Column("ALIASES", lambda it: ",".join(it["aliases"]) or "-"),
-        Column("LICENCE", lambda it: it["license"] or "-", wide=True),
-        Column("FORMAT", lambda it: it["format"], wide=True),
-        Column("ARCHITECTURE", lambda it: it["architecture"], wide=True),
-        Column("FILE", lambda it: it["directory"] or it["file"], wide=True),
-    )
 
 
 @noun(short_help="Models: list, pull, show, delete, and who answers for them.")
@@ -36,13 +22,14 @@ def model() -> None:
 
 
 for _word, _leaf in {
+    "show": model_show.show,
     "fit": model_fit.fit,
     "pull": model_pull.pull_of_model,
     "pulls": model_pull.pulls,
     "pause": model_pull.pause,
     "resume": model_pull.resume,
     "cancel": model_pull.cancel,
-    "add": model_pull.add,
+    "add": model_add.add,
     "delete": model_disk.delete,
     "scan": model_disk.scan,
     "verify": model_disk.verify,
@@ -68,6 +55,7 @@ def _catalog_columns(session: Session) -> tuple[Column, ...]:
     )
 
 
+_DEFAULTS: Final = ("context_size", "parallel", "extra_args", "request_defaults")
 _MOST_PROBLEMS: Final = 10  # a folder of other programs may be full of them
 _ORDERS: Final[dict[str, Callable[[Row], Any]]] = {
     "name": lambda it: it["id"],
@@ -90,7 +78,7 @@ def list_(session: Session, *, catalog: bool, task: str | None, fits: bool, sort
         session.rows(shown, _catalog_columns(session), name="id")
         session.note(f"{session.size(view['memory_bytes'])} for models on this machine; hal0ctl pull MODEL fetches one")
         return
-    session.rows(items, _columns(session), name="id")
+    session.rows(items, columns(session), name="id")
     shown, more = view["problems"][:_MOST_PROBLEMS], len(view["problems"]) - _MOST_PROBLEMS
     for problem in shown:
         session.note(f"note: {problem['message']}")
@@ -123,22 +111,26 @@ def _verdict(it: Row) -> str:
 def search(session: Session, *, text: tuple[str, ...]) -> None:
     """Find models in the catalog and on Hugging Face; ~ is a guess from the parameters: model fit asks."""
     query = urlencode({"q": " ".join(text)})
-    view = session.client(timeout_s=session.timeout or LOOK_S).get(f"/api/models/search?{query}")
+    view = session.client(timeout_s=session.timeout or LOOK_S).get(f"/api/catalog/search?{query}")
     session.rows(view["items"], _found_columns(session), name="name")
     if view["problem"]:
         session.note(f"note: only the catalog is shown: {view['problem']}")
 
 
-@subcommand(model, "hal0ctl model show qwen3-4b-q4_k_m")
+@subcommand(model, "hal0ctl model set qwen3-4b-q4_k_m context_size=16384", name="set")
 @click.argument("name", metavar="MODEL", type=ModelName())
-def show(session: Session, *, name: str) -> None:
-    """One model: its files, what it can, who uses it."""
-    view = session.client().get(f"/api/models/{quote(name, safe='')}")
-    source = view["source"] or {}
-    rows = [(column.header.lower(), column.cell(view)) for column in _columns(session)]
-    rows += [("mmproj", view["mmproj"] or "-"), ("files", str(view["files"])), ("sha256", view["sha256"] or "-")]
-    rows += [("source", " ".join(source[it] for it in ("repo", "file", "url", "path") if source.get(it)) or "-")]
-    session.value(view, "\n".join(f"{label:<14} {text}" for label, text in rows), name=view["id"])
+@click.argument("fields", metavar="KEY=VALUE...", nargs=-1, required=True)
+def set_(session: Session, *, name: str, fields: tuple[str, ...]) -> None:
+    """What a model is started and asked with where neither its slot nor the slot's profile says it.
+
+    KEY= takes one away. KEY is context_size, parallel, extra_args or request_defaults.
+    """
+    body: Row = {"defaults": assigned(fields, _DEFAULTS)}
+    view = session.client().request("PATCH", f"/api/models/{quote(name, safe='')}", body)
+    session.value(view, "", name=view["id"])
+    session.note(f"{view['id']}: {defaults_text(view) or 'nothing is said any more'}")
+    if view["slots"] and body["defaults"].keys() - {"request_defaults"}:
+        session.note(f"a slot that runs it starts by them the next time: hal0ctl slot restart {view['slots'][0]}")
 
 
 @subcommand(model, "hal0ctl model alias qwen3-4b-q4_k_m fast")

@@ -69,7 +69,7 @@ def _columns(session: Session) -> tuple[Column, ...]:
 @command("hal0ctl model du")
 def du(session: Session) -> None:
     """What models take on disk, when each was used last, and what would miss it."""
-    view = session.client(timeout_s=session.timeout or LOOK_S).get("/api/models/usage")
+    view = session.client(timeout_s=session.timeout or LOOK_S).get("/api/disk")
     session.rows(view["items"], _columns(session), name="id")
     own = sum(it["size_bytes"] for it in view["items"] if it["removable"])
     session.note(f"{session.size(own)} of models in {view['store']}, {session.size(view['free_bytes'])} are free there")
@@ -83,7 +83,7 @@ def du(session: Session) -> None:
 def prune(session: Session, *, unused_for: float, dry_run: bool) -> Exit:
     """Delete models that nobody has used for long; none that a slot has or is configured with."""
     client = session.client(timeout_s=session.timeout or LOOK_S)
-    view = client.get("/api/models/usage")
+    view = client.get("/api/disk")
     unused = [it for it in view["items"] if _idle(it, view["unknown_before"], time.time() - unused_for)]
     if dry_run or not unused:
         session.rows(unused, _columns(session), name="id")
@@ -95,9 +95,9 @@ def prune(session: Session, *, unused_for: float, dry_run: bool) -> Exit:
 
 
 def _idle(it: Row, unknown_before: float | None, since: float) -> bool:
-    """Nothing needs it, and it was neither used since then nor brought."""
-    used = it["last_used"] or unknown_before or 0.0
-    return bool(it["removable"] and not it["kept_by"] and max(used, it["came_at"]) < since)
+    """Nothing needs it, and it was neither brought since then nor used, as far as anybody can know."""
+    latest = max(it["last_used"] or 0.0, unknown_before or 0.0, it["came_at"])
+    return bool(it["removable"] and not it["kept_by"] and latest < since)
 
 
 def _deleted(session: Session, client: Client, unused: Sequence[Json]) -> Exit:

@@ -20,14 +20,18 @@ LOOK_S: Final = 60.0
 @click.argument("name", metavar="MODEL", type=ModelName())
 @click.option("--slot", type=SlotName(), help="The slot that would load it; the one for its task unless told.")
 @click.option("--ctx", "tokens", type=click.IntRange(min=128), help="Tokens of context; the slot's own unless told.")
-def fit(session: Session, *, name: str, slot: str | None, tokens: int | None) -> Exit:
+@click.option("--parallel", type=click.IntRange(min=1), help="Requests at the same time, which share the context.")
+@click.option("--with", "beside", metavar="SLOT,SLOT", help="Slots that are to be loaded besides.")
+def fit(
+    session: Session, *, name: str, slot: str | None, tokens: int | None, parallel: int | None, beside: str | None
+) -> Exit:
     """Whether a model would fit: one that is here, of the catalog, or OWNER/REPOSITORY[:QUANT]. Exit 6 if not."""
-    return weigh(session, name, slot, tokens)
+    return weigh(session, name, slot=slot, context=tokens, parallel=parallel, **({"with": beside} if beside else {}))
 
 
-def weigh(session: Session, name: str, slot: str | None, tokens: int | None) -> Exit:
+def weigh(session: Session, name: str, **wanted: str | int | None) -> Exit:
     """Print the sum; REFUSED when it does not fit."""
-    asked = {"model": name, "slot": slot, "context": tokens}
+    asked = {"model": name, **wanted}
     query = urlencode({key: value for key, value in asked.items() if value is not None})
     view = session.client(timeout_s=session.timeout or LOOK_S).get(f"/api/models/fit?{query}")
     session.value(view, "\n".join(_sum(session, view)), name=view["verdict"])
@@ -48,5 +52,8 @@ def _sum(session: Session, view: Json) -> Iterator[str]:
     width = max(len(label) for label, _ in rows)
     for label, size in rows:
         yield f"  {label:<{width}}  {size:>9}"
+    if (parallel := view["parallel"] or 1) > 1:
+        share = view["context"] // parallel
+        yield f"  {parallel} requests share the {view['context']} tokens: {share} each when all are long"
     if view["guess"]:
         yield "  its cache is not known: it takes more than this"

@@ -1,6 +1,5 @@
 """`hal0ctl pull`, and what `hal0ctl model` does with models that are on their way to this machine."""
 
-import os
 import re
 import time
 from collections.abc import Callable
@@ -100,9 +99,9 @@ def _pull(
     if dry_run:
         if len(names) > 1:
             raise click.UsageError("--dry-run looks at one model of the catalog or the hub")
-        return weigh(session, names[0], then["slot"], None)
+        return weigh(session, names[0], slot=then["slot"])
     body = {"model": names[0], **({"more": names[1:]} if names[1:] else {}), **asked}
-    return _bring(session, body if rate_limit is None else {**body, "rate_limit": rate_limit}, **then)
+    return bring(session, body if rate_limit is None else {**body, "rate_limit": rate_limit}, **then)
 
 
 def _attached(session: Session, pull_id: str) -> Exit:
@@ -125,7 +124,7 @@ def _named(names: tuple[str, ...], quant: str | None, file: str | None) -> tuple
     return (f"{names[0]}/{file}" if file is not None else f"{names[0]}:{quant}",)
 
 
-def _bring(session: Session, body: Json, *, slot: str | None, verify: bool, no_wait: bool) -> Exit:
+def bring(session: Session, body: Json, *, slot: str | None, verify: bool, no_wait: bool) -> Exit:
     """Have it fetched, and what shall be done with it then."""
     client = session.client(timeout_s=session.timeout or LOOK_S * (1 + len(body.get("more", ()))))
 
@@ -215,20 +214,3 @@ def cancel(session: Session, *, pull_id: str) -> None:
     view = session.client().delete(f"/api/pulls/{quote(pull_id, safe='')}")
     ended = "done" if view["state"] == "done" else "given up"  # one that was paused stays as its job ended
     session.value(view, f"the download of {view['target']} is {ended}", name=pull_id)
-
-
-@command("hal0ctl model add /disk/m.gguf --link")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
-@click.option("--id", "model_id", metavar="ID", help="What it shall be called here.")
-@click.option("--link/--copy", help="Share the file instead of copying it; only on the models' own disk.")
-@follow.no_wait()
-def add(session: Session, *, paths: tuple[str, ...], model_id: str | None, link: bool, no_wait: bool) -> Exit:
-    """Take a model into hal0's store: a file or a folder of hal0's own machine.
-
-    Several are the files of one model. A folder of many models is best left where it is: name it in models.roots.
-    """
-    # A link keeps its name: what it leads to may be called by its digest alone.
-    first, *more = map(os.path.abspath, paths)
-    body = {"model": first, "more": more, "id": model_id, "link": link or None}
-    given = {key: value for key, value in body.items() if value}
-    return _bring(session, given, slot=None, verify=False, no_wait=no_wait)

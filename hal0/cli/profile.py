@@ -1,11 +1,11 @@
 """`hal0ctl profile`: named sets of slot fields."""
 
-import json
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from hal0.cli import units
+from hal0.cli.assigned import assigned, value_text
 from hal0.cli.names_of import ProfileName
 from hal0.cli.options import noun, subcommand
 from hal0.cli.output import Column
@@ -41,7 +41,7 @@ def show(session: Session, *, name: str) -> None:
     """What a profile says."""
     view = session.client().get(f"/api/profiles/{name}")
     said = [(key, view[key]) for key in _FIELDS if view[key] not in (None, [], {})]
-    lines = [f"{key:<17} {_text(value)}" for key, value in (*said, ("used by", ", ".join(view["used_by"]) or "-"))]
+    lines = [f"{key:<17} {value_text(value)}" for key, value in (*said, ("used by", ", ".join(view["used_by"]) or "-"))]
     session.value(view, "\n".join(lines), name=name)
 
 
@@ -52,11 +52,7 @@ def show(session: Session, *, name: str) -> None:
 def set_(session: Session, *, name: str, fields: tuple[str, ...], like: str | None) -> None:
     """Make a profile, or change one. KEY= takes a value away."""
     body: Json = {} if like is None else {"like": like}
-    for field in fields:
-        key, given, text = field.partition("=")
-        if not given or key not in _FIELDS:
-            raise click.UsageError(f"{field!r}: write KEY=VALUE, with one of {', '.join(_FIELDS)}")
-        body[key] = _value(text)
+    body |= assigned(fields, _FIELDS)
     if not body:
         raise click.UsageError("say what to set, such as context_size=8192, or --like PROFILE")
     view = session.client().request("PUT", f"/api/profiles/{name}", body)
@@ -74,19 +70,3 @@ def rm(session: Session, *, name: str) -> None:
     session.confirm(f"Delete profile {name}?")
     session.value(client.delete(f"/api/profiles/{name}"), "", name=name)
     session.note(f"{name} is deleted")
-
-
-def _value(text: str) -> Any:
-    """Numbers, lists and tables as JSON has them; everything else is a text, and nothing is no value."""
-    if not text:
-        return None
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return " ".join(value)
-    return json.dumps(value) if isinstance(value, dict) else str(value)

@@ -38,7 +38,7 @@ def up(session: Session, *, host: str | None, port: int | None, no_load: bool) -
     slot = client.get("/api/slots/primary")
     bare = session.machine or not (slot["demo"] or not slot["model"])  # nobody reads about a first model
     catalog = None if bare else _catalog(client)
-    internet = catalog is not None and first_model.internet(catalog.get("hub", ""))
+    internet = catalog is not None and first_model.internet(catalog.get("hub") or "")
     choice = first_model.first_choice(catalog) if catalog is not None else None
     text = welcome(status, slot, models_dir=local.models_dir, command=own_command(), internet=internet, choice=choice)
     session.value({"status": status, "primary": slot}, text)

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from hal0.config import arguments
 from hal0.config.base import ConfigModel, SomeCount, Text, Words, fault
+from hal0.config.defaults import ModelDefaults
 from hal0.config.slots import ContextSize, SlotConfig
 from hal0.vocab import Device, ProviderName
 
@@ -61,14 +62,14 @@ BUILTIN_PROFILES: Final[Mapping[str, ProfileConfig]] = MappingProxyType(
 )
 
 
-def under_profile(slot: SlotConfig, profile: ProfileConfig) -> SlotConfig:
-    """The slot with the profile's values where it has none of its own; `device = "auto"` counts as none."""
+def laid_over(slot: SlotConfig, below: ProfileConfig | ModelDefaults) -> SlotConfig:
+    """The slot with the values from below where it has none of its own; `device = "auto"` counts as none."""
     own = slot.model_fields_set - ({"device"} if slot.device is Device.AUTO else set())
     update: dict[str, Any] = {
         name: value
         for name in PROFILE_FIELDS
-        if name not in own and name != "request_defaults" and (value := getattr(profile, name)) is not None
+        if name not in own and name != "request_defaults" and (value := getattr(below, name, None)) is not None
     }
-    update["extra_args"] = (*profile.extra_args, *slot.extra_args)
-    update["request_defaults"] = {**profile.request_defaults, **slot.request_defaults}
+    update["extra_args"] = (*below.extra_args, *slot.extra_args)
+    update["request_defaults"] = {**below.request_defaults, **slot.request_defaults}
     return slot.model_copy(update=update)

@@ -16,7 +16,7 @@ from hal0.config.images import ImagesConfig
 from hal0.config.memory import MemoryConfig
 from hal0.config.models import ModelsConfig
 from hal0.config.openwebui import OpenWebUIConfig
-from hal0.config.profiles import BUILTIN_PROFILES, ProfileConfig, under_profile
+from hal0.config.profiles import BUILTIN_PROFILES, ProfileConfig, laid_over
 from hal0.config.server import ServerConfig
 from hal0.config.slots import SlotConfig
 from hal0.config.updates import UpdatesConfig
@@ -95,7 +95,7 @@ class RootConfig(ConfigModel):
         """The slot with its profile applied. Raises KeyError for a slot that is not configured."""
         slot = self.slots[name]
         profile = self.profile(slot.profile) if slot.profile else None
-        return under_profile(slot, profile) if profile else slot
+        return laid_over(slot, profile) if profile else slot
 
     def profile(self, name: str) -> ProfileConfig | None:
         """A profile of the user's or one that comes with hal0."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Final
 
+from hal0.config.defaults import ModelDefaults
 from hal0.models.gguf import SHARD, GgufInfo, Pooling
 from hal0.vocab import MODEL_ID, Capability, ModelId
 
@@ -16,6 +17,8 @@ _ENCODERS: Final = re.compile(r".*bert(-.*)?|t5encoder|.*-?embed(ding)?\Z")
 PICTURES: Final = frozenset(
     {"aura", "cosmos", "flux", "hidream", "hyvid", "ltxv", "lumina2", "qwen_image", "sd1", "sd3", "sdxl", "wan"}
 )
+_TALKS: Final = frozenset({Capability.CHAT, Capability.COMPLETION})
+_OF_TEXT: Final = _TALKS | {Capability.EMBED, Capability.RERANK}
 _MAX_ID: Final = 128  # the pattern's
 _NAMELESS: Final = frozenset({"model"})  # file names that leave it to the directory to say what is in them
 _CACHE_ITEM_BYTES: Final = 2  # the engine's default cache type is f16
@@ -59,6 +62,7 @@ class ModelEntry:
     demo: bool = False
     source: Mapping[str, str] | None = None  # where it was pulled from
     sha256: str | None = None  # of the first file, as it came
+    defaults: ModelDefaults | None = None  # as an operator gave them
     riders: Mapping[Capability, ModelId] = field(
         default_factory=dict
     )  # whose files are among `files`: what answers for a capability
@@ -113,7 +117,19 @@ def capabilities_of(info: GgufInfo) -> frozenset[Capability]:
         return frozenset({Capability.RERANK})
     if info.pooling in (Pooling.MEAN, Pooling.CLS, Pooling.LAST) or _ENCODERS.fullmatch(info.architecture):
         return frozenset({Capability.EMBED})
-    return frozenset({Capability.CHAT, Capability.COMPLETION})
+    return _TALKS
+
+
+def able_to(entry: ModelEntry, task: Capability) -> frozenset[Capability] | None:
+    """What a model can when it is for `task`; None: its content says that it cannot be.
+
+    What a GGUF of text answers with is a matter of how its engine is started, and not every file says it.
+    """
+    if task in entry.capabilities:
+        return entry.capabilities
+    if entry.format != "gguf" or task not in _OF_TEXT or not entry.capabilities <= _OF_TEXT:
+        return None
+    return _TALKS if task in _TALKS else frozenset({task})
 
 
 def id_of(path: PurePath) -> ModelId | None:

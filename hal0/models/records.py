@@ -8,6 +8,8 @@
     digests = { "name" = "..." }           # of the others
     license = "apache-2.0"
     source = { repo = "...", file = "...", revision = "..." }
+    [defaults."qwen3-4b-q4_k_m"]           # of any model, also one outside the store
+    context_size = 16384
     [aliases]
     fast = "qwen3-4b-q4_k_m"
     [bindings]
@@ -25,11 +27,12 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from tomlkit.exceptions import TOMLKitError
 
+from hal0.config.defaults import ModelDefaults
 from hal0.errors import Hal0Error
 from hal0.lib.atomic import write_atomic
 from hal0.models.binding import Binding
 from hal0.models.entry import legal_id
-from hal0.vocab import MODEL_ID, ModelId
+from hal0.vocab import MODEL_ID, Capability, ModelId
 
 SCHEMA: Final = 1
 _END: Final = r"\Z"  # pydantic's engine spells it $
@@ -53,6 +56,7 @@ class ModelRecord(BaseModel):
     digests: dict[str, Digest] | None = None  # of other files, as far as they are known
     license: str | None = None
     source: dict[str, str] | None = None
+    task: Capability | None = None  # what it is for, where an operator said so and its file does not
 
     @field_validator("files")
     @classmethod
@@ -81,6 +85,7 @@ class _Bound(BaseModel):
 class _Names(BaseModel):
     aliases: dict[Id, Id] = {}
     bindings: dict[Id, _Bound] = {}
+    defaults: dict[ModelId, ModelDefaults] = {}  # an engine's own names among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ class Remembered:
     records: Mapping[ModelId, ModelRecord]
     aliases: Mapping[ModelId, ModelId]
     bindings: Mapping[ModelId, Binding]
+    defaults: Mapping[ModelId, ModelDefaults]
 
 
 class RecordFile:
@@ -108,11 +114,11 @@ class RecordFile:
 
     def _understood(self, document: Mapping[str, Any]) -> Remembered:
         try:
-            names = _Names.model_validate({key: document[key] for key in ("aliases", "bindings") if key in document})
+            names = _Names.model_validate({key: document[key] for key in _Names.model_fields if key in document})
         except ValidationError as e:
             raise self._invalid(_first_fault(e)) from e
         bindings = {model: Binding(it.slot, it.upstream, it.model) for model, it in names.bindings.items()}
-        return Remembered(self._records(document), names.aliases, bindings)
+        return Remembered(self._records(document), names.aliases, bindings, names.defaults)
 
     def _records(self, document: Mapping[str, Any]) -> dict[ModelId, ModelRecord]:
         tables = document.get("models", {})
@@ -153,7 +159,13 @@ class RecordFile:
         """Write or replace one binding. Raises as `put` does."""
         self._set("bindings", model, _inline({k: v for k, v in asdict(binding).items() if v is not None}))
 
-    def drop(self, table: Literal["models", "aliases", "bindings"], name: ModelId) -> None:
+    def default(self, model: ModelId, defaults: ModelDefaults) -> None:
+        """Write or replace what one model is started and asked with. Raises as `put` does."""
+        table = tomlkit.table()
+        table.update(defaults.said())
+        self._set("defaults", model, table)
+
+    def drop(self, table: Literal["models", "aliases", "bindings", "defaults"], name: ModelId) -> None:
         """Forget one entry; one that is not there is as good as forgotten. Raises as `put` does."""
         document = self._edited()
         entries = document.get(table, {})
@@ -163,7 +175,7 @@ class RecordFile:
 
     def _set(self, table: str, name: ModelId, value: object) -> None:
         document = self._edited()
-        document.setdefault(table, tomlkit.table())[name] = value
+        document.setdefault(table, tomlkit.table(is_super_table=isinstance(value, tomlkit.items.Table)))[name] = value
         self._write(document)
 
     def _read(self) -> tomlkit.TOMLDocument:

@@ -3,17 +3,18 @@
 import difflib
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from hal0.config.defaults import ModelDefaults, changed
 from hal0.errors import Hal0Error
 from hal0.models import catalog
 from hal0.models.absent import NotHere, of_catalog, of_record
 from hal0.models.binding import Binding
-from hal0.models.entry import ModelEntry, legal_id
+from hal0.models.entry import ModelEntry, able_to, legal_id
 from hal0.models.examine import Problem
 from hal0.models.records import ModelRecord, RecordFile, Remembered
 from hal0.models.removal import remove
@@ -179,6 +180,7 @@ class Registry:
             others = [other for other in self._known.entries.values() if other.id != entry.id]
             freed = remove(entry, self._store, others)
             self._file.drop("models", entry.id)
+            self._file.drop("defaults", entry.id)
             self._refresh()
         return freed
 
@@ -208,6 +210,22 @@ class Registry:
                 self._file.drop("bindings", bound)
             else:
                 self._file.bind(bound, binding)
+            self._refresh()
+
+    def default(
+        self, model: str, changes: Mapping[str, Any], check: Callable[[ModelEntry, ModelDefaults], None]
+    ) -> None:
+        """Change what a model that is here is started and asked with where nobody else says it; None takes a field
+        away. `check` raises what its engine refuses. Raises config.invalid, as `require`, or as `remember` does."""
+        with self._writing:
+            self._refresh()
+            entry = self.require(model)
+            defaults = changed(entry.id, entry.defaults, changes)
+            check(entry, defaults)
+            if defaults.said():
+                self._file.default(entry.id, defaults)
+            else:
+                self._file.drop("defaults", entry.id)
             self._refresh()
 
     def _known_id(self, name: str) -> ModelId:
@@ -248,8 +266,12 @@ def _combine(found: Found, by_tag: Mapping[ModelId, ModelEntry], remembered: Rem
             continue
         if record is not None:
             licence = record.license or entry.license
+            can = able_to(entry, record.task) if record.task is not None else None  # its file may be another one by now
+            entry = replace(entry, capabilities=can or entry.capabilities)
             entry = replace(entry, source=record.source, license=licence, sha256=record.sha256)
         entries[model] = entry
+    for model in remembered.defaults.keys() & entries.keys():
+        entries[model] = replace(entries[model], defaults=remembered.defaults[model])
     by_id = {model: records[model] for model in sorted(records)}
     return _Known(
         entries=MappingProxyType(entries),

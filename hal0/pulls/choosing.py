@@ -33,6 +33,21 @@ class Choice:
     folder: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One model of a repository; `quantisation` as its name says, empty where it does not."""
+
+    model: ModelId
+    quantisation: str
+    files: tuple[RemoteFile, ...]
+
+    @property
+    def size_bytes(self) -> int | None:
+        sizes = [file.size_bytes for file in self.files]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+_QUANTISATION: Final = re.compile(r"(?:^|[-._])((?:ud-)?(?:i?q\d\w*|tq\d\w*|mxfp4\w*|bf16|f16|f32))\Z")
 # The usual trade of size against quality, best first.
 _QUANTISATIONS: Final = (
     "q4_k_m",
@@ -77,6 +92,19 @@ def choose(repo: str, files: Sequence[RemoteFile], path: str | None, quantisatio
     )
 
 
+def variants(files: Iterable[RemoteFile]) -> list[Variant]:
+    """Every quantisation that a repository has of its models, the smallest first."""
+    models, projectors = _by_stem(file for file in files if is_plain(file.path))
+    found = [
+        Variant(
+            model, match[1].upper() if (match := _QUANTISATION.search(stem)) else "", tuple(_whole(parts, projectors))
+        )
+        for stem, parts in models.items()
+        if (model := legal_id(stem)) is not None
+    ]
+    return sorted(found, key=lambda it: (it.size_bytes or 0, it.model))
+
+
 def _beside(choice: Choice, sound: Iterable[RemoteFile], path: str) -> Choice:
     """A file that was named by itself, and the other parts when it is one of several."""
     if (match := SHARD.fullmatch(PurePosixPath(path).name)) is None:
@@ -87,6 +115,20 @@ def _beside(choice: Choice, sound: Iterable[RemoteFile], path: str) -> Choice:
 
 def _weights(title: str, files: Sequence[RemoteFile], quantisation: str | None) -> Choice | None:
     """One GGUF model: all parts of it, and the projector that belongs to it."""
+    models, projectors = _by_stem(files)
+    wanted = (quantisation.lower(),) if quantisation else _QUANTISATIONS
+    for word in wanted:
+        fitting = [stem for stem in sorted(models, key=len) if _says(stem, word)]
+        if (fitting or not word) and models:
+            stem = (fitting or sorted(models))[0]
+            return _named(stem if stem != "model" else title, _whole(models[stem], projectors))
+    if projectors and not models and len(files) == 1:  # it was named by itself
+        return _named(_stem(projectors[0].path), projectors)
+    return None
+
+
+def _by_stem(files: Iterable[RemoteFile]) -> tuple[dict[str, list[RemoteFile]], list[RemoteFile]]:
+    """(the parts of each model, the projectors), of those that are GGUF."""
     models: dict[str, list[RemoteFile]] = defaultdict(list)
     projectors = []
     for file in files:
@@ -95,17 +137,13 @@ def _weights(title: str, files: Sequence[RemoteFile], quantisation: str | None) 
                 projectors.append(file)
             else:
                 models[_stem(file.path)].append(file)
-    wanted = (quantisation.lower(),) if quantisation else _QUANTISATIONS
-    for word in wanted:
-        fitting = [stem for stem in sorted(models, key=len) if _says(stem, word)]
-        if (fitting or not word) and models:
-            stem = (fitting or sorted(models))[0]
-            eye = min(projectors, key=lambda file: (_rank(file.path, _PROJECTORS), file.path), default=None)
-            own = sorted(models[stem], key=lambda file: file.path)
-            return _named(stem if stem != "model" else title, [*own, *([eye] if eye is not None else [])])
-    if projectors and not models and len(files) == 1:  # it was named by itself
-        return _named(_stem(projectors[0].path), projectors)
-    return None
+    return models, projectors
+
+
+def _whole(parts: Iterable[RemoteFile], projectors: Iterable[RemoteFile]) -> list[RemoteFile]:
+    """With the projector that is taken of several."""
+    eye = min(projectors, key=lambda file: (_rank(file.path, _PROJECTORS), file.path), default=None)
+    return [*sorted(parts, key=lambda file: file.path), *([eye] if eye is not None else [])]
 
 
 def _kit(title: str, files: Sequence[RemoteFile], _quantisation: str | None) -> Choice | None:

@@ -14,6 +14,8 @@ from hal0.models.absent import Absent
 from hal0.models.registry import Registry
 from hal0.outbound.client import Outside
 from hal0.pulls.asking import Asker, Hub
+from hal0.pulls.choosing import Variant, variants
+from hal0.pulls.hub import listing
 from hal0.pulls.planning import Draft, drafted
 from hal0.pulls.searching import Repository, search
 from hal0.pulls.sources import CatalogSource, HubSource, JoinedSource, Source, UrlSource, source_of
@@ -63,6 +65,20 @@ class Looking:
                 message = f"cannot weigh {model[:200]!r}: it is neither in the catalog nor a place on the hub"
                 raise Hal0Error("request.invalid", message, param="model")
             return await weighed(await drafted(source, PullRequest(model=model), asker), asker)
+
+    async def variants(self, model: str) -> tuple[HubSource, list[Variant]]:
+        """The quantisations that are where this model comes from. Raises as `drafted`."""
+        async with self._weighing, self._asker() as asker:
+            source = self._source(model, asker.hub)
+            if isinstance(source, JoinedSource):
+                source = source.parts[0]
+            if isinstance(source, CatalogSource) and source.entry.repo is not None:
+                source = HubSource(source.entry.repo, source.entry.revision)
+            if not isinstance(source, HubSource):
+                message = f"cannot tell what else there is of {model[:200]!r}: it does not come from the hub"
+                raise Hal0Error("request.invalid", message, param="model")
+            found = await listing(asker, source.repo, source.revision)
+            return source, variants(found.files)
 
     async def search(self, text: str) -> list[Repository]:
         """What the hub has by these words. Raises pull.*, config.invalid."""

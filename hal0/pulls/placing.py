@@ -11,7 +11,7 @@ from hal0.errors import Hal0Error
 from hal0.lib.atomic import fsync_dir
 from hal0.models.content import accept
 from hal0.models.digest import sha256_of
-from hal0.models.entry import ModelEntry
+from hal0.models.entry import ModelEntry, able_to
 from hal0.models.records import ModelRecord
 from hal0.models.scan import Scanner
 from hal0.pulls.plan import Place, Plan, PlannedFile
@@ -76,7 +76,12 @@ def judged(place: Place, plan: Plan, *, allow_pickle: bool) -> ModelEntry:
     if len(found.entries) != 1:
         message = f"cannot use {plan.model}: its files are not one whole model by themselves"
         raise Hal0Error("model.not_found", message, hint=_WHOLE)
-    return next(iter(found.entries.values()))
+    entry = next(iter(found.entries.values()))
+    if plan.task is not None and able_to(entry, plan.task) is None:
+        able = sorted(entry.capabilities)
+        message = f"cannot take {plan.model} for {plan.task}: its content says that it is for {', '.join(able)}"
+        raise Hal0Error("dispatch.capability_mismatch", message, details={"capabilities": able}, param="task")
+    return entry
 
 
 def record_of(place: Place, plan: Plan, entry: ModelEntry, store: Path) -> ModelRecord:
@@ -96,6 +101,7 @@ def record_of(place: Place, plan: Plan, entry: ModelEntry, store: Path) -> Model
         sha256=digests.pop(where + names[0], None),
         digests=digests or None,
         license=plan.license,
+        task=plan.task,
         source=plan.source | ({"etag": first.etag} if first is not None and first.etag is not None else {}),
     )
 

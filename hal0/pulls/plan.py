@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hal0.lib.atomic import write_atomic
 from hal0.pulls.sources import is_plain
-from hal0.vocab import MODEL_ID, By, ModelId
+from hal0.vocab import MODEL_ID, By, Capability, ModelId
 from hal0.wire.pulls import PullState
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,8 @@ class Came(BaseModel):
 class Plan(BaseModel):
     """`own`: somebody wants the download itself; else it is paused when nobody waits for it any more.
 
-    `link`: its files are of this machine, and shared. `came` are the files that have come, by name.
+    `link`: its files are of this machine, and shared. `task` is what it shall
+    be for. `came` are the files that have come, by name.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -78,6 +79,7 @@ class Plan(BaseModel):
     own: bool = True
     link: bool = False
     rate_limit: int | None = None
+    task: Capability | None = None
     came: dict[str, Came] = {}
 
     @field_validator("model")

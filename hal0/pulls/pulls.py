@@ -106,6 +106,7 @@ class Pulls:
             own=own,
             link=asked.link,
             rate_limit=asked.rate_limit,
+            task=asked.task,
         )
         pull = self._pulls[plan.id] = Pull(self._download(plan), job)
         try:

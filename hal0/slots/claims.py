@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeAlias, assert_never
 
+from hal0.config.slots import SlotConfig
 from hal0.hardware.pools import RAM, PoolKey, PoolKind, places, pool_for
 from hal0.hardware.snapshot import Machine
 from hal0.slots.happenings import Life
@@ -19,15 +20,15 @@ FactsOf: TypeAlias = Callable[[str], ModelFacts]
 Amounts: TypeAlias = Mapping[PoolKey, int]
 
 
-def need_of(it: Shown, model: str, facts: ModelFacts, machine: Machine) -> Need:
-    """What `model` would take in this slot, as it is configured now."""
-    config = it.config
+def need_of(it: Shown, model: str, facts: ModelFacts, machine: Machine, config: SlotConfig | None = None) -> Need:
+    """What `model` would take in this slot, as it is configured now, or as `config` says instead."""
+    config = config or it.config_for(model, facts)
     need = estimate(
         facts.weights,
         pool=pool_for(it.device, config.gpu_index, machine),
         context=context_of(config, facts.context_length),
         extra_args=config.extra_args,
-        spec=_spec(it, model),
+        spec=_spec(it, model, config),
         history=it.book.memory,
     )
     return need if config.memory_limit is None else within(need, config.memory_limit)
@@ -44,7 +45,7 @@ def used_of(it: Shown, facts: ModelFacts, machine: Machine) -> Used | None:
         return None
     need = need_of(it, current.model, facts, machine)
     used = Used(
-        spec=_spec(it, current.model),
+        spec=_spec(it, current.model, it.config_for(current.model, facts)),
         predicted_bytes=need.predicted_bytes,
         actual_bytes=max(taken, facts.weights.size_bytes),
         host_bytes=0,
@@ -78,9 +79,8 @@ def _places(it: Shown, machine: Machine) -> Amounts:
     return {} if found is None else places(found, machine)
 
 
-def _spec(it: Shown, model: str) -> str:
+def _spec(it: Shown, model: str, config: SlotConfig) -> str:
     """What makes a load's memory what it is."""
-    config = it.config
     words = (model, it.provider.name, it.device, config.gpu_index, config.context_size, *config.extra_args)
     return " ".join(str(word) for word in words)
 

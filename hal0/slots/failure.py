@@ -21,6 +21,7 @@ _PERMANENT: Final = frozenset(
         "slot.memory_budget",  # unless somebody is in the way who may leave
         "slot.npu_exclusive",
         "dispatch.capability_mismatch",
+        "config.invalid",  # the model's defaults
         "image.missing",
         "image.not_found",
         "image.digest_mismatch",

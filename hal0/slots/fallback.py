@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Final
 
+from hal0.config.defaults import ModelDefaults
+from hal0.config.profiles import laid_over
 from hal0.config.slots import SlotConfig
 from hal0.slots import happenings as h
 from hal0.slots.logbook import Logbook
@@ -97,24 +99,28 @@ def words(config: SlotConfig, active: Fallback | None) -> str | None:
     return f"fallback {active.number} of {len(config.fallbacks)} ({told})"
 
 
+def fitted(
+    config: SlotConfig, active: Fallback | None, model: str | None, defaults: ModelDefaults | None
+) -> SlotConfig:
+    """As `model` is started: what is configured over the model's defaults, and under the fallback if it is the
+    model's."""
+    whole = config if defaults is None else laid_over(config, defaults)
+    if active is None or not active.is_of(model) or active.number > len(config.fallbacks):
+        return whole
+    return whole.model_copy(update=config.fallbacks[active.number - 1].model_dump(exclude_none=True))
+
+
 class Fitting:
-    """A slot's configuration under the fallback of a model: the same object until one of them changes."""
+    """A slot's configuration fitted to one model after the other: the same object until something changes."""
 
     def __init__(self, config: SlotConfig) -> None:
         self.own = config
-        self._active: Fallback | None = None
+        self._last: tuple[Fallback | None, str | None, ModelDefaults | None] = (None, None, None)
         self._fitted = config
 
-    def under(self, active: Fallback | None, model: str | None) -> SlotConfig:
-        """As `model` is started."""
-        if active is None or not active.is_of(model):
-            return self.own
-        if active != self._active:
-            self._active, self._fitted = active, _applied(self.own, active)
+    def to(self, active: Fallback | None, model: str | None, defaults: ModelDefaults | None) -> SlotConfig:
+        """As `fitted`."""
+        wanted = (active, model, defaults)
+        if wanted != self._last:
+            self._last, self._fitted = wanted, fitted(self.own, *wanted)
         return self._fitted
-
-
-def _applied(config: SlotConfig, active: Fallback) -> SlotConfig:
-    if active.number > len(config.fallbacks):
-        return config
-    return config.model_copy(update=config.fallbacks[active.number - 1].model_dump(exclude_none=True))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from hal0.config.root import RootConfig
 from hal0.hardware.snapshot import Machine
@@ -52,6 +52,10 @@ class Household:
         for slot in self._slots.values():
             if slot.config.priority > over and claims.is_coming(slot.life):
                 yield from claims.reserved(slot.shown(), self._facts, machine)
+
+    def reserved(self, slots: Collection[SlotName], machine: Machine) -> Iterable[Holding]:
+        for name in slots:
+            yield from claims.reserved(self._slots[name].shown(), self._facts, machine)
 
     def on_npu(self, slot: SlotName) -> bool:
         found = self._slots.get(slot)

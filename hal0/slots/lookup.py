@@ -47,6 +47,7 @@ class Lookup:
             entry.capabilities,
             weights=weights_of(entry),
             riders=entry.riders,
+            defaults=entry.defaults,
         )
 
 

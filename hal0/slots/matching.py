@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from hal0.config.arguments import refused
 from hal0.errors import Hal0Error
 from hal0.providers.base import Provider
 
@@ -37,6 +38,20 @@ def require_match(model: Kind, provider: Provider) -> None:
         hint=f"Use a slot whose provider is {able[0]}." if able else _OTHERWISE.get(model.format),
         param="model",
     )
+
+
+def require_arguments(model: str, provider: Provider, words: Sequence[str]) -> None:
+    """Raises config.invalid for what hal0 does not pass on: slots and profiles are checked where they are read, and
+    what is left are the defaults of a model, whose engine nobody knows there."""
+    if refusals := refused(provider.name, words):
+        told = "; ".join(f"{it.flag}: {it.reason}" for it in refusals)
+        raise Hal0Error(
+            "config.invalid",
+            f"cannot start {model} with {provider.name} by the model's defaults: {told}",
+            details={"model": model, "flags": [it.flag for it in refusals]},
+            hint=f"hal0ctl model set {model} extra_args=",
+            param="extra_args",
+        )
 
 
 def _served_by(able: Sequence[str]) -> str:

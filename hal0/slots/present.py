@@ -28,6 +28,7 @@ class _Derived(NamedTuple):
 
     life: Life
     model: str | None
+    facts: ModelFacts
     endpoint: Endpoint | None
     config: SlotConfig
     device: Device
@@ -65,11 +66,11 @@ class Present:
 
     @property
     def config(self) -> SlotConfig:
-        """As the model that a request meets was started: configured, or by the fallback that is tried instead."""
+        """As the model that a request meets is started: as configured, or by the fallback that is tried instead."""
         return self._derived.config
 
     def _config_of(self, model: str | None) -> SlotConfig:
-        return self._fitting.under(self.life.facts.fallback, model)
+        return self._fitting.to(self.life.facts.fallback, model, self._owner.model_facts(model).defaults)
 
     def learn(self, **facts: Any) -> None:
         """Take these facts over into the life."""
@@ -90,7 +91,7 @@ class Present:
     @property
     def model(self) -> ModelFacts:
         """Of the model that a request meets."""
-        return self._owner.model_facts(self._derived.model)
+        return self._derived.facts
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -101,10 +102,11 @@ class Present:
     def _derived(self) -> "_Derived":
         """Requests ask for it twice each, and rarely is it another one."""
         known = self._known
-        if known is None or known.life is not self.life:
+        if known is None or known.life is not self.life or known.facts is not self._owner.model_facts(known.model):
             model = model_of(self.life)
             endpoint, config = endpoint_of(self.life, self.provider, self.secrets), self._config_of(model)
-            known = _Derived(self.life, model, endpoint, config, self._device(config))
+            facts = self._owner.model_facts(model)
+            known = _Derived(self.life, model, facts, endpoint, config, self._device(config))
             self._known = known
         return known
 
@@ -146,6 +148,7 @@ class Present:
         life, config = known.life, known.config
         return Shown(
             name=self.name,
+            own=self._fitting.own,
             config=config,
             provider=self.provider,
             device=known.device,

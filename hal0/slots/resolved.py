@@ -1,10 +1,11 @@
-"""How a slot would be started now, and who said each of it: provider < profile < slot < fallback. Pure."""
+"""How a slot would be started now, and who said each of it: provider < model < profile < slot < fallback. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from hal0.config.defaults import ModelDefaults
 from hal0.config.flags import Flag, adds_up, flags
 from hal0.config.load import Origin
 from hal0.config.profiles import PROFILE_FIELDS, ProfileConfig
@@ -41,7 +42,8 @@ _FLAG_OF: Final[Mapping[str, str]] = MappingProxyType(
 class Asked:
     """What is known of a slot: `config` as it is started now; `own`, before its profile and fallback, is in `root`.
 
-    `fallback` is the number of the fallback in force. `launch` is None with the reason in `missing`.
+    `fallback` is the number of the fallback in force, `defaults` are the model's. `launch` is None with the reason in
+    `missing`.
     """
 
     slot: SlotName
@@ -51,6 +53,7 @@ class Asked:
     provider: Provider
     device: Device
     model: str | None
+    defaults: ModelDefaults | None
     fallback: int | None
     launch: Launch | None
     missing: str | None
@@ -73,6 +76,7 @@ class _Said:
 
 
 _BY_PROVIDER: Final = _Said("provider")
+_BY_MODEL: Final = _Said("model")
 
 
 def resolved(it: Asked) -> ResolvedView:
@@ -112,7 +116,8 @@ def _of_field(it: Asked, name: str) -> _Said:
         return _in_profile(it, name)
     if name == "device":
         return _Said("machine")
-    return _Said("model" if name == "context_size" else "default")
+    # A model's default, or what it was trained on.
+    return _BY_MODEL if name == "context_size" or getattr(it.defaults, name, None) is not None else _Said("default")
 
 
 def _in_slot(it: Asked, *path: str) -> _Said:
@@ -154,6 +159,8 @@ def _spoken(it: Asked) -> Iterator[tuple[Flag, _Said]]:
         for flag in flags(provider, _written(it.provider.start_cmd(it.launch), it.launch.extra_args)):
             field = _FLAG_OF.get(flag.name)
             yield flag, _BY_PROVIDER if field is None else _of_field(it, field)
+    if it.defaults is not None:
+        yield from _said_by(provider, it.defaults.extra_args, _BY_MODEL)
     if profile is not None:
         yield from _said_by(provider, profile.extra_args, _in_profile(it, "extra_args"))
     yield from _said_by(provider, it.own.extra_args, _in_slot(it, "extra_args"))
@@ -181,10 +188,16 @@ def _env(it: Asked) -> Iterator[ValueView]:
 
 
 def _defaults(it: Asked) -> Iterator[ValueView]:
-    own = it.own.request_defaults
     for name, value in it.config.request_defaults.items():
-        said: Callable[..., _Said] = _in_slot if name in own else _in_profile
-        yield _value(name, value, said(it, "request_defaults", name))
+        yield _value(name, value, _of_default(it, name))
+
+
+def _of_default(it: Asked, name: str) -> _Said:
+    if name in it.own.request_defaults:
+        return _in_slot(it, "request_defaults", name)
+    if it.profile is not None and name in it.profile.request_defaults:
+        return _in_profile(it, "request_defaults", name)
+    return _BY_MODEL
 
 
 def _value(name: str, value: Any, by: _Said) -> ValueView:

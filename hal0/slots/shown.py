@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hal0.config.defaults import ModelDefaults
 from hal0.config.slots import SlotConfig
 from hal0.providers.base import Endpoint, Provider
-from hal0.slots.fallback import of_model
+from hal0.slots.fallback import fitted, of_model
 from hal0.slots.happenings import Life
 from hal0.slots.logbook import Logbook
 from hal0.slots.need import NO_WEIGHTS, Weights
@@ -29,13 +30,19 @@ class ModelFacts:
     weights: Weights = NO_WEIGHTS
     riders: Mapping[Capability, str] = field(default_factory=dict)  # which models answer for a capability instead of it
     on_request: bool = False
+    defaults: ModelDefaults | None = None  # what counts where the slot and its profile say nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """Everything a view rests on, at one moment."""
+    """Everything a view rests on, at one moment.
+
+    `own` is what the slot and its profile say; `config` is that for the live model: over its defaults, under its
+    fallback.
+    """
 
     name: SlotName
+    own: SlotConfig
     config: SlotConfig
     provider: Provider
     device: Device
@@ -59,6 +66,12 @@ class Shown:
     def fallback(self) -> Fallback | None:
         """How its model is started instead of as configured."""
         return of_model(self.life.facts.fallback, self.live_model)
+
+    def config_for(self, model: str, facts: ModelFacts) -> SlotConfig:
+        """As `model` would be started."""
+        if model == self.live_model:
+            return self.config
+        return fitted(self.own, self.life.facts.fallback, model, facts.defaults)
 
     @property
     def live_model(self) -> str | None:

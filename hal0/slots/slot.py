@@ -110,6 +110,7 @@ class Slot:
             provider=it.provider,
             device=it.device,
             model=it.live_model,
+            defaults=it.model.defaults,
             fallback=it.fallback.number if it.fallback else None,
             launch=launch,
             missing=missing,

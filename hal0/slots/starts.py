@@ -12,7 +12,7 @@ from hal0.models.absent import NotHere
 from hal0.providers.base import Launch, Provider
 from hal0.slots.adopt import LABEL_SPEC
 from hal0.slots.fitting import Fits
-from hal0.slots.matching import require_match
+from hal0.slots.matching import require_arguments, require_match
 from hal0.slots.model_files import ModelFiles
 from hal0.slots.plan import Model, Place, launch_of, resolve_device, spec_of
 from hal0.slots.reader import UNREADABLE
@@ -23,7 +23,7 @@ from hal0.vocab import By, Role, SlotName
 log = logging.getLogger(__name__)
 
 _SETTLED_S: Final = 5.0  # without a change: nobody writes it any more
-_FETCHED: Final = ("image", "model", "device")  # what a start failed on before there was a container
+_FETCHED: Final = ("image", "model", "device", "config")  # what a start failed on before there was a container
 
 OnProgress = Callable[[str, float | None], None]
 # Fetches a model that is not here; False when whoever wanted the load may not have that done. Raises pull.*, model.*.
@@ -133,7 +133,7 @@ class Starts:
         if failure.spec_hash is not None:
             container = Container(Role.CURRENT, "", 0, model.id)
             return self._spec(subject, container, image_id).labels[LABEL_SPEC] != failure.spec_hash
-        device = resolve_device(subject.config, subject.provider, self._place)
+        device = self.planned(subject, model.id).device
         await self._fits.check(subject.config, self._image_key(subject, model), device)
         return failure.exit_code is None and failure.code.partition(".")[0] in _FETCHED
 
@@ -166,7 +166,8 @@ class Starts:
         return replace(self._spec(subject, container, image_id), user=user)
 
     def planned(self, subject: Subject, model_id: str) -> Launch:
-        """How `model_id` would be started now. Raises what the model registry refuses."""
+        """How `model_id` would be started now. Raises what the model registry refuses, and config.invalid."""
+        require_arguments(model_id, subject.provider, subject.config.extra_args)
         device = resolve_device(subject.config, subject.provider, self._place)
         return launch_of(subject.slot, subject.config, self._models.require(model_id), subject.provider, device)
 

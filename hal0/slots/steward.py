@@ -7,7 +7,7 @@ be given back by somebody who might die first.
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol, TypeAlias, assert_never
@@ -30,6 +30,7 @@ from hal0.slots.store import SlotStore
 from hal0.vocab import SlotName
 
 Tell: TypeAlias = Callable[[str], None]
+Weigh: TypeAlias = Callable[[Machine], Need]
 
 _LOOK_EVERY_S: Final = 3.0  # as the tick: reading a dozen small files takes some milliseconds of a thread
 _ASK_AGAIN_S: Final = 1.0  # freed memory comes back without a word
@@ -62,6 +63,10 @@ class House(Tenants, Protocol):
 
     def coming(self, over: int, machine: Machine) -> Iterable[Holding]:
         """What those slots will take that matter more, are on their way up, and have not asked for room yet."""
+        ...
+
+    def reserved(self, slots: Collection[SlotName], machine: Machine) -> Iterable[Holding]:
+        """What these will take."""
         ...
 
     def on_npu(self, slot: SlotName) -> bool: ...
@@ -146,10 +151,14 @@ class Steward:
         if isinstance(verdict, Refuse) and not verdict.blocked_by:
             raise verdict.error
 
-    async def fit(self, slot: SlotName, weigh: Callable[[Machine], Need]) -> Fit:
-        """Would so much fit into the slot now? Memory is measured for the question, and none is kept for it."""
+    async def fit(self, slot: SlotName, weighs: Sequence[Weigh], beside: Collection[SlotName] = ()) -> list[Fit]:
+        """Would each of these fit into the slot now? Memory is measured for the question, and none is kept for it.
+
+        `beside`: with those slots loaded, which then do not leave for it.
+        """
         await self.look(anew=True)
-        return fit_of(slot, weigh(self._machine), self._ledger(), self._clock.now())
+        ledger, now = self._beside(self._ledger(), beside), self._clock.now()
+        return [fit_of(slot, weigh(self._machine), ledger, now) for weigh in weighs]
 
     async def make_room(self, slot: SlotName, tell: Tell, *, beside: bool = False) -> Need | None:
         """Return when there is room for the slot's load, which is promised to it from then on; others may leave for it.
@@ -220,6 +229,14 @@ class Steward:
 
     def _ledger(self) -> Ledger:
         return Ledger(self._pools(), (*self._holdings(), *self._recovery.leaving()))
+
+    def _beside(self, ledger: Ledger, slots: Collection[SlotName]) -> Ledger:
+        """As it would be with these loaded, for good."""
+        outgoing = (Standing.LEAVING, Standing.STUCK)
+        held = {h.slot for h in ledger.holdings if h.slot in slots and h.standing not in outgoing}
+        staying = (replace(h, pinned=True) if h.slot in held else h for h in ledger.holdings)
+        coming = self.house.reserved(frozenset(slots) - held, self._machine)
+        return replace(ledger, holdings=(*staying, *(replace(h, pinned=True) for h in coming)))
 
     def _with_coming(self, over: int) -> Ledger:
         """As it will be: who was left over from before a boot makes no room among those that matter more."""

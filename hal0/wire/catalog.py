@@ -37,8 +37,9 @@ class CatalogEntryView(View):
 
 
 class CatalogView(View):
-    """`memory_bytes` is what models may take on this machine, where they go by themselves. They come from `hub`."""
+    """`memory_bytes` is what models may take on this machine, where they go by themselves. They come from `hub`,
+    null where its address is none."""
 
     items: list[CatalogEntryView]
     memory_bytes: int
-    hub: str
+    hub: str | None

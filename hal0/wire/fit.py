@@ -27,6 +27,8 @@ class FitView(View):
     size_bytes: int | None
     slot: str
     context: int
+    parallel: int | None
+    beside: list[str]
     verdict: FitVerdict
     message: str
     need_bytes: int
@@ -38,3 +40,33 @@ class FitView(View):
     short_bytes: int
     slots: list[str]
     guess: bool
+
+
+class QuantView(View):
+    """One quantisation: `model` is what it is called once it is here. `digests` are sha256 by file, where published.
+
+    The figures are null where nobody says how large it is.
+    """
+
+    model: str
+    quantisation: str
+    files: list[str]
+    digests: dict[str, str]
+    size_bytes: int | None
+    need_bytes: int | None
+    verdict: FitVerdict | None
+    message: str | None
+    installed: bool
+
+
+class QuantsView(View):
+    """Those of the repository that a model comes from, the smallest first, each as it would fit into `slot` with
+    `context` tokens. `guess` as in FitView.
+    """
+
+    repo: str
+    revision: str
+    slot: str
+    context: int
+    guess: bool
+    items: list[QuantView]

@@ -1,5 +1,7 @@
 """AI models on disk as the operator sees them (`/v1/models` is in `wire.openai`)."""
 
+from typing import Any
+
 from hal0.vocab import Capability
 from hal0.wire.base import View
 
@@ -10,7 +12,8 @@ class EntryView(View):
     `sha256` is what that file was when it came; null where hal0 did not fetch it.
 
     `directory` is the folder that the model is, if it is one. `mmproj` is the projector that is loaded with it.
-    `removable`: it is in hal0's own store.
+    `removable`: it is in hal0's own store. `defaults` is what an operator said that it is started and asked with where
+    neither its slot nor the slot's profile says anything.
     """
 
     id: str
@@ -34,6 +37,21 @@ class EntryView(View):
     aliases: list[str]
     slots: list[str]
     removable: bool
+    defaults: dict[str, Any]
+
+
+class PartView(View):
+    """A file of a model; `sha256` is what it has to be, null where nobody has said."""
+
+    file: str
+    size_bytes: int | None
+    sha256: str | None
+
+
+class WholeEntryView(EntryView):
+    """One model with all of its files; its size is null for one that has gone meanwhile."""
+
+    parts: list[PartView]
 
 
 class RememberedView(View):
@@ -76,6 +94,12 @@ class AliasRequest(View):
 
     alias: str
     model: str | None
+
+
+class DefaultsRequest(View):
+    """`defaults`: context_size, parallel, extra_args, request_defaults, as in a profile; null takes one away."""
+
+    defaults: dict[str, Any]
 
 
 class BindRequest(View):
@@ -142,7 +166,7 @@ class SearchView(View):
     """The catalog's first. `problem` says why the hub at `hub` told nothing, null when it was asked."""
 
     items: list[FoundView]
-    hub: str
+    hub: str | None
     problem: str | None
 
 

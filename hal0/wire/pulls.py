@@ -5,8 +5,10 @@ from typing import Any
 
 from pydantic import Field
 
+from hal0.vocab import Capability
 from hal0.wire.base import View
 from hal0.wire.jobs import JobPace
+from hal0.wire.models import ModelProblemView
 
 
 class PullState(StrEnum):
@@ -25,7 +27,7 @@ class PullRequest(View):
     address itself may end in #sha256=DIGEST.
 
     `link`: a path's file is shared instead of copied. `rate_limit` is bytes a second of this download, below the limit
-    of all together.
+    of all together. `task` is what it is for, where its file leaves that open.
     """
 
     model: str
@@ -34,6 +36,30 @@ class PullRequest(View):
     sha256: str | None = None
     link: bool = False
     rate_limit: int | None = Field(None, ge=1)
+    task: Capability | None = None
+
+
+class LookRequest(View):
+    """`path` is a folder of hal0's own machine."""
+
+    path: str
+
+
+class LookedView(View):
+    """A model in a folder. `files` are what a pull of it names; `here`: hal0 has it, by this id or from this place."""
+
+    id: str
+    files: list[str] = Field(min_length=1)
+    size_bytes: int
+    capabilities: list[Capability]
+    here: bool
+
+
+class LooksView(View):
+    """`problems` are files that look like models and cannot be used."""
+
+    items: list[LookedView]
+    problems: list[ModelProblemView]
 
 
 class PullFileView(View):

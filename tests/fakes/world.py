@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hal0.config.defaults import ModelDefaults
 from hal0.config.root import RootConfig
 from hal0.config.slots import SlotConfig
 from hal0.engine.base import Engine, ImageProgress
@@ -54,6 +55,7 @@ class FakeModel:
     cache_bytes_per_token: int | None = None
     demo: bool = False
     riders: Mapping[Capability, str] = field(default_factory=dict)
+    defaults: ModelDefaults | None = None
 
 
 @dataclass

@@ -115,7 +115,7 @@ async def test_what_models_take_who_keeps_them_and_when_they_were_used(paths: Pa
         await asyncio.to_thread(os.utime, spare, (1.0, 1.0))  # as what is moved or linked there
         await hal0.call("POST", "/api/models/scan")
         await hal0.call("POST", "/api/models/bind", {"model": "spare", "slot": "embed"})
-        _, view = await hal0.call("GET", "/api/models/usage")
+        _, view = await hal0.call("GET", "/api/disk")
         kept = {it["id"]: (it["size_bytes"], it["kept_by"], it["removable"]) for it in view["items"]}
         assert kept["spare"] == (len(GGUF), ["bound to embed"], True)
         assert {it["id"]: it["came_at"] for it in view["items"]}["spare"] > began - 10
@@ -137,7 +137,7 @@ async def test_a_store_that_hangs_is_not_waited_for(
         monkeypatch.setattr(prober, "_READ_S", 0.05)
         try:
             async with asyncio.timeout(2):
-                assert (await hal0.call("GET", "/api/models/usage"))[0] == 200
+                assert (await hal0.call("GET", "/api/disk"))[0] == 200
         finally:
             answers.set()
 
@@ -160,7 +160,7 @@ async def test_a_model_was_last_used_when_a_request_was_answered_with_it(paths: 
             return rows
 
         hal0.services.past.reader.last_asked = asked  # type: ignore[method-assign]
-        _, view = await hal0.call("GET", "/api/models/usage")
+        _, view = await hal0.call("GET", "/api/disk")
         assert {it["id"]: it["last_used"] for it in view["items"]}["one"] == 7.0
 
 
@@ -206,7 +206,7 @@ async def test_models_are_found_in_the_catalog_and_on_the_hub(paths: Paths, port
         ]  # fmt: skip
         far.found = rows
         await asyncio.to_thread(trees.cpu_only_vm, paths.state_dir / "machine")
-        _, view = await hal0.call("GET", "/api/models/search", params={"q": "small TALK"})
+        _, view = await hal0.call("GET", "/api/catalog/search", params={"q": "small TALK"})
         assert view["problem"] is None
         assert [(it["name"], it["curated"], it["fits"]) for it in view["items"]] == [
             (MODEL, True, True), ("acme/small-GGUF", False, True), ("acme/huge-GGUF", False, False),
@@ -216,8 +216,25 @@ async def test_models_are_found_in_the_catalog_and_on_the_hub(paths: Paths, port
         assert (small["license"], small["gated"], small["downloads"], small["context_length"]) == ("mit", True, 9, 512)
 
         far.listing = status(404)
-        _, view = await hal0.call("GET", "/api/models/search", params={"q": "talk"})
+        _, view = await hal0.call("GET", "/api/catalog/search", params={"q": "talk"})
         assert [it["name"] for it in view["items"]] == [MODEL]
         assert "the server does not have it" in view["problem"]
         for words in ("", "x" * 201):
-            assert (await hal0.call("GET", "/api/models/search", params={"q": words}))[0] == 400
+            assert (await hal0.call("GET", "/api/catalog/search", params={"q": words}))[0] == 400
+
+
+async def test_an_address_that_is_none_hides_nothing_of_the_catalog(
+    paths: Paths, port_block: range, curate: Curate
+) -> None:
+    curate(MODEL, file(FILE, GGUF), purpose="Small talk.")
+    async with operator(paths, port_block) as hal0:
+        await asyncio.to_thread(trees.cpu_only_vm, paths.state_dir / "machine")
+        hal0.services.pulls().looking._environ = {"HF_ENDPOINT": "mirror/secret"}
+        _, view = await hal0.call("GET", "/api/catalog/search", params={"q": "talk"})
+        assert ([it["name"] for it in view["items"]], view["hub"]) == ([MODEL], None)
+        assert "HF_ENDPOINT" in view["problem"]
+        assert "secret" not in view["problem"]
+        _, view = await hal0.call("GET", "/api/catalog")
+        assert ([it["id"] for it in view["items"]], view["hub"]) == ([MODEL], None)
+        status, body = await hal0.call("POST", "/api/pulls", {"model": MODEL})
+        assert (status, body["error"]["code"]) == (422, "config.invalid")

@@ -138,9 +138,72 @@ async def test_what_cannot_be_told_is_said(paths: Paths, port_block: range) -> N
             ({"model": "one", "context": "many"}, "request.invalid"),
             ({"model": "one", "context": "1"}, "request.invalid"),
             ({"model": "one", "slot": "nope"}, "slot.not_found"),
+            ({"model": "one", "parallel": "0"}, "request.invalid"),
+            ({"model": "one", "with": "primary"}, "request.invalid"),
+            ({"model": "one", "with": "nope"}, "slot.not_found"),
+            ({"model": "one", "with": "embed"}, "slot.no_model"),
             ({"model": "nothing-i-know"}, "model.not_found"),
             ({"model": "/etc/passwd"}, "request.invalid"),
             ({"model": "http://127.0.0.1:1/m.gguf"}, "request.invalid"),
         ):
             _, body = await hal0.call("GET", "/api/models/fit", params=query)
             assert body["error"]["code"] == code, query
+
+
+async def test_slots_that_are_to_be_loaded_besides_make_no_room(
+    paths: Paths, port_block: range, curate: Curate
+) -> None:
+    async with operator(paths, port_block) as hal0:
+        alone = await _fit(hal0, "one", parallel="4", context="4096", slot="embed")
+        assert (alone["parallel"], alone["context"], alone["beside"]) == (4, 4096, [])
+        room = alone["free_bytes"]
+        curate("big", file("big.gguf", GGUF, size_bytes=int(room / 1.02 - 2**29)), cache_bytes_per_token=1)
+        assert (await _fit(hal0, "big", slot="embed", context="128"))["verdict"] == "fits"
+        beside = await _fit(hal0, "big", slot="embed", context="128", **{"with": "primary"})  # not loaded yet
+        assert (beside["verdict"], beside["beside"]) == ("too_large", ["primary"])
+        assert beside["message"].endswith(" GB beside primary")
+        await hal0.running.load()
+        assert (await _fit(hal0, "big", slot="embed", context="128"))["verdict"] == "if_unloaded"
+        beside = await _fit(hal0, "big", slot="embed", context="128", **{"with": "primary"})
+        assert beside["verdict"] == "too_large"
+
+
+# ---- the quantisations of one model ----
+
+
+async def _quants(hal0: Operator, model: str, **asked: str) -> tuple[int, dict[str, Any]]:
+    return await hal0.call("GET", "/api/catalog/quants", params={"model": model, **asked})
+
+
+async def test_each_quantisation_is_weighed_with_what_is_known_of_the_model(
+    paths: Paths, port_block: range, cache_bytes: int
+) -> None:
+    async with hub() as far, operator(paths, port_block, config={"models": {"hf_endpoint": far.endpoint}}) as hal0:
+        far.files = {FILE: GGUF, "tiny-Q8_0.gguf": GGUF, "tiny-BF16.gguf": GGUF}
+        far.sizes["tiny-BF16.gguf"] = 10**13
+        await hal0.call("POST", "/api/pulls?wait=true", {"model": "acme/tiny:Q4_K_M"})
+        for name in (MODEL, "acme/tiny"):  # one that is here, and its repository
+            status, view = await _quants(hal0, name, context="256")
+            assert (status, view["repo"], view["slot"], view["context"], view["guess"]) == (
+                200, "acme/tiny", "primary", 256, False,
+            )  # fmt: skip
+            assert [(it["model"], it["quantisation"], it["installed"], it["verdict"]) for it in view["items"]] == [
+                (MODEL, "Q4_K_M", True, "fits"), ("tiny-q8_0", "Q8_0", False, "fits"),
+                ("tiny-bf16", "BF16", False, "too_large"),
+            ]  # fmt: skip
+            q8 = view["items"][1]
+            assert q8["digests"] == {"tiny-Q8_0.gguf": demo.DIGEST}
+            assert q8["need_bytes"] == (await _fit(hal0, MODEL, context="256"))["need_bytes"]
+        assert (await hal0.call("GET", f"/api/models/{MODEL}"))[1]["parts"] == [
+            {"file": str(hal0.services.registry.store / FILE), "size_bytes": len(GGUF), "sha256": demo.DIGEST}
+        ]
+
+
+async def test_where_nothing_else_is_known_of_a_model_that_is_said(paths: Paths, port_block: range) -> None:
+    async with operator(paths, port_block) as hal0:
+        for name, code in (
+            ("one", "model.not_found"),
+            ("/etc/passwd", "request.invalid"),
+            ("", "request.missing_model"),
+        ):
+            assert (await _quants(hal0, name))[1]["error"]["code"] == code

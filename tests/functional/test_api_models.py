@@ -85,6 +85,50 @@ async def test_a_loaded_model_is_not_deleted(paths: Paths, port_block: range) ->
         assert (await hal0.call("DELETE", "/api/models/one"))[0] == 200
 
 
+async def test_a_models_defaults_count_where_nobody_else_says_it(paths: Paths, port_block: range) -> None:
+    async with operator(paths, port_block) as hal0:
+        slot = hal0.running.supervisor.slot("primary")
+        wanted = {"context_size": 512, "extra_args": ["--mlock"], "request_defaults": {"top_k": 7}}
+        status, entry = await hal0.call("PATCH", "/api/models/one", {"defaults": wanted})
+        assert (status, entry["defaults"]) == (200, wanted)
+        assert slot.snapshot().request_defaults == {"top_k": 7}
+        _, view = await hal0.call("GET", "/api/slots/primary/resolved")
+        fields = {it["name"]: (it["value"], it["origin"]) for it in view["fields"]}
+        assert (fields["context_size"], fields["parallel"]) == ((512, "model"), (None, "default"))
+        assert {it["name"]: it["origin"] for it in view["flags"]}["mlock"] == "model"
+        assert [(it["name"], it["value"], it["origin"]) for it in view["request_defaults"]] == [("top_k", 7, "model")]
+        _, fit = await hal0.call("GET", "/api/models/fit", params={"model": "one", "slot": "embed"})
+        assert fit["context"] == 512
+
+        await hal0.running.load()
+        [container] = hal0.engine.all
+        assert container.spec.argv[-1] == "--mlock"
+        _, entry = await hal0.call("PATCH", "/api/models/one", {"defaults": {"extra_args": None, "parallel": 2}})
+        assert entry["defaults"] == {"context_size": 512, "parallel": 2, "request_defaults": {"top_k": 7}}
+
+        for body, code in (
+            ({"defaults": {"extra_args": ["--host", "::"]}}, "config.invalid"),
+            ({"defaults": {"device": "cpu"}}, "config.invalid"),
+            ({"default": {}}, "request.invalid"),
+        ):
+            status, answer = await hal0.call("PATCH", "/api/models/one", body)
+            assert (400 <= status < 500, answer["error"]["code"]) == (True, code), body
+        assert (await hal0.call("GET", "/api/models/one"))[1]["defaults"] == entry["defaults"]
+
+
+async def test_no_path_of_hal0_hides_a_model_that_is_called_so(paths: Paths, port_block: range) -> None:
+    async with operator(paths, port_block) as hal0:
+        registry = hal0.services.registry
+        names = ("alias", "bind", "demo", "fit", "scan", "search", "usage")
+        for name in names:
+            await asyncio.to_thread((registry.store / f"{name}.gguf").write_bytes, demo.build())
+        await asyncio.to_thread(registry.scan)
+        for name in names:
+            assert (await hal0.call("GET", f"/api/models/{name}"))[1]["id"] == name
+            assert (await hal0.call("DELETE", f"/api/models/{name}"))[0] == 200
+        assert (await hal0.call("GET", "/api/models/fit"))[1]["error"]["code"] == "request.missing_model"
+
+
 async def test_another_name_and_who_answers(paths: Paths, port_block: range) -> None:
     async with operator(paths, port_block) as hal0:
         _, models = await hal0.call("POST", "/api/models/alias", {"alias": "fast", "model": "one"})

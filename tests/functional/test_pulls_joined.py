@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hal0.errors import Hal0Error
 from hal0.models import demo
 from hal0.models.records import ModelRecord
-from hal0.pulls import spans
+from hal0.pulls import folder, spans
 from hal0.vocab import Capability, ModelId
 from hal0.wire.jobs import JobState
 from hal0.wire.pulls import PullRequest
@@ -211,3 +212,58 @@ async def test_a_closed_file_is_told_with_the_page_of_its_own_repository(place: 
         error = await refused(pulls, "acme/tiny/a.gguf", more=[plain(place, "b.gguf")])
     assert error["code"] == "pull.gated"
     assert "huggingface.co/acme/tiny" in error["hint"]
+
+
+# ---- models of this machine ----
+
+
+async def test_what_its_file_leaves_open_an_operator_says(place: Place, tmp_path: Path) -> None:
+    async with place.hal0() as pulls:
+        await asyncio.to_thread(gguf_models.write_chat, tmp_path / "a.gguf")
+        assert (await pulled(pulls, str(tmp_path / "a.gguf"), task=Capability.EMBED)).view.state is JobState.DONE
+        for name, write in (("b", gguf_models.write_mmproj), ("c", demo.write)):
+            await asyncio.to_thread(write, tmp_path / f"{name}.gguf")
+        job = await pulled(pulls, str(tmp_path / "c.gguf"), task=Capability.IMAGE)
+        assert job.error is not None
+        assert job.error.code == "dispatch.capability_mismatch"
+    registry = await asyncio.to_thread(place.registry)
+    assert registry.require("a").capabilities == {Capability.EMBED}
+    assert [entry.id for entry in registry.entries()] == ["a"]
+
+
+async def test_a_folder_is_looked_through_for_models(place: Place, tmp_path: Path) -> None:
+    deep = tmp_path / "theirs" / "deep"
+
+    def prepare() -> None:
+        deep.mkdir(parents=True)
+        gguf_models.write_chat(deep / "Chat.gguf")
+        gguf_models.write_mmproj(deep / "mmproj.gguf")
+        gguf_models.write_embed(deep.parent / "vectors.gguf")
+        (deep.parent / "junk.gguf").write_bytes(b"GGUF")
+        (place.store).mkdir(exist_ok=True)
+        os.link(deep.parent / "vectors.gguf", place.store / "other-name.gguf")
+
+    await asyncio.to_thread(prepare)
+    registry = await asyncio.to_thread(place.registry)
+    view = await asyncio.to_thread(folder.look, str(deep.parent), registry, allow_pickle=False)
+    assert [(it.id, it.here, it.files) for it in view.items] == [
+        ("chat", False, [str(deep / "Chat.gguf"), str(deep / "mmproj.gguf")]),
+        ("vectors", True, [str(deep.parent / "vectors.gguf")]),
+    ]
+    assert [problem.file for problem in view.problems] == [str(deep.parent / "junk.gguf")]
+    first, *more = view.items[0].files
+    async with place.hal0() as pulls:
+        assert (await pulled(pulls, first, more=more)).view.target == "chat"
+    assert registry.store.joinpath("chat", "mmproj.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [("deep", "request.invalid"), ("/no/such", "model.not_found"), ("/etc/passwd", "model.not_found"),
+     ("/\0", "model.not_found")],
+)  # fmt: skip
+async def test_what_is_no_folder_is_said(place: Place, path: str, code: str) -> None:
+    registry = await asyncio.to_thread(place.registry)
+    with pytest.raises(Hal0Error) as caught:
+        await asyncio.to_thread(folder.look, path, registry, allow_pickle=False)
+    assert caught.value.code == code

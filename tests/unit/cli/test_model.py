@@ -25,7 +25,8 @@ ENTRY: dict[str, Any] = {
     "format": "gguf", "architecture": "qwen3", "quantisation": "Q4_K_M", "context_length": 32768,
     "cache_bytes_per_token": 1, "capabilities": ["chat"], "directory": None, "mmproj": None, "license": "mit",
     "source": {"repo": "a/b", "file": "M.gguf"}, "demo": False, "aliases": ["fast"], "slots": ["primary"],
-    "removable": True, "chat_template": True, "sha256": "ab" * 32,
+    "removable": True, "chat_template": True, "sha256": "ab" * 32, "defaults": {},
+    "parts": [{"file": "/store/M.gguf", "size_bytes": 2_500_000_000, "sha256": "ab" * 32}],
 }  # fmt: skip
 PULL: dict[str, Any] = {
     "id": "job_1", "model": "m-q4_k_m", "state": "running", "source": {"repo": "a/b"}, "license": None, "files": [],
@@ -108,6 +109,7 @@ def _fit(verdict: str, **changes: Any) -> dict[str, Any]:
         "terms": [{"name": "weights", "bytes": 30_000_000_000}, {"name": "buffers", "bytes": 3_800_000_000}],
         "pool": "RAM", "pool_need_bytes": 33_800_000_000, "free_bytes": 20_900_000_000,
         "total_bytes": 24_000_000_000, "short_bytes": 12_900_000_000, "slots": [], "guess": False,
+        "parallel": None, "beside": [],
     }  # fmt: skip
     return {**values, **changes}
 
@@ -123,6 +125,10 @@ def test_the_sum_of_a_fit_and_its_exit_code(api: ApiServer, hal0ctl: Run) -> Non
         "needs 33.8 GB",
         "free of RAM 20.9 GB of 24.0 GB",
     ]
+    api.replies["GET", "/api/models/fit"] = (200, _fit("fits", parallel=4))
+    ran = hal0ctl("model", "fit", "big", "--parallel", "4", "--with", "embed,stt")
+    assert api.requests[-1][1] == "/api/models/fit?model=big&parallel=4&with=embed%2Cstt"
+    assert "4 requests share the 8192 tokens: 2048 each when all are long" in ran.out
 
 
 @pytest.mark.parametrize("verdict", ["fits", "soon", "if_unloaded"])
@@ -139,7 +145,8 @@ def test_what_a_load_makes_room_for_fits(api: ApiServer, hal0ctl: Run, verdict: 
 def test_one_says_where_it_is_from(hal0ctl: Run) -> None:
     ran = hal0ctl("model", "show", "m-q4_k_m")
     assert "source         a/b M.gguf" in ran.out
-    assert f"sha256         {'ab' * 32}" in ran.out
+    assert f"file           /store/M.gguf  2.5 GB  sha256 {'ab' * 32}" in ran.out
+    assert "its other quantisations are not shown: cannot find" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def usage(api: ApiServer) -> None:
         "free_bytes": 10**11,
         "total_bytes": 10**12,
     }
-    api.replies["GET", "/api/models/usage"] = (200, {"items": items, **room})
+    api.replies["GET", "/api/disk"] = (200, {"items": items, **room})
     api.replies["DELETE", "/api/models/old"] = (200, {"id": "old", "freed_bytes": 2_500_000_000})
 
 
@@ -67,10 +67,13 @@ def test_only_what_nobody_uses_is_pruned(hal0ctl: Run, api: ApiServer) -> None:
 
 @pytest.mark.usefixtures("usage")
 def test_what_may_have_been_used_and_is_forgotten_is_left(hal0ctl: Run, api: ApiServer) -> None:
-    code, view = api.replies["GET", "/api/models/usage"]
-    api.replies["GET", "/api/models/usage"] = (code, {**view, "unknown_before": time.time() - 86_400})
+    code, view = api.replies["GET", "/api/disk"]
+    api.replies["GET", "/api/disk"] = (code, {**view, "unknown_before": time.time() - 86_400})
     assert hal0ctl("model", "prune", "-o", "name", "--dry-run").out == ""
     assert hal0ctl("model", "prune", "--unused-for", "1h", "-o", "name", "--dry-run").out == "old\nused\n"
+    for item in view["items"]:
+        item["last_used"] = 2.0  # long ago, as far as is known: what came later may be forgotten
+    assert hal0ctl("model", "prune", "-o", "name", "--dry-run").out == ""
 
 
 @pytest.mark.usefixtures("usage")
@@ -105,6 +108,7 @@ def test_a_check_of_models_is_a_check(hal0ctl: Run, api: ApiServer) -> None:
         (("model", "add", "/disk/m.gguf", "--copy"), {"model": "/disk/m.gguf"}),
         (("model", "add", "/a/m", "/a/n", "--link", "--id", "x"),
          {"model": "/a/m", "more": ["/a/n"], "link": True, "id": "x"}),
+        (("model", "add", "/a/m", "--task", "embed"), {"model": "/a/m", "task": "embed"}),
     ],
 )  # fmt: skip
 def test_what_a_pull_is_asked_with(hal0ctl: Run, api: ApiServer, words: tuple[str, ...], body: dict[str, Any]) -> None:
@@ -120,6 +124,70 @@ def test_a_link_is_taken_by_its_own_name(
     monkeypatch.chdir(tmp_path)
     assert hal0ctl("model", "add", "m.gguf").code == 0
     assert ("POST", "/api/pulls", {"model": str(tmp_path / "m.gguf")}) in api.requests
+
+
+def test_a_whole_folder_is_added_and_what_cannot_be_keeps_nothing_out(hal0ctl: Run, api: ApiServer) -> None:
+    def found(name: str, *files: str, here: bool = False) -> dict[str, Any]:
+        return {"id": name, "files": list(files), "size_bytes": 1, "capabilities": ["chat"], "here": here}
+
+    items = [found("m-q4_k_m", "/a/m.gguf", "/a/mmproj.gguf"), found("old", "/a/old.gguf", here=True)]
+    view = {"items": items, "problems": [{"file": "/a/x", "code": "model.checksum", "message": "cannot read /a/x"}]}
+    api.replies["POST", "/api/pulls/look"] = (200, view)
+    ran = hal0ctl("model", "add", "/a", "--recursive", "--link")
+    assert (ran.code, ran.out) == (0, "m-q4_k_m is here\n")
+    assert ("POST", "/api/pulls/look", {"path": "/a"}) in api.requests
+    asked = [call[2] for call in api.requests if call[1] == "/api/pulls"]
+    assert asked == [{"model": "/a/m.gguf", "more": ["/a/mmproj.gguf"], "link": True}]
+    assert ran.err.splitlines() == ["note: cannot read /a/x", "old is here", "1 models"]
+    api.replies["POST", "/api/pulls"] = error(507, "pull.disk_full", "cannot pull")
+    ran = hal0ctl("model", "add", "/a", "--recursive")
+    assert (ran.code, ran.out) == (Exit.FAILED, "")
+    assert "error: m-q4_k_m: cannot pull   [pull.disk_full]" in ran.err
+    assert hal0ctl("model", "add", "/a", "--recursive", "--id", "x").code == Exit.USAGE
+
+
+QUANTS: dict[str, Any] = {
+    "repo": "a/b", "revision": "main", "slot": "primary", "context": 8192, "guess": True,
+    "items": [
+        {"model": "m-q4_k_m", "quantisation": "Q4_K_M", "files": ["M.gguf"], "digests": {"M.gguf": "ab" * 32},
+         "size_bytes": 2_500_000_000, "need_bytes": 3_000_000_000, "verdict": "fits", "message": "fits now",
+         "installed": True},
+        {"model": "m-f16", "quantisation": "F16", "files": ["a", "b"], "digests": {}, "size_bytes": 9_000_000_000,
+         "need_bytes": 9_900_000_000, "verdict": "too_large", "message": "too large by 2.9 GB", "installed": False},
+    ],
+}  # fmt: skip
+
+
+def test_a_model_is_shown_with_the_other_quantisations_and_which_of_them_fit(hal0ctl: Run, api: ApiServer) -> None:
+    api.replies["GET", "/api/catalog/quants"] = (200, QUANTS)
+    ran = hal0ctl("model", "show", "m-q4_k_m", "--ctx", "8192")
+    told, head, *rows, unsure = ran.out.split("\n\n")[1].splitlines()
+    assert told == "a/b, in primary with 8192 tokens of context:"
+    assert head.split() == ["QUANT", "SIZE", "MEMORY", "FITS", "FILES", "SHA256", "MODEL"]
+    assert [row.split() for row in rows] == [
+        ["Q4_K_M", "2.5", "GB", "3.0", "GB", "here", "1", "abababababab", "m-q4_k_m"],
+        ["F16", "9.0", "GB", "9.9", "GB", "too", "large", "by", "2.9", "GB", "2", "-", "m-f16"],
+    ]
+    assert unsure == "its cache is not known: each takes more than this"
+    api.replies["GET", "/api/models/a%2Fb"] = error(503, "model.not_downloaded", "it is a place")
+    ran = hal0ctl("model", "show", "a/b")  # nothing of it is here
+    assert ran.out.splitlines()[0] == told
+    api.replies["GET", "/api/catalog/quants"] = error(404, "model.not_found", "cannot pull a/b")
+    assert hal0ctl("model", "show", "a/b").code == Exit.NOT_FOUND
+
+
+def test_a_models_defaults_are_set_and_who_starts_by_them_is_told(hal0ctl: Run, api: ApiServer) -> None:
+    view = {**ENTRY, "defaults": {"context_size": 512, "extra_args": ["-fa", "on"]}}
+    api.replies["PATCH", "/api/models/m-q4_k_m"] = (200, view)
+    ran = hal0ctl("model", "set", "m-q4_k_m", "context_size=512", "extra_args=-fa on", "parallel=")
+    said = {"context_size": 512, "extra_args": "-fa on", "parallel": None}
+    assert ("PATCH", "/api/models/m-q4_k_m", {"defaults": said}) in api.requests
+    assert ran.err.splitlines() == [
+        "m-q4_k_m: context_size 512, extra_args -fa on",
+        "a slot that runs it starts by them the next time: hal0ctl slot restart primary",
+    ]
+    assert hal0ctl("model", "set", "m-q4_k_m", "color=red").code == Exit.USAGE
+    assert len(hal0ctl("model", "set", "m-q4_k_m", 'request_defaults={"top_k": 1}').err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -159,7 +227,7 @@ def test_what_is_found_is_told_with_what_is_guessed(hal0ctl: Run, api: ApiServer
     }  # fmt: skip
     far = {**row, "name": "a/b", "curated": False, "gated": True, "downloads": 12, "fits": False}
     items = [row, far, {**far, "name": "a/c", "memory_bytes": None, "fits": None}]
-    api.replies["GET", "/api/models/search"] = (200, {"items": items, "hub": "h", "problem": "no connection"})
+    api.replies["GET", "/api/catalog/search"] = (200, {"items": items, "hub": "h", "problem": "no connection"})
     ran = hal0ctl("model", "search", "q", "w", "--columns", "model,fits,memory,fetched")
     assert [row.split() for row in ran.out.splitlines()[1:]] == [
         ["m-q4_k_m", "yes", "3.0", "GB", "catalog"],

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from hal0.config.base import parse_size
-from hal0.config.profiles import BUILTIN_PROFILES, ProfileConfig, under_profile
+from hal0.config.profiles import BUILTIN_PROFILES, ProfileConfig, laid_over
 from hal0.config.root import RootConfig
 from hal0.config.slots import SlotConfig
 from hal0.vocab import Device, ProviderName
@@ -101,7 +101,7 @@ def test_a_profile_fills_what_the_slot_leaves_out() -> None:
         request_defaults={"a": 1, "b": 1},
     )
     mine = slot(device="auto", context_size=8192, extra_args="-t 4", request_defaults={"b": 2})
-    both = under_profile(mine, profile)
+    both = laid_over(mine, profile)
     assert (both.device, both.context_size, both.parallel) == (Device.CUDA, 8192, 2)
     assert both.extra_args == ("-t", "2", "-t", "4")
     assert both.request_defaults == {"a": 1, "b": 2}

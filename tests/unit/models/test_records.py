@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hal0.config.defaults import ModelDefaults
 from hal0.errors import Hal0Error
 from hal0.models.binding import Binding
 from hal0.models.records import ModelRecord, RecordFile
@@ -64,6 +65,33 @@ def test_edits_leave_comments_and_foreign_tables_alone(path: Path) -> None:
     assert "new_key = 1" in text
     assert "size_bytes" not in text  # no longer known
     assert file.load().records == {"m": ModelRecord(id=ModelId("m"), files=("m2.gguf",))}
+
+
+def test_defaults_are_kept_beside_the_rest_and_dropped(path: Path) -> None:
+    file, model = RecordFile(path, STORE), ModelId("qwen3.5-9b")
+    defaults = ModelDefaults(
+        context_size=4096, extra_args="--mlock", request_defaults={"stop": ["a"], "deep": {"b": 1}}
+    )
+    file.alias(ModelId("fast"), model)
+    file.default(model, defaults)
+    file.default(ModelId("llama3.2:3b"), ModelDefaults(parallel=2))  # an engine's own name
+    assert file.load().defaults == {model: defaults, "llama3.2:3b": ModelDefaults(parallel=2)}
+    assert file.load().aliases == {"fast": model}
+    file.default(model, ModelDefaults(parallel=1))
+    assert file.load().defaults[model] == ModelDefaults(parallel=1)
+    file.drop("defaults", model)
+    assert list(file.load().defaults) == ["llama3.2:3b"]
+
+
+@pytest.mark.parametrize("line", ["context_size = 1", "color = 1", "request_defaults = 1"])
+def test_defaults_that_cannot_be_understood_are_named_and_left_alone(path: Path, line: str) -> None:
+    path.parent.mkdir()
+    path.write_text(f"schema = 1\n[defaults.m]\n{line}\n")
+    for use in (RecordFile(path, STORE).load, lambda: RecordFile(path, STORE).put(RECORD)):
+        with pytest.raises(Hal0Error, match=r"registry.toml: defaults\.m\.") as caught:
+            use()
+        assert caught.value.code == "config.invalid"
+    assert path.read_text().endswith(f"{line}\n")
 
 
 def test_forgetting_the_unknown_writes_nothing(path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hal0.config.defaults import ModelDefaults
 from hal0.errors import Hal0Error
 from hal0.models import demo
 from hal0.models.binding import Binding
@@ -336,3 +337,61 @@ def test_bindings_are_for_models_known_here_or_not_and_survive_a_restart(place: 
     again.scan()
 
     assert again.bindings() == {"far": Binding(upstream="box", model="Far-235B"), "near": Binding(slot="primary")}
+
+
+# ---- what a model is started and asked with ----
+
+
+def test_defaults_are_changed_field_by_field_and_survive_a_restart(place: Place, tmp_path: Path) -> None:
+    gguf_models.write_chat(place.root / "A.gguf")  # not hal0's own: there is no record of it
+    checked: list[ModelDefaults] = []
+
+    def change(**fields: object) -> ModelDefaults | None:
+        place.registry.default("A.gguf", fields, lambda _entry, defaults: checked.append(defaults))
+        return place.registry.require("a").defaults
+
+    place.registry.scan()
+    before = place.registry.version
+    assert change(context_size=4096, request_defaults={"top_k": 1}) == checked[0]
+    assert place.registry.version > before
+    assert change(context_size=None, extra_args="--mlock -fa on") == ModelDefaults(
+        extra_args=("--mlock", "-fa", "on"), request_defaults={"top_k": 1}
+    )
+    again = Registry(place.store, (place.root,), tmp_path / "registry.toml")
+    again.scan()
+    assert again.require("a").defaults == checked[1]
+    assert change(extra_args=None, request_defaults=None) is None
+    assert "defaults.a" not in (tmp_path / "registry.toml").read_text()
+
+
+def test_defaults_go_with_their_model(place: Place, tmp_path: Path) -> None:
+    gguf_models.write_chat(place.store / "a.gguf")
+    place.registry.scan()
+    place.registry.default("a", {"parallel": 2}, lambda _entry, _defaults: None)
+    place.registry.delete("a")
+    assert "parallel" not in (tmp_path / "registry.toml").read_text()
+
+
+def _refuse(_entry: object, _defaults: object) -> None:
+    raise Hal0Error("config.invalid", "cannot")
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "check", "code", "param"),
+    [
+        ("a", {"context_size": 1, "color": 2}, None, "config.invalid", "context_size"),
+        ("a", {"request_defaults": {"x": [{"y": None}]}}, None, "config.invalid", "request_defaults"),
+        ("a", {"extra_args": 7}, None, "config.invalid", "extra_args"),
+        ("a", {"parallel": 2}, _refuse, "config.invalid", None),
+        ("nobody", {"parallel": 2}, None, "model.not_found", "model"),
+    ],
+)
+def test_defaults_that_cannot_be_change_nothing(
+    place: Place, model: str, fields: dict[str, object], check: object, code: str, param: str | None, tmp_path: Path
+) -> None:
+    gguf_models.write_chat(place.store / "a.gguf")
+    place.registry.scan()
+    with pytest.raises(Hal0Error) as caught:
+        place.registry.default(model, fields, check or (lambda _entry, _defaults: None))  # type: ignore[arg-type]
+    assert (caught.value.code, caught.value.param) == (code, param)
+    assert not (tmp_path / "registry.toml").exists()

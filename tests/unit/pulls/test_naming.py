@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hal0.errors import Hal0Error
-from hal0.pulls.choosing import Choice, RemoteFile, choose
+from hal0.pulls.choosing import Choice, RemoteFile, choose, variants
 from hal0.pulls.sources import HubSource, PathSource, Source, UrlSource, is_plain, source_of
 from hal0.pulls.spans import Span, covers, cut, sound
 
@@ -138,3 +138,21 @@ def test_an_address_with_a_password_is_refused_and_not_repeated() -> None:
     with pytest.raises(Hal0Error, match="a user or a password") as caught:
         source_of("https://me:secret@example.org/m.gguf", "https://hub")
     assert (caught.value.code, "secret" in str(caught.value.body())) == ("request.invalid", False)
+
+
+def test_every_quantisation_of_a_repository_is_told_with_all_of_its_files() -> None:
+    sizes = {
+        "M-Q8_0.gguf": 80, "M-UD-IQ2_M.gguf": 20, "big/M-BF16-00002-of-00002.gguf": 100,
+        "big/M-BF16-00001-of-00002.gguf": 100, "odd.gguf": 1, "mmproj-M-f16.gguf": 5, "mmproj-M-f32.gguf": 9,
+        "README.md": 1, "../M-Q2_K.gguf": 1,
+    }  # fmt: skip
+    files = [RemoteFile(path, size) for path, size in sizes.items()]
+    found = variants([*files, RemoteFile("M-Q4_K_M.gguf", None)])
+    assert [(it.model, it.quantisation, it.size_bytes) for it in found] == [
+        ("m-q4_k_m", "Q4_K_M", None), ("odd", "", 6), ("m-ud-iq2_m", "UD-IQ2_M", 25), ("m-q8_0", "Q8_0", 85),
+        ("m-bf16", "BF16", 205),
+    ]  # fmt: skip
+    assert [file.path for file in found[-1].files] == [
+        "big/M-BF16-00001-of-00002.gguf", "big/M-BF16-00002-of-00002.gguf", "mmproj-M-f16.gguf",
+    ]  # fmt: skip
+    assert variants([]) == []

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hal0.config.defaults import ModelDefaults
 from hal0.config.slots import SlotConfig
 from hal0.hardware.cpu import Cpu
 from hal0.hardware.memory import Memory
@@ -85,6 +86,20 @@ def test_what_it_holds(at: Life, more: dict[str, Any], expected: list[tuple[Stan
 def test_what_its_container_takes_beyond_its_promise_is_known() -> None:
     [holding] = holdings_of(shown(ready(admitted=ROOM, memory_bytes=9)), lambda _model: FACTS, MACHINE)
     assert (holding.used_bytes, holding.used_host_bytes) == (9, None)
+
+
+def test_another_model_is_weighed_by_its_own_defaults_and_not_by_the_live_ones() -> None:
+    own = SlotConfig(model="one", parallel=1)
+    facts = replace(FACTS, weights=Weights(size_bytes=GIB, cache_bytes_per_token=1000), context_length=8192)
+    now = shown(ready(), own=own, config=own.model_copy(update={"context_size": 512}))
+
+    def context(model: str, defaults: ModelDefaults | None) -> str:
+        need = need_of(now, model, replace(facts, defaults=defaults), MACHINE)
+        return next(term.name for term in need.terms if term.name.startswith("context"))
+
+    assert context("one", None) == "context of 512 tokens"
+    assert context("two", None) == "context of 8192 tokens"
+    assert context("two", ModelDefaults(context_size=1024)) == "context of 1024 tokens"
 
 
 def test_the_limit_of_its_container_bounds_its_need() -> None:

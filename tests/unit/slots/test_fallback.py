@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from hal0.config.defaults import ModelDefaults
+from hal0.config.profiles import ProfileConfig, laid_over
 from hal0.config.slots import SlotConfig
 from hal0.errors import Hal0Error
 from hal0.slots import failure as failures
@@ -64,13 +66,28 @@ def test_what_follows_a_failed_start(
 
 def test_a_fallback_replaces_the_fields_that_it_names_and_nothing_else() -> None:
     fitting = Fitting(SlotConfig.model_validate({**TABLE, "context_size": 8192, "parallel": 2}))
-    assert fitting.under(None, "one") is fitting.own
-    fitted = fitting.under(LAST, "one")
+    assert fitting.to(None, "one", None) is fitting.own
+    fitted = fitting.to(LAST, "one", None)
     assert (fitted.context_size, fitted.device, fitted.parallel) == (1024, Device.CPU, 2)
-    assert fitting.under(LAST, "one") is fitted
-    assert fitting.under(Fallback(3, "a file that was edited meanwhile", NOW), "one") == fitting.own
+    assert fitting.to(LAST, "one", None) is fitted
+    assert fitting.to(Fallback(3, "a file that was edited meanwhile", NOW), "one", None) == fitting.own
     assert words(fitting.own, LAST) == "fallback 2 of 2 (device cpu, context_size 1024)"
     assert words(fitting.own, None) is None
+
+
+def test_a_models_defaults_stand_below_the_slot_and_its_profile_and_a_fallback_above_them() -> None:
+    defaults = ModelDefaults(
+        context_size=512, parallel=8, extra_args=["--mlock"], request_defaults={"top_k": 1, "n": 1}
+    )
+    slot = SlotConfig.model_validate({**TABLE, "parallel": 2, "request_defaults": {"n": 2}})
+    profile = ProfileConfig(parallel=4, extra_args=["-fa", "on"], request_defaults={"top_k": 3, "n": 3})
+    fitting = Fitting(laid_over(slot, profile))
+    bare = fitting.to(None, "one", defaults)
+    assert (bare.context_size, bare.parallel, bare.extra_args) == (512, 2, ("--mlock", "-fa", "on"))
+    assert bare.request_defaults == {"top_k": 3, "n": 2}
+    assert fitting.to(FIRST, "one", defaults).context_size == 2048
+    assert fitting.to(None, "one", defaults) == bare
+    assert fitting.to(None, "two", None) is fitting.own
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hal0.config.defaults import ModelDefaults
 from hal0.errors import Hal0Error
 from hal0.providers.catalog import PROVIDERS
 from hal0.slots.matching import require_match
@@ -64,6 +65,20 @@ async def test_a_load_or_swap_that_names_one_changes_nothing(tmp_path: Path, por
         slot = hal0.supervisor.slot("primary")
         assert slot.life.phase is Phase.READY
         assert slot.life.facts.current == before
+
+
+async def test_defaults_that_its_engine_must_not_have_rest_in_error(tmp_path: Path, port_block: range) -> None:
+    world = World(tmp_path, port_block, FakeEngine())
+    async with world.hal0(primary={"model": "one"}) as hal0:
+        world.models.known["one"] = replace(world.models.require("one"), defaults=ModelDefaults(extra_args="--host ::"))
+        world.models.version += 1
+        ended = await (await hal0.supervisor.load("primary")).wait()
+        assert ended.error is not None
+        assert (ended.error["code"], "--host" in ended.error["message"]) == ("config.invalid", True)
+        failure = hal0.supervisor.slot("primary").view().failure
+        assert failure is not None
+        assert failure.failure_class == "permanent"
+        assert world.engine.all == []
 
 
 async def test_one_that_is_configured_rests_in_error_and_makes_no_container(tmp_path: Path, port_block: range) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hal0.config.defaults import ModelDefaults
 from hal0.errors import Hal0Error
 from hal0.providers.base import NOBODY
 from hal0.slots import model_files
@@ -122,6 +124,23 @@ async def test_a_device_that_comes_is_used(world: World, times: Times) -> None:
         await rests(hal0, 600)
         world.fits.faults.clear()
         await hal0.reaches(Phase.READY, within_s=15)
+
+
+@virtual_time
+async def test_other_defaults_of_its_model_are_tried(world: World, times: Times) -> None:
+    def say(words: str) -> None:
+        world.models.known["one"] = replace(world.models.require("one"), defaults=ModelDefaults(extra_args=words))
+        world.models.version += 1
+
+    async with world.hal0() as hal0:
+        say("--host ::")
+        await hal0.load()
+        await rests(hal0, 600)
+        say("--mlock")
+        await hal0.reaches(Phase.READY, within_s=15)
+        assert world.engine.all[0].spec.argv[-1] == "--mlock"
+        say("--no-mmap")
+        assert await hal0.primary.judge() == "the configuration has changed since it was started"
 
 
 @virtual_time

@@ -119,7 +119,7 @@ def shown(at: Life, **more: Any) -> Shown:
         "life": at, "book": BOOK, "endpoint": None, "in_flight": 0, "queued": 0, "unsaved": False, "context_size": 4096,
         "now": NOW, "model": ModelFacts(capabilities=frozenset({Capability.CHAT, Capability.VISION})),
     }  # fmt: skip
-    return Shown(**(fields | more))
+    return Shown(**({"own": more.get("config", fields["config"])} | fields | more))
 
 
 @pytest.mark.parametrize(
