@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import hypothesis
@@ -19,6 +19,7 @@ from hal0.paths import MAX_SOCKET_PATH_BYTES, Paths
 from tests.beside import standing_still
 from tests.guards import loopback_only, no_new_descriptors, no_tasks_left, quiet_loop
 from tests.ports import lease_block
+from tests.steady import SteadyLoop
 
 SOAK = os.environ.get("HAL0_SOAK", "0") not in ("", "0")
 # Folders whose tests reach nothing but loopback.
@@ -36,6 +37,11 @@ hypothesis.settings.load_profile("soak" if SOAK else "short")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: [folder in item.path.parents for folder in FOLDERS], reverse=True)
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """What a test waits for on its loop does not end because the machine stood still."""
+    return {"steady": SteadyLoop}
 
 
 @pytest.fixture

@@ -8,15 +8,16 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from hal0.lib.aside import ASIDE
+T = TypeVar("T")
 
 # Closing sessions and transports take a few rounds of the loop, never a second. Looks are counted, not seconds: while a
 # machine stands still nothing ends.
@@ -33,20 +34,26 @@ def open_descriptors() -> Counter[str]:
     return found
 
 
+def still_there(look: Callable[[], T]) -> T:
+    """What is found after a moment's patience for its end."""
+    for _ in range(_LOOKS):
+        if not (found := look()):
+            return found
+        time.sleep(_LOOK_S)
+    return look()
+
+
 @contextmanager
 def no_new_descriptors() -> Iterator[None]:
     """Fail when something opened inside is still open at the end.
 
-    Threads that nobody waits for (`hal0.lib.aside`) get a moment to come to their end. Only then is garbage collected:
-    what was merely unreferenced then complains for itself, with the place of its making, because an unclosed socket or
-    transport is a ResourceWarning and warnings are errors here.
+    Threads that began inside and that nobody waits for (`hal0.lib.aside`) get a moment to come to their end. Only then
+    is garbage collected: what was merely unreferenced then complains for itself, with the place of its making, because
+    an unclosed socket or transport is a ResourceWarning and warnings are errors here.
     """
-    before = open_descriptors()
+    before, threads = open_descriptors(), set(threading.enumerate())
     yield
-    if open_descriptors() - before:
-        for thread in threading.enumerate():
-            if thread.name == ASIDE:
-                thread.join(_LOOK_S * _LOOKS)
+    still_there(lambda: open_descriptors() - before and set(threading.enumerate()) - threads)
     if leaked := open_descriptors() - before:
         gc.collect()
         raise AssertionError(f"left open: {dict(leaked)}")

@@ -11,8 +11,6 @@ from concurrent.futures import Executor, Future
 from queue import SimpleQueue
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
-ASIDE: Final = "hal0-aside"  # the name of every thread that ends by itself
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -96,7 +94,7 @@ class _OwnThreads(Executor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
         future: Future[T] = Future()
         work = (future, lambda: fn(*args, **kwargs))
-        threading.Thread(target=_carry_out, args=work, name=ASIDE, daemon=True).start()
+        threading.Thread(target=_carry_out, args=work, name="hal0-aside", daemon=True).start()
         return future
 
 

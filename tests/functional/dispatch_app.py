@@ -1,5 +1,6 @@
 """The `/v1` edge alone, over real sockets: hal0's own runner, fake slots, a fake engine."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from hal0.dispatch.catalog import ModelList
 from hal0.dispatch.dispatcher import Dispatcher
 from hal0.dispatch.inlining import Fetch, fetched
 from hal0.events.bus import Bus
-from hal0.lib.clock import SystemClock
+from hal0.lib.clock import SteadyClock
 from hal0.observe.decisions import Decisions, Sink
 from hal0.providers.base import Endpoint
 from hal0.slots.handle import Serves
@@ -111,7 +112,7 @@ async def world(
             snapshot("primary", **state),
             snapshot("embed", **state, model="fake-embed", serves=(Serves("fake-embed", Capability.EMBED),)),
         )
-        decisions, clock = Decisions(*sinks), SystemClock()
+        decisions, clock = Decisions(*sinks), SteadyClock(asyncio.get_running_loop())
         upstreams = Upstreams(
             RootConfig.model_validate(root),
             lambda name, table: Link(name, table, session, environ, instance=instance),

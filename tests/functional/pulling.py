@@ -11,7 +11,7 @@ import pytest
 
 from hal0.config.models import ModelsConfig
 from hal0.events.bus import Bus
-from hal0.lib.clock import SystemClock
+from hal0.lib.clock import SteadyClock
 from hal0.models import demo
 from hal0.models.registry import Registry
 from hal0.pulls import spans
@@ -51,11 +51,12 @@ class Place:
     @asynccontextmanager
     async def hal0(self, **changes: Any) -> AsyncIterator[Pulls]:
         registry = await asyncio.to_thread(self.registry)
-        jobs = Jobs(self.folder / "jobs.json", Bus(list), SystemClock())
+        clock = SteadyClock(asyncio.get_running_loop())
+        jobs = Jobs(self.folder / "jobs.json", Bus(list), clock)
         await asyncio.to_thread(jobs.load)
         config = ModelsConfig(hf_endpoint=self.hub.endpoint, **self.config)
         options: dict[str, Any] = {"pause_s": (0.001, 0.002), "patience_s": 20.0, **changes}
-        pulls = Pulls(registry, jobs, SystemClock(), lambda: config, {}, **options)
+        pulls = Pulls(registry, jobs, clock, lambda: config, {}, **options)
         await pulls.boot()
         try:
             yield pulls
