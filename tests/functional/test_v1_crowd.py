@@ -15,7 +15,8 @@ import pytest
 STREAMS, PER_SECOND = 1000, 20
 ADDED_P99_MS = 10.0
 RELAYS = 1.75  # so much processor time of a program that only passes bytes on may an event take hal0
-RELAY_S = 3
+BESIDE_S = 3
+COMPARISONS = 6  # the first is mostly good enough
 ROUNDS = 3
 STREAM_BYTES = 64 << 10
 START_S = 60.0
@@ -58,8 +59,8 @@ class Round:
     stream_bytes: float
 
 
-async def one_round(backend: int, port: int, pid: int, seconds: float) -> Round:
-    words = {"port": port, "control": backend, "streams": STREAMS, "seconds": seconds, "per-second": PER_SECOND}
+async def one_round(backend: int, port: int, pid: int, seconds: float, streams: int = STREAMS) -> Round:
+    words = {"port": port, "control": backend, "streams": streams, "seconds": seconds, "per-second": PER_SECOND}
     arguments = [word for name, value in words.items() for word in (f"--{name}", str(value))]
     before = resident(pid)
     async with program("-m", "tests.functional.crowd", "clients", *arguments) as crowd:
@@ -69,7 +70,7 @@ async def one_round(backend: int, port: int, pid: int, seconds: float) -> Round:
         during = resident(pid)
         found = await told(crowd, seconds + START_S)
     event_us = (ran_s(pid) - ran) / events * 1e6
-    return Round(found["through_p99_ms"] - found["direct_p99_ms"], event_us, (during - before) / STREAMS)
+    return Round(found["through_p99_ms"] - found["direct_p99_ms"], event_us, (during - before) / streams)
 
 
 def ran_s(pid: int) -> float:
@@ -77,28 +78,36 @@ def ran_s(pid: int) -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
-async def good(made: Round, backend: int, *, quiet: bool) -> bool:
-    """A machine that is slow or has other work adds time by itself, and then time says nothing about hal0. What an
-    event takes beside the least that it takes any program there still does. At full size there is no such excuse."""
-    if quiet or made.added_ms <= ADDED_P99_MS:
-        return made.added_ms <= ADDED_P99_MS
+async def beside_a_relay(backend: int, port: int, pid: int) -> float:
+    """What an event takes hal0, as a multiple of the least that it takes any program there at the same time: whatever
+    else the machine does, it does to both."""
     async with program("-m", "tests.functional.crowd", "relay", "--backend", str(backend)) as relay:
-        least = await one_round(backend, (await told(relay, START_S))["port"], relay.pid, RELAY_S)
-    return made.event_us <= RELAYS * least.event_us
+        other = (await told(relay, START_S))["port"]
+        own, least = await asyncio.gather(
+            one_round(backend, port, pid, BESIDE_S, STREAMS // 2),
+            one_round(backend, other, relay.pid, BESIDE_S, STREAMS // 2),
+        )
+    return own.event_us / least.event_us
 
 
 @pytest.mark.soak
 async def test_a_thousand_streams(free_port: int, soak_scale: Callable[[int, int], int], machine_alone: None) -> None:
-    """A stream that is refused, cut or without an end fails the clients. What else the machine does can only add
-    time: the best of three rounds counts, and mostly the first is good enough. At full size the machine is quiet."""
-    rounds, quiet = list[Round](), bool(soak_scale(0, 1))
+    """A stream that is refused, cut or without an end fails the clients. A machine that is slow or has other work adds
+    time by itself, and then time says nothing about hal0; what an event takes beside a relay still does, and the best
+    of a few counts. At full size there is no such excuse: the machine is quiet."""
+    quiet = bool(soak_scale(0, 1))
     async with (
         program("tests/bench/backend.py", "--port", str(free_port)),
         program("-m", "tests.functional.crowd", "edge", "--backend", str(free_port)) as hal0,
     ):
         port = (await told(hal0, START_S))["port"]
-        while not rounds or not await good(rounds[-1], free_port, quiet=quiet):
+        rounds, relays = list[Round](), list[float]()
+        while not rounds or (quiet and rounds[-1].added_ms > ADDED_P99_MS):
             assert len(rounds) < ROUNDS, rounds
             rounds.append(await one_round(free_port, port, hal0.pid, soak_scale(15, 60)))
             sys.stdout.write(f"{rounds[-1]}\n")  # with -rP
+        while rounds[-1].added_ms > ADDED_P99_MS and (not relays or relays[-1] > RELAYS):
+            assert len(relays) < COMPARISONS, (rounds, relays)
+            relays.append(await beside_a_relay(free_port, port, hal0.pid))
+            sys.stdout.write(f"{relays[-1]:.2f} relays\n")
     assert max(each.stream_bytes for each in rounds) <= STREAM_BYTES, rounds
