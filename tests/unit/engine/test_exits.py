@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
@@ -88,10 +87,8 @@ async def test_the_end_of_a_process_is_noticed_at_once(sleeper: "subprocess.Pope
     gone = asyncio.create_task(exits.pidfd_gone(os.pidfd_open(sleeper.pid)))
     await asyncio.sleep(0.05)
     assert not gone.done()
-    begun = time.monotonic()
     sleeper.kill()
-    await asyncio.wait_for(gone, 5)
-    assert time.monotonic() - begun < 1
+    await asyncio.wait_for(gone, 1)
 
 
 async def test_giving_up_watching_closes_the_descriptor(sleeper: "subprocess.Popen[bytes]") -> None:
@@ -134,7 +131,7 @@ async def test_without_a_process_events_and_looks_decide(
         return answer
 
     watching = asyncio.create_task(exits.watch_exit(info(0), events=stream, inspect=inspect))
-    done, _ = await asyncio.wait([watching], timeout=2.0 if returns else 0.2)
+    done, _ = await asyncio.wait([watching], timeout=30.0 if returns else 0.2)
     assert bool(done) is returns
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)

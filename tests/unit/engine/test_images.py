@@ -161,8 +161,8 @@ async def test_a_build_that_has_no_place_for_its_files_says_so(bench: Bench) -> 
 async def test_a_build_that_falls_silent_is_given_up_and_one_that_goes_on_is_not(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "_QUIET_S", 0.4)
-    bench.script("for n in 1 2 3 4 5 6; do sleep 0.1; echo $n MB so far; done; : > $1")
+    monkeypatch.setattr(build, "_QUIET_S", 0.5)
+    bench.script("for n in 1 2 3 4 5 6 7 8 9; do sleep 0.06; echo $n MB so far; done; : > $1")
     await bench.service.build("cpu", bench.tell)
     bench.script("echo fetching; exec sleep 60")
     with pytest.raises(Hal0Error, match="nothing has come for") as caught:

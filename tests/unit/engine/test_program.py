@@ -1,12 +1,16 @@
 """A program's lines, its end, and that nothing of it stays."""
 
 import asyncio
+import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 
 from hal0.engine import program
 from hal0.engine.program import Finished, run_program
+from tests.vloop import let_callbacks_run, until
 
 
 def running(pid: int) -> bool:
@@ -38,21 +42,24 @@ async def test_a_deadline_ends_children_that_ignore_sigterm() -> None:
 
 
 async def test_a_limit_that_every_line_renews_is_about_silence() -> None:
-    talks = ["sh", "-c", "for n in 1 2 3 4 5 6; do sleep 0.1; echo $n; done; exec sleep 60"]
+    talks = ["sh", "-c", "for n in 1 2 3 4 5 6 7 8 9; do sleep 0.06; echo $n; done; exec sleep 60"]
     lines: list[str] = []
     with pytest.raises(TimeoutError):
-        await run_program(talks, timeout_s=0.4, on_line=lines.append, renewed=True)
-    assert lines == ["1", "2", "3", "4", "5", "6"]
+        await run_program(talks, timeout_s=0.5, on_line=lines.append, renewed=True)
+    assert lines == list("123456789")
 
 
 async def test_what_the_kernel_does_not_let_go_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that is stuck in a driver: no signal reaches it."""
     monkeypatch.setattr(program, "_GRACE_S", 0.05)
     monkeypatch.setattr(program, "_REAP_S", 0.05)
-    monkeypatch.setattr(program, "_signal_group", lambda _pid, _number: None)
+    stuck, threads = list[int](), threading.active_count()
+    monkeypatch.setattr(program, "_signal_group", lambda pid, _number: stuck.append(pid))
     async with asyncio.timeout(3):
-        assert await program.printed(["sleep", "0.5"], timeout_s=0.05) is None
-        await asyncio.sleep(0.6)  # it ends after all: nobody minds
+        assert await program.printed(["sleep", "60"], timeout_s=0.05) is None
+    os.kill(stuck[0], signal.SIGKILL)  # it ends after all: nobody minds
+    await until(lambda: not Path(f"/proc/{stuck[0]}").exists() and threading.active_count() <= threads, within_s=10)
+    await let_callbacks_run()
 
 
 async def test_what_cannot_be_started_is_an_os_error() -> None:

@@ -2,10 +2,10 @@
 
 import asyncio
 import hashlib
-import os
 from pathlib import Path
 
 from hal0.models.digest import sha256_of
+from tests.fakes.hanging_file import HangingFile
 
 
 async def test_it_is_the_files_own_and_tells_how_far_it_is(tmp_path: Path) -> None:
@@ -17,12 +17,11 @@ async def test_it_is_the_files_own_and_tells_how_far_it_is(tmp_path: Path) -> No
 
 
 async def test_who_gives_up_waits_for_no_disk(tmp_path: Path) -> None:
-    hangs = tmp_path / "pipe"  # as long as nobody writes
-    os.mkfifo(hangs)
-    reading = asyncio.create_task(sha256_of(hangs))
-    await asyncio.sleep(0.05)
+    hangs = HangingFile(tmp_path / "model")
+    reading = asyncio.create_task(sha256_of(tmp_path / "model"))
+    await hangs.is_being_read()
     try:
         reading.cancel()
         assert await asyncio.wait({reading}, timeout=5) == ({reading}, set())
     finally:
-        os.close(os.open(hangs, os.O_RDWR | os.O_NONBLOCK))  # lets the thread end
+        hangs.answer("")  # lets the thread end
