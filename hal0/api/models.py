@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from aiohttp import web
@@ -30,6 +31,7 @@ from hal0.wire.models import (
     DemoView,
     EntriesView,
     EntryView,
+    KvView,
     ModelGoneView,
     ModelProblemView,
     PartView,
@@ -190,6 +192,7 @@ def _entry(services: Services, entry: ModelEntry, used: dict[str, list[str]]) ->
         quantisation=entry.quantisation,
         context_length=entry.context_length,
         cache_bytes_per_token=entry.cache_bytes_per_token,
+        kv=None if entry.kv is None else KvView(**{**asdict(entry.kv), "heads": list(entry.kv.heads)}),
         capabilities=sorted(entry.capabilities),
         directory=None if entry.directory is None else str(entry.directory),
         mmproj=None if entry.mmproj is None else str(entry.mmproj),

@@ -36,6 +36,20 @@ class Plain:
     capabilities: frozenset[Capability]
 
 
+@dataclass(frozen=True, slots=True)
+class KvShape:
+    """What the key-value cache has of one token: `heads` in each block, each with a key and a value so long."""
+
+    heads: tuple[int, ...]
+    key_length: int
+    value_length: int
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Over all blocks, at f16."""
+        return sum(self.heads) * (self.key_length + self.value_length) * _CACHE_ITEM_BYTES
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
     """One model that is on disk, whole. `files[0]` is what an engine is given; the others are found beside it. Of an
@@ -54,7 +68,7 @@ class ModelEntry:
     context_length: int | None  # tokens
     capabilities: frozenset[Capability]
     quantisation: str | None
-    cache_bytes_per_token: int | None  # of the key-value cache over all blocks, at f16
+    kv: KvShape | None = None
     mmproj: Path | None = None
     mmproj_bytes: int = 0
     license: str | None = None
@@ -66,6 +80,10 @@ class ModelEntry:
     riders: Mapping[Capability, ModelId] = field(
         default_factory=dict
     )  # whose files are among `files`: what answers for a capability
+
+    @property
+    def cache_bytes_per_token(self) -> int | None:
+        return None if self.kv is None else self.kv.bytes_per_token
 
     def with_mmproj(self, path: Path, size_bytes: int) -> "ModelEntry":
         capabilities = self.capabilities | {Capability.VISION}
@@ -83,7 +101,7 @@ def entry_of(info: GgufInfo, model: ModelId, *, created: int) -> ModelEntry:
         context_length=info.context_length,
         capabilities=capabilities_of(info),
         quantisation=info.quantisation,
-        cache_bytes_per_token=_cache_bytes_per_token(info),
+        kv=_kv(info),
         license=info.license,
         chat_template=info.has_chat_template,
         demo=info.demo,
@@ -103,7 +121,6 @@ def plain_entry(plain: Plain, model: ModelId, *, created: int) -> ModelEntry:
         context_length=None,
         capabilities=plain.capabilities,
         quantisation=None,
-        cache_bytes_per_token=None,
     )
 
 
@@ -145,7 +162,7 @@ def legal_id(name: str) -> ModelId | None:
     return ModelId(text) if MODEL_ID.match(text) else None
 
 
-def _cache_bytes_per_token(info: GgufInfo) -> int | None:
+def _kv(info: GgufInfo) -> KvShape | None:
     if not info.kv_heads or info.key_length is None or info.value_length is None:
         return None
-    return sum(info.kv_heads) * (info.key_length + info.value_length) * _CACHE_ITEM_BYTES
+    return KvShape(info.kv_heads, info.key_length, info.value_length)

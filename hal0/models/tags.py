@@ -54,7 +54,6 @@ def _entry(tag: Tag, roots: tuple[Path, ...]) -> ModelEntry | None:
             context_length=tag.context_length,
             capabilities=tag.capabilities,
             quantisation=None,
-            cache_bytes_per_token=None,
         )
     return None
 

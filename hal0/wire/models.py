@@ -6,6 +6,14 @@ from hal0.vocab import Capability
 from hal0.wire.base import View
 
 
+class KvView(View):
+    """The key-value cache of one token: `heads` in each block, each with a key and a value of so many elements."""
+
+    heads: list[int]
+    key_length: int
+    value_length: int
+
+
 class EntryView(View):
     """A model that can be loaded. `file` is the first of `files`; `slots` are those whose model it is.
 
@@ -26,6 +34,7 @@ class EntryView(View):
     quantisation: str | None
     context_length: int | None
     cache_bytes_per_token: int | None
+    kv: KvView | None
     capabilities: list[Capability]
     directory: str | None
     mmproj: str | None

@@ -22,6 +22,9 @@ async def test_a_model_is_pulled_listed_and_deleted(paths: Paths, port_block: ra
         _, entry = await hal0.call("GET", "/api/models/tiny-q4_k_m")
         assert (entry["license"], entry["source"]["repo"], entry["removable"]) == ("apache-2.0", "acme/tiny", True)
         assert entry["sha256"] == demo.DIGEST
+        kv = entry["kv"]
+        assert sum(kv["heads"]) * (kv["key_length"] + kv["value_length"]) * 2 == entry["cache_bytes_per_token"] > 0
+        assert {"host", "repo", "file", "revision", "etag"} <= entry["source"].keys()
         _, pulls = await hal0.call("GET", "/api/pulls")
         assert pulls == {"items": []}
 

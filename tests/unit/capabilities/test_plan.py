@@ -28,7 +28,7 @@ def require(name: str) -> ModelEntry:
         raise Hal0Error("model.not_downloaded", f"cannot use the model {name!r}: it is not downloaded")
     return ModelEntry(
         id=ModelId(name), files=(Path(f"/m/{name}"),), size_bytes=438_000_000, created=0, architecture="bert",
-        context_length=512, capabilities=frozenset({MODELS[name]}), quantisation=None, cache_bytes_per_token=None,
+        context_length=512, capabilities=frozenset({MODELS[name]}), quantisation=None,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hal0.hardware.pools import RAM, PoolKey, PoolKind
-from hal0.models.entry import ModelEntry
+from hal0.models.entry import KvShape, ModelEntry
 from hal0.slots.need import Term, Used, Weights, cache_scale, estimate, peak, weights_of
 from hal0.vocab import Capability, ModelId
 
@@ -99,7 +99,7 @@ def test_a_registry_entry_says_all_that_an_estimate_needs(capability: Capability
         context_length=4096,
         capabilities=frozenset({capability}),
         quantisation=None,
-        cache_bytes_per_token=8,
+        kv=KvShape((1,), 2, 2),
         mmproj_bytes=30,
     )
     expected = Weights(size_bytes=130, cache_bytes_per_token=8, encoder=encoder)
