@@ -122,7 +122,7 @@ async def _status(studio: World, body: Mapping[str, Any]) -> int:
         return answer.status
 
 
-async def test_an_engine_that_says_no_goodbye_does_not_hold_the_answer(w: World, comfy: FakeComfy) -> None:
+async def test_an_engine_that_says_no_goodbye_does_not_hold_the_answer(studio: World, comfy: FakeComfy) -> None:
     comfy.says_goodbye = False
-    async with asyncio.timeout(9):  # aiohttp itself would wait for ten seconds
-        assert (await w.http.post(f"{w.url}/v1/images/generations", json=ask())).status == 200
+    async with asyncio.timeout(9), studio.http.post(studio.url + GENERATE, json=ask()) as answer:
+        assert answer.status == 200  # aiohttp itself would wait for ten seconds
