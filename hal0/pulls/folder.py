@@ -1,8 +1,10 @@
 """What models a folder of this machine has, and which of them are hal0's already. Blocking."""
 
+import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from hal0.errors import Hal0Error
 from hal0.models.entry import ModelEntry
@@ -10,6 +12,8 @@ from hal0.models.registry import Registry
 from hal0.models.scan import Scanner
 from hal0.wire.models import ModelProblemView
 from hal0.wire.pulls import LookedView, LooksView
+
+_MOST: Final = 100_000  # files below a folder of models; a whole disk has more
 
 
 def look(folder: str, registry: Registry, *, allow_pickle: bool) -> LooksView:
@@ -23,6 +27,9 @@ def look(folder: str, registry: Registry, *, allow_pickle: bool) -> LooksView:
     except (OSError, ValueError) as e:
         why = e.strerror if isinstance(e, OSError) else "it is no path"
         raise Hal0Error("model.not_found", f"cannot look into {folder[:200]}: {why}", param="path") from e
+    if any(count > _MOST for count in itertools.accumulate(len(here[2]) for here in os.walk(path))):
+        message = f"cannot look through {folder[:200]}: it has more than {_MOST} files"
+        raise Hal0Error("request.invalid", message, param="path", hint="Name a folder in it that has models.")
     found = Scanner(path, (), allow_pickle=allow_pickle).find({})
     known = {place for entry in registry.entries() for place in _places(entry.files)}
     return LooksView(

@@ -267,3 +267,15 @@ async def test_what_is_no_folder_is_said(place: Place, path: str, code: str) -> 
     with pytest.raises(Hal0Error) as caught:
         await asyncio.to_thread(folder.look, path, registry, allow_pickle=False)
     assert caught.value.code == code
+
+
+async def test_a_whole_disk_is_not_walked_through(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "_MOST", 3)
+    registry = await asyncio.to_thread(place.registry)
+    for number in range(4):
+        await asyncio.to_thread((tmp_path / f"{number}.txt").touch)
+    with pytest.raises(Hal0Error, match="more than 3 files") as caught:
+        await asyncio.to_thread(folder.look, str(tmp_path), registry, allow_pickle=False)
+    assert caught.value.code == "request.invalid"
