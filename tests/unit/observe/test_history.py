@@ -230,6 +230,7 @@ def test_what_is_too_old_is_forgotten(file: Path) -> None:
 
 def test_the_oldest_surplus_is_forgotten(file: Path) -> None:
     assert _trimmed(file, Limits(1e10, 7, 1 << 30), now=0.0) == [f"r{n}" for n in range(393, 400)]
+    assert rows(file, "PRAGMA freelist_count") == [0], "the disk has its room back"
 
 
 def test_what_is_too_large_is_forgotten_and_the_disk_gets_its_room_back(file: Path) -> None:
