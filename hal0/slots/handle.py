@@ -85,7 +85,7 @@ class Serving(Protocol):
         ...
 
     def end(self) -> None:
-        """Count the request out. Once."""
+        """Count the request out, and forget the callbacks: who made them often holds this. Once."""
         ...
 
 

@@ -52,6 +52,7 @@ class Request:
 
     def end(self) -> None:
         self._counted_in.discard(self)
+        self._callback = self._moved = None  # else all that the request had is a circle
 
     def on_abort(self, callback: OnAbort, moved: Callable[[], int] | None = None) -> None:
         self._callback, self._moved = callback, moved

@@ -81,6 +81,7 @@ class FakeServing:
 
     def end(self) -> None:
         self._on_end(self)
+        self.callbacks.clear()
 
 
 class FakeSlot:
