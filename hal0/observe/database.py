@@ -1,6 +1,7 @@
 """The history's file: opened, migrated, written, trimmed, set aside. Blocking, for one thread at a time."""
 
 import contextlib
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -16,16 +17,17 @@ from hal0.observe.activity import Activity
 from hal0.observe.decisions import DecisionRecord
 from hal0.observe.schema import (
     ACTIVITY_COLUMNS,
-    COLUMNS,
     DELETE_OLD,
     DELETE_SURPLUS,
     DELETE_TENTH,
-    DELETE_UNUSED_REASONS,
-    FIND_REASON,
+    DELETE_UNUSED_WAYS,
+    FIND_WAY,
     INSERT_ACTIVITY,
-    INSERT_REASON,
+    INSERT_WAY,
     MIGRATIONS,
+    OWN_COLUMNS,
     ROWS_AT_ONCE,
+    WAY_COLUMNS,
     insert_requests,
 )
 
@@ -33,8 +35,12 @@ from hal0.observe.schema import (
 _BUSY_S: Final = 2.0
 # What the log may keep of the disk after a burst; sqlite moves it into the file every 4 MB.
 _WAL_LIMIT_BYTES: Final = 8 << 20
-_REASONS_KNOWN: Final = 512  # clients ask for the same few models again and again
-_request_row: Final[Callable[[DecisionRecord], tuple[Any, ...]]] = attrgetter(*COLUMNS)
+_WAYS_KNOWN: Final = 512  # clients ask for the same few models again and again
+_own_row: Final[Callable[[DecisionRecord], tuple[Any, ...]]] = attrgetter(*OWN_COLUMNS)
+_way_row: Final[Callable[[DecisionRecord], tuple[Any, ...]]] = attrgetter(*WAY_COLUMNS)
+# What sqlite writes NULL for. For None itself, as for all that is no plain number or text, Python looks for an adapter
+# first, and fails with an exception inside: many times the price of a number, in every third column of every row.
+_NULL: Final = math.nan
 _activity_row: Final[Callable[[Activity], tuple[Any, ...]]] = attrgetter(*ACTIVITY_COLUMNS)
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _FILES: Final = ("", "-wal", "-shm")
@@ -54,8 +60,8 @@ class Limits:
     size_bytes: int
 
 
-class _Reason(NamedTuple):
-    """A row of `reasons`, and the values it was made of: while they are held, their identities are theirs alone."""
+class _Way(NamedTuple):
+    """A row of `ways`, and values it was made of: while they are held, their identities are theirs alone."""
 
     row: int
     tried: object
@@ -69,7 +75,7 @@ class Database:
         self.file = file
         self._migrations = migrations
         self._connection: sqlite3.Connection | None = None
-        self._reasons: dict[tuple[int, int], _Reason] = {}
+        self._ways: dict[tuple[Any, ...], _Way] = {}
 
     @property
     def opened(self) -> bool:
@@ -106,12 +112,12 @@ class Database:
     def write(self, requests: Sequence[DecisionRecord], activity: Sequence[Activity]) -> None:
         """All of it is written, or nothing."""
         with self._transaction() as connection:
-            rows = [(*_request_row(record), self._reason(connection, record)) for record in requests]
+            rows = [(*_own_row(record), self._way(connection, record)) for record in requests]
             at = 0
             for count in ROWS_AT_ONCE:
                 while len(rows) - at >= count:
-                    values = list(chain.from_iterable(rows[at : at + count]))
-                    connection.execute(insert_requests(count), values)
+                    values = chain.from_iterable(rows[at : at + count])
+                    connection.execute(insert_requests(count), [_NULL if value is None else value for value in values])
                     at += count
             connection.executemany(INSERT_ACTIVITY, [_activity_row(entry) for entry in activity])
 
@@ -122,7 +128,7 @@ class Database:
                 connection.execute(statement, (now - limits.age_s,))
             for statement in DELETE_SURPLUS:
                 connection.execute(statement, (limits.rows,))
-            self._forget_reasons(connection)
+            self._forget_ways(connection)
         while self._used_bytes() > limits.size_bytes and self._delete_a_tenth():
             pass
         self._open.executescript("PRAGMA incremental_vacuum")  # every page is a step, and `execute` takes only one
@@ -147,7 +153,7 @@ class Database:
     def close(self) -> None:
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            self._reasons.clear()
+            self._ways.clear()
             with contextlib.suppress(sqlite3.Error):  # what was committed is there
                 connection.close()
 
@@ -164,22 +170,24 @@ class Database:
             yield connection
             connection.execute("COMMIT")
         except BaseException:
-            self._reasons.clear()  # those of this transaction are gone
+            self._ways.clear()  # those of this transaction are gone
             if connection.in_transaction:  # some failures have rolled back already
                 connection.execute("ROLLBACK")
             raise
 
-    def _reason(self, connection: sqlite3.Connection, record: DecisionRecord) -> int:
-        """The row of why the record went where it went. Decisions are remembered, so the same values come again."""
-        known = self._reasons.get((id(record.tried), id(record.candidates)))
+    def _way(self, connection: sqlite3.Connection, record: DecisionRecord) -> int:
+        """The row of the way that the record went. Decisions are remembered, so the same reasons come again."""
+        tried, candidates, columns = record.tried, record.candidates, _way_row(record)
+        key = (id(tried), id(candidates), columns)
+        known = self._ways.get(key)
         if known is not None:
             return known.row
-        text = dumps([record.tried, record.candidates]).decode()
-        found = connection.execute(FIND_REASON, (text,)).fetchone()
-        row = int(found[0] if found else connection.execute(INSERT_REASON, (text,)).lastrowid or 0)
-        if len(self._reasons) >= _REASONS_KNOWN:
-            self._reasons.clear()
-        self._reasons[id(record.tried), id(record.candidates)] = _Reason(row, record.tried, record.candidates)
+        values = (dumps([tried, candidates]).decode(), *columns)
+        found = connection.execute(FIND_WAY, values).fetchone()
+        row = int(found[0] if found else connection.execute(INSERT_WAY, values).lastrowid or 0)
+        if len(self._ways) >= _WAYS_KNOWN:
+            self._ways.clear()
+        self._ways[key] = _Way(row, tried, candidates)
         return row
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
@@ -196,9 +204,9 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
-    def _forget_reasons(self, connection: sqlite3.Connection) -> None:
-        connection.execute(DELETE_UNUSED_REASONS)
-        self._reasons.clear()
+    def _forget_ways(self, connection: sqlite3.Connection) -> None:
+        connection.execute(DELETE_UNUSED_WAYS)
+        self._ways.clear()
 
     def _used_bytes(self) -> int:
         """Of the pages that hold something; those that are free are given back by `trim`."""
@@ -209,7 +217,7 @@ class Database:
         """False when there was nothing left."""
         with self._transaction() as connection:
             deleted = sum(connection.execute(statement).rowcount for statement in DELETE_TENTH)
-            self._forget_reasons(connection)
+            self._forget_ways(connection)
             return deleted > 0
 
 

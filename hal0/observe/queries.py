@@ -16,13 +16,13 @@ from urllib.parse import quote
 
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
-from hal0.observe.schema import ACTIVITY_COLUMNS, COLUMNS
+from hal0.observe.schema import ACTIVITY_COLUMNS, COLUMNS, REQUESTS
 
 _DEADLINE_S: Final = 5.0
 _LOOK_EVERY: Final = 10_000  # steps of sqlite's machine between two looks at the clock: about a millisecond
 _FLAGS: Final = frozenset({"stream"})
 
-LAST_ASKED: Final = "SELECT model, max(at) FROM requests WHERE model IS NOT NULL GROUP BY model"
+LAST_ASKED: Final = f"SELECT model, max(at) FROM {REQUESTS} WHERE model IS NOT NULL GROUP BY model"  # noqa: S608
 
 Row = dict[str, Any]
 
@@ -55,9 +55,8 @@ def requests_page(filters: Filters, limit: int, before: int | None) -> tuple[str
     if filters.statuses is not None:
         where.append("status BETWEEN ? AND ?")
         values += filters.statuses
-    columns = ", ".join((*COLUMNS, "text", "seq"))
-    source = "requests JOIN reasons ON reasons.id = reason"
-    sql = f"SELECT {columns} FROM {source} WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?"  # noqa: S608
+    columns = ", ".join((*COLUMNS, "reason", "seq"))
+    sql = f"SELECT {columns} FROM {REQUESTS} WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?"  # noqa: S608
     return sql, [*values, limit + 1]
 
 
@@ -128,10 +127,10 @@ class Reader:
 
 
 def _request(row: tuple[Any, ...]) -> Row:
-    *values, text, seq = row
+    *values, reason, seq = row
     found = dict(zip(COLUMNS, values, strict=True))
     found |= {name: bool(found[name]) for name in _FLAGS}
-    tried, candidates = jsonio.loads(text)
+    tried, candidates = jsonio.loads(reason)
     return {**found, "tried": tried, "candidates": candidates, "seq": seq}
 
 

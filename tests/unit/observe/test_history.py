@@ -8,16 +8,18 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from hal0.errors import Hal0Error
 from hal0.lib.clock import SystemClock
+from hal0.lib.jsonio import loads
 from hal0.observe.activity import Activity
 from hal0.observe.database import Database, Limits
 from hal0.observe.history import History
-from hal0.observe.schema import MIGRATIONS
+from hal0.observe.queries import Filters, Reader
+from hal0.observe.schema import MIGRATIONS, REQUESTS
 from tests.fakes.slots import settled
 from tests.unit.observe.records import TRIED, record
 
@@ -74,10 +76,10 @@ async def test_what_was_put_is_on_disk_once_it_is_settled(file: Path) -> None:
         it.put([record("a", stream=True, prompt_tokens=7), record("b", status=503, code="slot.loading")])
         it.note(Activity.made("slot.ready", "primary", "slot primary is ready", 12.5, by="operator"))
         assert await it.settled(SOON_S)
-        found = await asyncio.to_thread(rows, file, "SELECT request_id, stream, status, code, rule FROM requests")
+        found = await asyncio.to_thread(rows, file, f"SELECT request_id, stream, status, code, rule FROM {REQUESTS}")
         assert found == [("a", 1, 200, None, "address"), ("b", 0, 503, "slot.loading", "address")]
-        (text,) = await asyncio.to_thread(rows, file, "SELECT text FROM reasons")
-        assert TRIED[0].fact.splitlines()[0] in text, "written once for both"
+        (text,) = await asyncio.to_thread(rows, file, "SELECT DISTINCT reason FROM ways")
+        assert TRIED[0].fact.splitlines()[0] in text
         assert await asyncio.to_thread(rows, file, "SELECT id, kind, by FROM activity") == [
             (12_500_000, "slot.ready", "operator")
         ]
@@ -205,6 +207,51 @@ def test_an_older_file_is_migrated_and_keeps_its_rows(file: Path) -> None:
     assert rows(file, "PRAGMA user_version") == [len(MIGRATIONS) + 1]
 
 
+async def test_what_requests_have_in_common_is_written_once(file: Path) -> None:
+    other = {"asked_model": None, "target": None, "model": None, "rule": None, "status": 404, "code": "model.not_found"}
+    async with history(Database(file)) as it:
+        it.put([record(f"a{n}", total_ms=float(n)) for n in range(300)])
+        assert await it.settled(SOON_S)
+        it.put([record("b", **other), record("c"), record("d", **other)])
+    async with history(Database(file)) as it:  # another life finds what this one wrote
+        it.put([record("e"), record("f", **other)])
+    assert await asyncio.to_thread(rows, file, "SELECT status FROM ways ORDER BY id") == [200, 404]
+    found = await Reader(file).requests(Filters({"code": "model.not_found"}), 10)
+    assert [row["request_id"] for row in found.items] == ["f", "d", "b"]
+
+
+_FIRST: Final = """
+    INSERT INTO reasons VALUES (7, '[[{"rule":"address","hit":true,"fact":"f"}],["primary"]]'), (9, '[[],[]]');
+    INSERT INTO requests VALUES
+      (3, 1.5, 'a', NULL, 'POST', '/v1/x', 'm', 'primary', 'm', 'address', 7, 1, 200, NULL, 2, 1.25, 0.5, 0.1, 7.5, 9.5,
+       0.2, 77, 5, 6, 8.5),
+      (4, 2.5, 'b', 'key', 'POST', '/v1/x', NULL, NULL, NULL, NULL, 9, 0, 404, 'model.not_found', NULL, 0.0, 0.0, NULL,
+       NULL, 0.5, NULL, 33, NULL, NULL, NULL),
+      (8, 3.5, 'c', NULL, 'POST', '/v1/x', 'm', 'primary', 'm', 'address', 7, 1, 200, NULL, NULL, 0.0, 0.0, 0.1, 7.5,
+       9.5, 0.2, 78, 5, 7, 8.5);
+"""
+
+
+def test_a_file_of_the_first_schema_tells_what_it_told(file: Path) -> None:
+    first = Database(file, MIGRATIONS[:1])
+    first.open()
+    first.close()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(_FIRST)
+        connection.row_factory = sqlite3.Row
+        told = connection.execute("SELECT * FROM requests JOIN reasons ON reasons.id = reason ORDER BY seq DESC")
+        before = [dict(row) for row in told]
+    migrated(file)
+    reader = Reader(file)
+    after = asyncio.run(reader.requests(Filters({}), 10)).items
+    for was, row in zip(before, after, strict=True):
+        tried, candidates = loads(was.pop("text"))
+        del was["id"], was["reason"]
+        assert row == {**was, "tried": tried, "candidates": candidates}
+    assert rows(file, "SELECT count(*) FROM ways") == [2]
+    assert asyncio.run(reader.last_asked()) == {"m": 3.5}
+
+
 def test_a_migration_that_fails_changes_nothing(file: Path) -> None:
     migrated(file)
     with pytest.raises(sqlite3.OperationalError):
@@ -255,6 +302,7 @@ from pathlib import Path
 from hal0.lib.clock import SystemClock
 from hal0.observe.database import Database, Limits
 from hal0.observe.history import History
+from hal0.observe.queries import Filters, Reader
 from tests.unit.observe.records import record
 async def main():
     clock = SystemClock()
