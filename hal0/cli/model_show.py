@@ -86,6 +86,8 @@ def _part(session: Session, part: Json) -> str:
 
 
 def _table(session: Session, quants: Json) -> str:
+    if not quants["items"]:
+        return f"{quants['repo']} has no GGUF files to choose among"
     told = f"{quants['repo']}, in {quants['slot']} with {quants['context']} tokens of context:"
     rows = output.table(quants["items"], _quant_columns(session), width=output.terminal_width())
     unsure = "\nits cache is not known: each takes more than this" if quants["guess"] else ""

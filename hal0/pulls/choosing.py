@@ -92,15 +92,16 @@ def choose(repo: str, files: Sequence[RemoteFile], path: str | None, quantisatio
     )
 
 
-def variants(files: Iterable[RemoteFile]) -> list[Variant]:
+def variants(repo: str, files: Iterable[RemoteFile]) -> list[Variant]:
     """Every quantisation that a repository has of its models, the smallest first."""
+    title = repo.rpartition("/")[2]
     models, projectors = _by_stem(file for file in files if is_plain(file.path))
     found = [
         Variant(
             model, match[1].upper() if (match := _QUANTISATION.search(stem)) else "", tuple(_whole(parts, projectors))
         )
         for stem, parts in models.items()
-        if (model := legal_id(stem)) is not None
+        if (model := legal_id(stem if stem != "model" else title)) is not None
     ]
     return sorted(found, key=lambda it: (it.size_bytes or 0, it.model))
 

@@ -78,7 +78,7 @@ class Looking:
                 message = f"cannot tell what else there is of {model[:200]!r}: it does not come from the hub"
                 raise Hal0Error("request.invalid", message, param="model")
             found = await listing(asker, source.repo, source.revision)
-            return source, variants(found.files)
+            return source, variants(source.repo, found.files)
 
     async def search(self, text: str) -> list[Repository]:
         """What the hub has by these words. Raises pull.*, config.invalid."""

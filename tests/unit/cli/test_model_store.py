@@ -172,6 +172,8 @@ def test_a_model_is_shown_with_the_other_quantisations_and_which_of_them_fit(hal
     api.replies["GET", "/api/models/a%2Fb"] = error(503, "model.not_downloaded", "it is a place")
     ran = hal0ctl("model", "show", "a/b")  # nothing of it is here
     assert ran.out.splitlines()[0] == told
+    api.replies["GET", "/api/catalog/quants"] = (200, {**QUANTS, "items": []})
+    assert hal0ctl("model", "show", "a/b").out == "a/b has no GGUF files to choose among\n"
     api.replies["GET", "/api/catalog/quants"] = error(404, "model.not_found", "cannot pull a/b")
     assert hal0ctl("model", "show", "a/b").code == Exit.NOT_FOUND
 

@@ -147,7 +147,7 @@ def test_every_quantisation_of_a_repository_is_told_with_all_of_its_files() -> N
         "README.md": 1, "../M-Q2_K.gguf": 1,
     }  # fmt: skip
     files = [RemoteFile(path, size) for path, size in sizes.items()]
-    found = variants([*files, RemoteFile("M-Q4_K_M.gguf", None)])
+    found = variants("Acme/Tiny", [*files, RemoteFile("M-Q4_K_M.gguf", None)])
     assert [(it.model, it.quantisation, it.size_bytes) for it in found] == [
         ("m-q4_k_m", "Q4_K_M", None), ("odd", "", 6), ("m-ud-iq2_m", "UD-IQ2_M", 25), ("m-q8_0", "Q8_0", 85),
         ("m-bf16", "BF16", 205),
@@ -155,4 +155,5 @@ def test_every_quantisation_of_a_repository_is_told_with_all_of_its_files() -> N
     assert [file.path for file in found[-1].files] == [
         "big/M-BF16-00001-of-00002.gguf", "big/M-BF16-00002-of-00002.gguf", "mmproj-M-f16.gguf",
     ]  # fmt: skip
-    assert variants([]) == []
+    assert variants("Acme/Tiny", [RemoteFile("config.json", 1)]) == []
+    assert [it.model for it in variants("Acme/Tiny", [RemoteFile("model.gguf", 1)])] == ["tiny"]
