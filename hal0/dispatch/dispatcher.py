@@ -131,7 +131,8 @@ class Dispatcher:
             try:
                 refuse(request, row, self._config)
                 invite(request)
-                body, peek = await take(request, row, self._spool, self._config)
+                share = self._spool.of(principal.key_id or principal.session_id)
+                body, peek = await take(request, row, share, self._config)
                 self._read(trace, peek)
                 trace.outcome = await self._outcome(row, trace, principal.slots)
                 return await self._dispatch(request, row, body, peek, trace, headers)

@@ -2,14 +2,14 @@
 
 from typing import Final
 
-from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp import HttpVersion11, web
 
 from hal0.config.dispatch import DispatchConfig
-from hal0.dispatch.body import Body, Spool
+from hal0.dispatch.body import Body, Share
 from hal0.dispatch.form import Form, NotForm, boundary_of
 from hal0.dispatch.headers import get
 from hal0.dispatch.keeping import Keeping
-from hal0.dispatch.peek import Peek, named, next_piece, read_json, refuse_early
+from hal0.dispatch.peek import Incoming, Peek, named, read_json, refuse_early
 from hal0.dispatch.surface import BodyKind, PathRow
 from hal0.errors import Hal0Error
 
@@ -36,18 +36,18 @@ def invite(request: web.Request) -> None:
         request.transport.write(_CONTINUE)
 
 
-async def take(request: web.Request, row: PathRow, spool: Spool, config: DispatchConfig) -> tuple[Body, Peek]:
+async def take(request: web.Request, row: PathRow, spool: Share, config: DispatchConfig) -> tuple[Body, Peek]:
     """The whole body and its peek. Raises request.* errors; the caller closes the body."""
     content_type = request.headers.get("Content-Type", "")  # aiohttp refuses a second one
     limit = limit_of(row, content_type, config)
     if row.body is BodyKind.NONE:
         peek = _NOTHING._replace(model=named(request.query.get("model")))
-        return await _any(request.content, spool, limit), peek
+        return await _any(Incoming(request.content), spool, limit), peek
     if row.body is BodyKind.RAW:
-        return await _any(request.content, spool, limit), _NOTHING._replace(model=request.match_info["name"])
+        return await _any(Incoming(request.content), spool, limit), _NOTHING._replace(model=request.match_info["name"])
     if _is_json(row, content_type):
         return await read_json(request.content, spool, limit)
-    return await _form(request.content, spool, limit, content_type)
+    return await _form(Incoming(request.content), spool, limit, content_type)
 
 
 def _is_json(row: PathRow, content_type: str) -> bool:
@@ -56,23 +56,23 @@ def _is_json(row: PathRow, content_type: str) -> bool:
     return row.body is BodyKind.JSON or (row.body is BodyKind.FORM and said == "application/json")
 
 
-async def _any(content: StreamReader, spool: Spool, limit: int) -> Body:
+async def _any(content: Incoming, spool: Share, limit: int) -> Body:
     keeping = Keeping(spool, limit)
     try:
-        while piece := await next_piece(content):
+        while piece := await content.next():
             await keeping.take(piece)
         return await keeping.body()
     finally:
         keeping.close()
 
 
-async def _form(content: StreamReader, spool: Spool, limit: int, content_type: str) -> tuple[Body, Peek]:
+async def _form(content: Incoming, spool: Share, limit: int, content_type: str) -> tuple[Body, Peek]:
     """The file may come before the fields, so all of it is read; only what is asked for is looked at."""
     keeping = Keeping(spool, limit)
     try:
         boundary = boundary_of(content_type)
         form = Form(boundary, _FIELDS)
-        while piece := await next_piece(content):
+        while piece := await content.next():
             form.feed(piece)
             await keeping.take(piece)
         form.finish()

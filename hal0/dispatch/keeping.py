@@ -1,13 +1,13 @@
 """Keeps a body while it arrives: in memory while it is small, beyond that in the spool."""
 
-from hal0.dispatch.body import MEMORY_LIMIT_BYTES, Body, Spool, SpoolFile
+from hal0.dispatch.body import MEMORY_LIMIT_BYTES, Body, Share, Spool, SpoolFile
 from hal0.errors import Hal0Error
 
 
 class Keeping:
     """`take` the pieces, then `body()`, which owns them from then on; `close()` in any case."""
 
-    def __init__(self, spool: Spool, limit: int) -> None:
+    def __init__(self, spool: Spool | Share, limit: int) -> None:
         self._spool = spool
         self._limit = limit
         self._pending = bytearray()  # in memory; moved to the file whenever it passes the limit

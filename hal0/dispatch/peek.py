@@ -9,7 +9,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import PayloadAccessError
 from multidict import CIMultiDictProxy
 
-from hal0.dispatch.body import Body, Spool
+from hal0.dispatch.body import Body, Share
 from hal0.dispatch.keeping import Keeping, too_large
 from hal0.dispatch.members import Members, NotJson
 from hal0.dispatch.unhurried import AT_ONCE_BYTES
@@ -22,8 +22,9 @@ _MEMBERS: Final = ("model", "stream", "encoding_format")
 _AT_HAND_BYTES: Final = 32 * 1024
 # Names are repeated in answers and kept in records, so nothing else may pass as one.
 _LONGEST_NAME: Final = 512
-# A client that goes silent inside its own body has left without saying so.
+# A client that goes silent inside its own body has left without saying so; one that drips has nothing else in mind.
 _SILENCE_S: Final = 60.0
+_LEAST_BYTES: Final = 60 * 1024  # in so long, of a body that is not over by then
 
 
 class Peek(NamedTuple):
@@ -51,21 +52,20 @@ def refuse_early(headers: CIMultiDictProxy[str], limit: int) -> None:
         raise too_large(limit, int(length))
 
 
-async def read_json(content: StreamReader, spool: Spool, limit: int) -> tuple[Body, Peek]:
+async def read_json(content: StreamReader, spool: Share, limit: int) -> tuple[Body, Peek]:
     """The whole body, at most `limit` bytes, and its peek. Raises request.* errors; the caller closes the body."""
     if content.is_eof() and content.exception() is None and content.total_bytes <= _AT_HAND_BYTES:
         data = _at_hand(content)
         return Body(data), parsed(data)
-    pieces: list[bytes] = []
-    size = 0
+    incoming, pieces, size = Incoming(content), list[bytes](), 0
     while size <= AT_ONCE_BYTES:
-        piece = await next_piece(content)
+        piece = await incoming.next()
         if not piece:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             return Body(data), parsed(data)
         size += len(piece)
         pieces.append(piece)
-    return await _read_large(content, b"".join(pieces), spool, limit)
+    return await _read_large(incoming, b"".join(pieces), spool, limit)
 
 
 def _at_hand(content: StreamReader) -> bytes:
@@ -80,18 +80,37 @@ def _at_hand(content: StreamReader) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def next_piece(content: StreamReader) -> bytes:
-    """What has come since; b"" at the end. Raises request.invalid."""
-    try:
-        async with asyncio.timeout(_SILENCE_S):
-            return await content.readany()
-    except TimeoutError:
-        raise Hal0Error("request.invalid", f"cannot read the body: it stopped for {_SILENCE_S:.0f} s") from None
-    except (HttpProcessingError, PayloadAccessError) as error:
-        raise Hal0Error("request.invalid", f"cannot read the body: {error}") from error
+class Incoming:
+    """A body while it comes."""
+
+    def __init__(self, content: StreamReader) -> None:
+        self._content = content
+        self._time = asyncio.get_running_loop().time
+        self._since = self._time()
+        self._came = 0  # bytes since then
+
+    async def next(self) -> bytes:
+        """What has come since; b"" at the end. Raises request.invalid."""
+        try:
+            async with asyncio.timeout(_SILENCE_S):
+                piece = await self._content.readany()
+        except TimeoutError:
+            raise Hal0Error("request.invalid", f"cannot read the body: it stopped for {_SILENCE_S:.0f} s") from None
+        except (HttpProcessingError, PayloadAccessError) as error:
+            raise Hal0Error("request.invalid", f"cannot read the body: {error}") from error
+        self._came += len(piece)
+        if piece and self._time() - self._since > _SILENCE_S:
+            self._keeps_pace()
+        return piece
+
+    def _keeps_pace(self) -> None:
+        if self._came < _LEAST_BYTES:
+            message = f"cannot read the body: no more than {self._came} bytes came of it in {_SILENCE_S:.0f} s"
+            raise Hal0Error("request.invalid", message)
+        self._since, self._came = self._time(), 0
 
 
-async def _read_large(content: StreamReader, piece: bytes, spool: Spool, limit: int) -> tuple[Body, Peek]:
+async def _read_large(content: Incoming, piece: bytes, spool: Share, limit: int) -> tuple[Body, Peek]:
     """A body that is scanned while it arrives, kept in memory or in the spool; `piece` has arrived already."""
     members = Members(_MEMBERS)
     keeping = Keeping(spool, limit)
@@ -99,7 +118,7 @@ async def _read_large(content: StreamReader, piece: bytes, spool: Spool, limit: 
         while piece:
             await keeping.take(piece)
             await spread(members.feed, piece)
-            piece = await next_piece(content)
+            piece = await content.next()
         members.finish()
         peek = _peek_of(members.values)
         return await keeping.body(), peek

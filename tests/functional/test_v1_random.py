@@ -123,7 +123,7 @@ async def lives(folder: Path, seeds: int) -> None:
         assert "system.internal" not in {record.code for record in w.decisions}
         ids = [record.request_id for record in w.decisions]
         assert len(ids) == len(set(ids)) > 0
-        assert w.dispatcher._spool._held == 0
+        assert not w.dispatcher._spool._held
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])

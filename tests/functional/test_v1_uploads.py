@@ -108,7 +108,7 @@ async def test_an_engine_that_does_not_read_stops_the_upload_to_it(tmp_path: Pat
 async def test_the_spool_has_an_end_and_gives_back_what_it_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(body, "QUOTA_BYTES", 8 * MIB)
+    monkeypatch.setattr(body, "QUOTA_BYTES", 9 * MIB)
     async with hearing(tmp_path) as (w, drain):
         for _ in range(2):
             async with raw(w.port) as one, raw(w.port) as other:

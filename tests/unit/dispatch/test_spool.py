@@ -65,3 +65,17 @@ async def test_a_body_that_is_gone_from_the_disk_ends_what_reads_it(spool: Spool
         async for _ in kept.pieces():
             pass
     kept.close()
+
+
+async def test_whoever_fills_it_leaves_the_largest_body_of_another_its_room(spool: Spool) -> None:
+    largest = 512 * MIB
+    for _ in range(3):
+        spool.hold(largest, "one")
+    with pytest.raises(OSError, match=f"{3 * largest} of them yours"):
+        spool.hold(1, "one")
+    spool.hold(largest // 2, "another")
+    spool.hold(-3 * largest, "one")
+    spool.hold(largest, None)
+    for caller, held in (("another", largest // 2), (None, largest)):
+        spool.hold(-held, caller)
+    assert not spool._held
