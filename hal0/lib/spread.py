@@ -46,6 +46,8 @@ async def spread(work: Callable[[bytes], object], data: bytes) -> None:
     while at < len(data):
         async with step():
             until = time() + _STEP_S
-            while at < len(data) and time() < until:
+            while True:
                 work(data[at : at + _PIECE_BYTES])
                 at += _PIECE_BYTES
+                if at >= len(data) or time() >= until:
+                    break

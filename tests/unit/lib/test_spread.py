@@ -1,54 +1,58 @@
 """Long work in short steps: one of them in each turn, in the order in which the work came."""
 
 import asyncio
+from collections.abc import Iterator
 from functools import partial
+from itertools import count
 
+import pytest
+
+from hal0.lib import spread as spreading
 from hal0.lib.spread import spread
 
 
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every piece takes longer than a step may."""
+    seconds: Iterator[float] = count(0.0, 0.003)
+    monkeypatch.setattr(spreading, "stopwatch", lambda _loop: partial(next, seconds))
+
+
+class Turns:
+    """Counts those of the loop."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._task = asyncio.create_task(self._count())
+
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(0)
+            self.number += 1
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+
+@pytest.mark.usefixtures("slow")
 async def test_all_of_it_is_done_in_order_and_others_have_their_turns() -> None:
-    done, turns = bytearray(), 0
+    done, turns = bytearray(), Turns()
     data = bytes(range(256)) * 400
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    def work(piece: bytes) -> None:
-        done.extend(piece)
-        until = time() + 0.003  # more than a step may take
-        while time() < until:
-            pass
-
-    time = asyncio.get_running_loop().time
-    task = asyncio.create_task(others())
-    await spread(work, data)
-    task.cancel()
+    await spread(done.extend, data)
+    turns.stop()
     assert done == data
-    assert turns >= 24  # one after each piece but the first
+    assert turns.number >= 24  # one after each piece but the first
 
 
+@pytest.mark.usefixtures("slow")
 async def test_however_many_have_such_work_one_of_them_steps_in_a_turn() -> None:
-    turn, steps = 0, []
+    turns, steps = Turns(), []
 
-    async def count() -> None:
-        nonlocal turn
-        while True:
-            await asyncio.sleep(0)
-            turn += 1
+    def work(name: str, _piece: bytes) -> None:
+        steps.append((turns.number, name))
 
-    def slow(name: str, _piece: bytes) -> None:
-        steps.append((turn, name))
-        until = time() + 0.003
-        while time() < until:
-            pass
-
-    time = asyncio.get_running_loop().time
-    counting = asyncio.create_task(count())
-    await asyncio.gather(*(spread(partial(slow, name), bytes(3 * 4096)) for name in "abcd"))
-    counting.cancel()
+    await asyncio.gather(*(spread(partial(work, name), bytes(3 * 4096)) for name in "abcd"))
+    turns.stop()
     assert len({turn for turn, _ in steps}) == len(steps) == 12
     assert [name for _, name in steps] == list("abcd" * 3)
 
