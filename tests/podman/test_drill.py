@@ -5,22 +5,38 @@ import json
 import os
 import signal
 import sys
+from typing import Any
 
 from hal0.cli.drill_faults import FAULTS
 from tests.podman.daemon import Daemon
+from tests.podman.streams import ATTEMPTS
 from tests.podman.test_hal0_faults import own_service
 
-# Other work runs on the machine that runs the tests; the bars themselves are the bench's business.
-SLACK = "30"
+# Other work runs on the machine that runs the tests; the bars themselves are the bench's business. What it delays now
+# and then is tried again; a promise that is broken is broken each time.
+SLACK = "4"
+
+
+async def drilled(daemon: Daemon, *only: str) -> dict[str, Any]:
+    ran = await asyncio.to_thread(daemon.ctl, "drill", "--slack", SLACK, *only, "-o", "json", timeout_s=400)
+    results = {result["fault"]: result for result in json.loads(ran.stdout or "[]")}
+    missed = any(result["outcome"] == "missed" for result in results.values())
+    assert ran.returncode == (9 if missed else 0), ran.stderr + ran.stdout
+    return results
 
 
 async def test_every_fault_is_survived_and_nothing_is_left(daemon: Daemon) -> None:
     with own_service(daemon):
         await daemon.start()
-        ran = await asyncio.to_thread(daemon.ctl, "drill", "--slack", SLACK, "-o", "json", timeout_s=400)
-        results = {result["fault"]: result for result in json.loads(ran.stdout or "[]")}
-        assert ran.returncode == 0, ran.stderr + ran.stdout
+        results = await drilled(daemon)
         assert list(results) == [fault.name for fault in FAULTS]
+        for _ in range(1, ATTEMPTS):
+            late = [name for name, result in results.items() if result["outcome"] == "missed"]
+            if not late:
+                break
+            sys.stdout.write(f"again: {[results[name] for name in late]}\n")
+            results |= await drilled(daemon, *(word for name in late for word in ("--only", name)))
+        assert "missed" not in {result["outcome"] for result in results.values()}, results
         skipped = {name for name, result in results.items() if result["outcome"] == "skipped"}
         assert skipped <= ({"disk"} if os.geteuid() else set()), results
         assert "closed short" in results["engine"]["client"]
