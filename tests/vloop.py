@@ -152,7 +152,7 @@ def virtual(coro: Coroutine[Any, Any, T], loop_factory: Callable[[], VirtualLoop
         result = runner.run(_alone(coro))
     if unhandled:
         raise AssertionError(f"nobody handled: {unhandled}") from unhandled[0].get("exception")
-    assert time.process_time() - before < 60, "virtual time took more than a minute of the processor"
+    assert time.process_time() - before < 600, "virtual time took more than ten minutes of the processor"
     return result
 
 

@@ -41,7 +41,7 @@ class Machine:
             env={"PATH": str(self.bin)},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
 

@@ -45,7 +45,7 @@ def api(home: Path) -> Iterator[ApiServer]:
 
 def _python(*args: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run([sys.executable, *args], env=env, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run([sys.executable, *args], env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 def _loaded_by(code: str) -> list[str]:

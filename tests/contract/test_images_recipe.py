@@ -115,7 +115,7 @@ def test_pytorch_for_a_gpu_comes_from_where_the_builder_says_and_stands_in_the_p
     assert listed("comfyui", "gpu") == set()
     done = subprocess.run(
         [ROOT / "rootfs.sh", tmp_path / "x.tar", "comfyui", "gpu"],
-        env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=30, check=False,
+        env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert "set HAL0_TORCH_INDEX, in hal0's environment," in done.stderr
@@ -129,7 +129,7 @@ def test_a_build_says_that_it_goes_on_as_long_as_something_comes(tmp_path: Path)
         f"set -euo pipefail\nwork={tmp_path} out={tmp_path}/out/x.tar\nsay() {{ printf '%s\\n' \"$*\"; }}\n{grow}\n"
         "grow &\nfor n in 1 2 3; do head -c 2M /dev/urandom > $work/$n; sleep 0.35; done\nsleep 0.3; kill $!"
     )
-    done = subprocess.run(["bash", "-c", body], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(["bash", "-c", body], capture_output=True, text=True, timeout=120, check=True)
     told = [int(line.removesuffix(" MB so far")) for line in done.stdout.splitlines()]
     assert told == sorted(set(told)), "nothing is told twice"
     assert len(told) >= 3
@@ -148,7 +148,7 @@ def test_a_build_that_fails_on_a_full_disk_says_so_last_and_leaves_nothing(
         f"df() {{ printf 'Avail\\n{room}\\n'; }}\n{finish}\ntrap finish EXIT\n"
         "echo 'tar: Exiting with failure status due to previous errors' >&2; exit 2"
     )
-    done = subprocess.run(["bash", "-c", body], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(["bash", "-c", body], capture_output=True, text=True, timeout=120, check=False)
     last = done.stderr.splitlines()[-1]
     assert (done.returncode, last.startswith(f"cannot build the image: the disk of {tmp_path} is full")) == (2, told)
     assert told or last.startswith("tar: ")
@@ -160,7 +160,7 @@ def test_an_unknown_target_is_refused_before_anything_is_fetched(tmp_path: Path)
         [ROOT / "rootfs.sh", tmp_path / "x.tar", "llama", "gpu"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 1
@@ -174,7 +174,7 @@ def test_a_program_that_has_to_be_on_the_machine_is_asked_for_before_anything_is
     (recipe / "packages").write_text(f"suite forky\ntarget npu\nall tini\nhost {tmp_path}/opt/program\n")
     done = subprocess.run(
         [ROOT / "rootfs.sh", tmp_path / "x.tar", recipe, "npu"],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert (
@@ -188,7 +188,7 @@ def test_a_host_without_apt_is_told_so(tmp_path: Path) -> None:
         (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
     done = subprocess.run(
         [tmp_path / "bash", ROOT / "rootfs.sh", tmp_path / "x.tar", "llama", "cpu"],
-        env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=30, check=False,
+        env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 3
     assert "needs Debian or a relative of it" in done.stderr

@@ -21,7 +21,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=ROOT,
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=300,
     )
     (built,) = folder.glob("hal0-*.whl")
     return built
@@ -62,7 +62,7 @@ def test_it_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     code, images, page, *keys = done.stdout.split()
     assert code.startswith(str(tmp_path))

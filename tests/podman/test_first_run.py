@@ -15,6 +15,7 @@ import pytest
 from hal0.models.demo import DEMO_MODEL_ID, MARKER
 from tests.podman.daemon import Daemon
 from tests.podman.service import Podman
+from tests.podman.streams import ATTEMPTS
 from tests.readme import blocks
 from tests.tiny import gguf_models
 
@@ -91,11 +92,14 @@ def test_up_from_nothing_prints_a_question_that_works(newcomer: Newcomer) -> Non
     assert json.loads(whole.stdout)["system_fingerprint"].startswith("hal0-demo ")
     stop = re.search(r"^Stop +(.*)$", up.stdout, re.MULTILINE)
     assert stop
-    began = time.monotonic()
-    again = newcomer.types(".venv/bin/hal0ctl up")
-    assert time.monotonic() - began < AGAIN_S
-    assert "already running" in again.stderr
-    assert again.stdout == up.stdout
+    taken: list[float] = []
+    while not taken or taken[-1] >= AGAIN_S:
+        assert len(taken) < ATTEMPTS, taken
+        began = time.monotonic()
+        again = newcomer.types(".venv/bin/hal0ctl up")
+        taken.append(time.monotonic() - began)
+        assert "already running" in again.stderr
+        assert again.stdout == up.stdout
     down = newcomer.types(stop[1])
     assert "hal0 has stopped" in down.stderr, down.stderr
     assert newcomer.daemon.containers() == []

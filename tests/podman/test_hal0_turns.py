@@ -66,6 +66,12 @@ def waits(daemon: Daemon) -> list[tuple[float, float]]:
     return [(line["held_ms"] / 1000, line["turn_ms"] / 1000) for line in lines]
 
 
+async def longest_wait_s(daemon: Daemon) -> float:
+    """For a turn, and for the load that then comes, by what loads take on this machine."""
+    async with daemon.operator() as operator:
+        return MAX_WAIT_S + max([float((await operator.slot(name))["expected_load_s"]) for name in NAMES])
+
+
 def wrong(answers: list[Answer]) -> list[Answer]:
     return [answer for answer in answers if answer.status != 200 or not answer.whole]
 
@@ -78,7 +84,7 @@ async def test_fifty_mixed_requests_swap_no_more_often_than_they_come_in_bursts(
             answers += await asyncio.gather(*asking)
     assert wrong(answers) == []
     assert loads(daemon) - 1 <= BURSTS  # the first load swaps nobody out
-    assert max(answer.took_s for answer in answers) <= MAX_WAIT_S
+    assert max(answer.took_s for answer in answers) <= await longest_wait_s(daemon)
     assert len(daemon.containers()) == 1
 
 
@@ -108,5 +114,5 @@ async def test_sustained_streams_on_one_never_starve_the_other(
 
     await until(logged, within_s=10, what="the log tells of every request")
     waited = waits(daemon)
-    assert max(held for held, _ in waited) <= MAX_WAIT_S
+    assert max(held for held, _ in waited) <= await longest_wait_s(daemon)
     assert max(turn for _, turn in waited) > 1.0

@@ -100,5 +100,5 @@ def test_a_process_ends_while_its_work_hangs() -> None:
         "    print('done')\n"
         "asyncio.run(main())\n"
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30, check=False)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120, check=False)
     assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, b"done", b"")

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -194,9 +193,10 @@ async def test_an_engine_that_hangs_costs_no_more_than_the_deadline_and_what_it_
         await metrics.families()
         it.hangs = True
         metrics._said["primary"].asked_at -= 10
-        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         found = read(await metrics.families())
-        assert time.monotonic() - began < 1
+        assert loop.time() - began < 1
         assert found["hal0_engine_metrics_up", "primary"] == 0
         assert found["llamacpp:prompt_tokens_total", "primary"] == 100
         metrics._said["primary"].said_at -= 100
