@@ -133,7 +133,7 @@ def disable(session: Session, *, card: str, child: str | None, no_wait: bool) ->
 @click.argument("card", type=CardName())
 @_CHILD
 def test(session: Session, *, card: str, child: str | None) -> Exit:
-    """Send one small real request through hal0; exit 9 when it fails."""
+    """Send one small real request through hal0; exit 1 when it fails."""
     timeout_s = session.timeout or _TRY_S
     client = session.client(timeout_s=timeout_s + _LOOK_S)
     found = []
@@ -141,7 +141,7 @@ def test(session: Session, *, card: str, child: str | None) -> Exit:
         view = client.post(f"/api/capabilities/{card}/{name}/test?timeout_s={timeout_s:g}")
         found.append({"card": card, "name": name, **view})
     session.value(found if len(found) != 1 else found[0], "\n".join(map(_tried, found)))
-    return Exit.DONE if all(it["ok"] for it in found) else Exit.CHECK_FAILED
+    return Exit.DONE if all(it["ok"] for it in found) else Exit.FAILED
 
 
 def _client(session: Session) -> Client:

@@ -76,5 +76,5 @@ async def what_an_operator_swapped_in_is_shown(daemon: Daemon, cap: Cards) -> No
 
 async def off_is_off(daemon: Daemon, cap: Cards) -> None:
     await cap("disable", "embed")
-    assert "slot.offline" in await cap("test", "embed", "rerank", code=9)
+    assert "slot.offline" in await cap("test", "embed", "rerank", code=1)
     assert daemon.containers() == []

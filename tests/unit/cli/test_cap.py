@@ -118,11 +118,11 @@ def test_set_needs_something_to_change(hal0ctl: Run) -> None:
     assert hal0ctl("cap", "set", "embed", "embed").code == Exit.USAGE
 
 
-def test_the_test_is_a_check(api: ApiServer, hal0ctl: Run) -> None:
+def test_a_row_that_does_not_work_fails_the_test(api: ApiServer, hal0ctl: Run) -> None:
     for row, ok in (("embed", True), ("rerank", False)):
         api.replies["POST", f"/api/capabilities/embed/{row}/test"] = (200, trial(ok=ok))
     ran = hal0ctl("cap", "test", "embed")
-    assert ran.code == Exit.CHECK_FAILED
+    assert ran.code == Exit.FAILED
     assert ran.out.splitlines() == [
         "ok    embed/embed: 768 numbers in 14 ms",
         "fail  embed/rerank: slot embed is offline in 14 ms   [slot.offline]",
