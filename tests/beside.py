@@ -22,7 +22,7 @@ class Beside:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,
+            process_group=0,  # not a session of its own: its niceness would count within that alone
         )
         _running.append(self)
 
