@@ -51,7 +51,11 @@ class Streams:
     def _counted(self, listener: Principal) -> Iterator[None]:
         proof = listener.key_id or listener.session_id
         if self._open[proof] >= MOST_STREAMS:
-            raise Hal0Error("server.exhausted", f"cannot open another event stream: {MOST_STREAMS} of yours are open")
+            raise Hal0Error(
+                "server.exhausted",
+                f"cannot open another event stream: {MOST_STREAMS} of yours are open",
+                hint="Close one: a page or a program that listens to events.",
+            )
         self._open[proof] += 1
         try:
             yield

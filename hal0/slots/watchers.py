@@ -69,26 +69,45 @@ class Watchers:
         """Ask until it is ready or can never be; meanwhile tell how far it is."""
         load = LoadWatch(self._engine, self._clock, watched.expected, lambda news: post(Advanced(news)), hurry)
         telling = asyncio.create_task(load.run(watched.container, watched.provider.progress))
+        settling = asyncio.create_task(self._until_settled(watched, load, hurry))
+        losing = asyncio.create_task(self._until_cut_off(watched))
         try:
-            health = await self._until_settled(watched, load, hurry)
+            done, _ = await asyncio.wait((settling, losing), return_when=asyncio.FIRST_COMPLETED)
+            failure = (settling if settling in done else losing).result()
         finally:
-            await cancelled(telling)
-        if health.state is HealthState.BROKEN:
-            post(Failed(failures.broken(health.evidence, self._clock.now()), jitter=jitter()))
+            for task in (losing, settling, telling):
+                task.cancel()  # all of them, whatever happens to who waits
+            for task in (losing, settling, telling):
+                await cancelled(task)
+        if failure is not None:
+            post(Failed(failure, jitter=jitter()))
         else:
             post(Answered())
             await self._prove(watched, post)
 
-    async def _until_settled(self, watched: Watched, load: LoadWatch, hurry: asyncio.Event) -> Health:
-        """Its health when it is ready or broken. News of the engine's bring the looks close together again."""
+    async def _until_settled(self, watched: Watched, load: LoadWatch, hurry: asyncio.Event) -> Failure | None:
+        """None when it is ready, else why it never is. News of the engine's bring the looks close together again."""
         delays = probe_delays()
         while True:
             health = await watched.provider.health(watched.endpoint, watched.container.model, self._session)
-            if health.state in (HealthState.READY, HealthState.BROKEN):
-                return health
+            if health.state is HealthState.READY:
+                return None
+            if health.state is HealthState.BROKEN:
+                return failures.broken(health.evidence, self._clock.now())
             load.engine_says(health.fraction)
             if await _woken(next(delays), hurry):
                 delays = probe_delays()
+
+    async def _until_cut_off(self, watched: Watched) -> Failure:
+        """Returns when it has been ready for a while, and nobody hears of it by its port."""
+        pulse = Pulse()
+        while True:
+            await asyncio.sleep(LIVENESS_EVERY_S if pulse.cut_off_since is None else CUT_OFF_EVERY_S)
+            cut_off = await self._answers_inside(watched)
+            now = self._clock.now()
+            pulse = pulse.missed(None, now, cut_off=cut_off)
+            if pulse.port_lost(now):
+                return failures.port_lost("it answers at its container's own address alone", now)
 
     async def _prove(self, watched: Watched, post: Post) -> None:
         """It is ready when it says so, and with a trial when it has done a piece of work."""

@@ -10,6 +10,7 @@ import pytest
 from hal0.slots.pulse import STILL_S, Pulse
 from hal0.vocab import Phase
 from tests.fakes.engine import DeafEngine, FakeEngine
+from tests.fakes.program import Program
 from tests.fakes.world import Running, World
 from tests.vloop import until, virtual_time
 
@@ -212,6 +213,22 @@ def test_a_lost_port_is_noticed_while_the_engine_works_and_open_requests_go_on(
             assert kept.code == "slot.port_lost"
 
     story()
+
+
+@virtual_time
+async def test_a_port_that_leads_nowhere_from_the_start_is_noticed_when_the_engine_has_loaded(world: World) -> None:
+    world.engine.plan(Program(ready_after_s=30.0, port_lost=True))
+    async with world.hal0() as hal0:
+        began = hal0.tools.clock.now()
+        job = await hal0.supervisor.load("primary", None)
+        await hal0.reaches(Phase.WARMING)
+        first = world.engine.running[0]
+        await until(lambda: not first.running, within_s=60)
+        assert 30 < hal0.tools.clock.now() - began < 50, "not while it loads, and soon when it has"
+        assert (await hal0.done(job)).state == "done"
+        kept = hal0.primary.last_failure
+        assert kept is not None
+        assert kept.code == "slot.port_lost"
 
 
 @virtual_time
