@@ -170,6 +170,9 @@ class Actor:
             self._departures.tend(it.life.facts.leaving, it.now, it.config.drain_s)
         await self.keeper.note_failure(it.life, self.shown)
         self._sight.watch(it.life, it.watched)
+        if it.life.phase is Phase.OFFLINE and self.keeper.forgets(it.life.desired):
+            text = f"slot {it.name} is unloaded, but its record cannot be written: hal0 goes on trying, and would load"
+            self._errands.fail(Hal0Error("state.write_failed", f"{text} it again if it were started anew before that"))
         self._errands.settled(self.shown)
         self.face.announce()
 

@@ -22,6 +22,7 @@ class Errands:
         self._slot = slot
         self._jobs = jobs
         self._pending: list[tuple[Job, Goal]] = []
+        self._given_up: list[Job] = []  # until it is known whether the way back can be taken
 
     def waits(self, job: Job) -> bool:
         return any(job is other for other, _goal in self._pending)
@@ -72,7 +73,11 @@ class Errands:
         self._pending = [(job, change(goal) if goal.model == model else goal) for job, goal in self._pending]
 
     def settled(self, look: Callable[[], Shown]) -> None:
-        """End what has arrived or failed; report progress of the rest."""
+        """End what has arrived, failed or was given up; report progress of the rest."""
+        error = Hal0Error("slot.load_cancelled", f"slot {self._slot}: the load was cancelled")
+        for job in self._given_up:
+            self._jobs.finish(job, JobState.CANCELLED, error=error)
+        self._given_up.clear()
         if not self._pending:
             return
         it = look()
@@ -86,18 +91,17 @@ class Errands:
                 kept.append((job, goal))
                 continue
             state, why = ended
-            error = failures.error_of(why, self._slot) if why is not None else None
-            self._jobs.finish(job, state, error=error, note=goal.note or note)
+            reason = failures.error_of(why, self._slot) if why is not None else None
+            self._jobs.finish(job, state, error=reason, note=goal.note or note)
         self._pending = kept
 
     def cancelled(self) -> None:
-        """The load under way is given up: every job that waited for it ends."""
-        error = Hal0Error("slot.load_cancelled", f"slot {self._slot}: the load was cancelled")
-        for job, _goal in self._pending:
-            self._jobs.finish(job, JobState.CANCELLED, error=error)
+        """The load under way is given up: every job that waited for it ends when the slot has settled."""
+        self._given_up += [job for job, _goal in self._pending]
         self._pending.clear()
 
     def fail(self, error: Hal0Error) -> None:
-        for job, _goal in self._pending:
+        for job in [*self._given_up, *(job for job, _goal in self._pending)]:
             self._jobs.finish(job, JobState.FAILED, error=error)
+        self._given_up.clear()
         self._pending.clear()

@@ -15,6 +15,7 @@ from hal0.vocab import Phase, SlotName
 log = logging.getLogger(__name__)
 
 _STANDING: Final = ("end", "meter", "health")  # as long as there is a container to look at
+_AGAIN_S: Final = 1.0  # after a mistake of hal0's: a slot that nobody watches would stand still, or die unnoticed
 
 # What is said of a container that is not the current one any more, or of a phase that is over, is dropped by the
 # receiver: a watcher may have spoken just before it was cancelled. A death has no phase.
@@ -46,13 +47,14 @@ class Eyes:
             return
         container = watched.container
         if "end" not in self._tasks:
-            self.start("end", self._watchers.end(container, self._poster(container, None)))
-            self.start("meter", self._watchers.meter(watched, self._poster(container, None)))
+            whenever = self._poster(container, None)
+            self._stand("end", lambda: self._watchers.end(container, whenever))
+            self._stand("meter", lambda: self._watchers.meter(watched, whenever))
         post = self._poster(container, phase)
         if phase is Phase.WARMING:
-            self.start("health", self._watchers.warm(watched, self._hurry, post))
+            self._stand("health", lambda: self._watchers.warm(watched, self._hurry, post))
         else:
-            self.start("health", self._watchers.live(watched, self._requests, self._hurry, post))
+            self._stand("health", lambda: self._watchers.live(watched, self._requests, self._hurry, post))
 
     def confirm(self, container: Container) -> None:
         """Something looked wrong: have a look, once at a time."""
@@ -68,6 +70,18 @@ class Eyes:
         task = asyncio.create_task(watching, name=f"slot-{self._slot}-{role}")
         self._tasks[role] = task
         task.add_done_callback(lambda done: self._ended(role, done))
+
+    def _stand(self, role: str, watching: Callable[[], Coroutine[None, None, None]]) -> None:
+        self.start(role, self._until_told(role, watching))
+
+    async def _until_told(self, role: str, watching: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Until it has said what it watches for; a mistake on the way begins it anew."""
+        while True:
+            try:
+                return await watching()
+            except Exception:  # whatever it was: the next look may go well, and none is worse
+                log.exception("slot %s: watcher %s met a mistake of hal0's: it starts again", self._slot, role)
+                await asyncio.sleep(_AGAIN_S)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         """Without waiting: what it still says is stale."""

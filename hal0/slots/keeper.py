@@ -10,7 +10,7 @@ from hal0.errors import Hal0Error
 from hal0.slots.happenings import Life
 from hal0.slots.logbook import Logbook
 from hal0.slots.need import Used
-from hal0.slots.record import SCHEMA, Failure, SlotRecord
+from hal0.slots.record import SCHEMA, Desired, Failure, SlotRecord
 from hal0.slots.shown import Shown
 from hal0.slots.state import NEVER
 from hal0.slots.store import SlotStore
@@ -51,6 +51,10 @@ class Keeper:
     def behind(self, life: Life) -> bool:
         """Something changed that the next boot must know, and its writing has not failed just now."""
         return not self.unsaved and _lasting(self.saved) != _lasting(life)
+
+    def forgets(self, desired: Desired) -> bool:
+        """A boot would not find this wish on disk."""
+        return self.unsaved and self.saved.desired != desired
 
     @property
     def wake_at(self) -> float:

@@ -161,3 +161,74 @@ async def test_a_wish_that_changes_no_phase_survives_a_kill(world: World, engine
     engine.release()
     async with world.hal0() as hal0:
         await hal0.reaches(Phase.READY)
+
+
+async def _hangs(_key: str, _on_progress: object) -> str:
+    await asyncio.sleep(3600)
+    return ""
+
+
+@pytest.mark.parametrize("phase", [Phase.PULLING, Phase.ERROR, Phase.UNLOADING])
+def test_an_unload_that_only_memory_knows_is_not_called_done(
+    world: World, disk: Disk, engine: RoughEngine, phase: Phase
+) -> None:
+    """Killed before the disk has room, hal0 would load it again: who wished it away has to hear that."""
+
+    @virtual_time
+    async def story() -> None:
+        async with world.hal0() as hal0:
+            if phase is Phase.PULLING:
+                world.images.ensure = _hangs  # type: ignore[method-assign]
+                await hal0.supervisor.load("primary")
+            elif phase is Phase.ERROR:
+                world.images.missing = True
+                await hal0.supervisor.load("primary")
+            else:
+                await hal0.load()
+                engine.stall("stop")
+                await hal0.supervisor.restart("primary")
+            await hal0.reaches(phase)
+            await asyncio.sleep(0.05)
+            disk.full = True
+            job = await hal0.supervisor.unload("primary")
+            engine.release()
+            assert await ends(job, 60) is JobState.FAILED
+            assert job.view.error is not None
+            assert job.view.error["code"] == "state.write_failed"
+            assert hal0.phase() is Phase.OFFLINE
+            assert on_disk(world).desired.want is Want.LOADED
+            again = await hal0.supervisor.unload("primary")
+            assert await ends(again, 60) is JobState.FAILED, "nor is the second wish, as long as the disk does not know"
+            disk.full = False
+            await until(lambda: on_disk(world).desired.want is Want.UNLOADED, within_s=6)
+            assert await ends(await hal0.supervisor.unload("primary"), 5) is JobState.DONE
+
+    story()
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.WARMING])
+def test_a_full_disk_refuses_a_cancel_and_the_job_says_so(
+    world: World, disk: Disk, engine: RoughEngine, phase: Phase
+) -> None:
+    """The load goes on: its job must not say that it was given up."""
+
+    @virtual_time
+    async def story() -> None:
+        world.engine.program = Program(ready_after_s=5)
+        async with world.hal0() as hal0:
+            engine.stall("start")
+            job = await hal0.supervisor.load("primary")
+            await hal0.reaches(Phase.STARTING)
+            if phase is Phase.WARMING:
+                engine.release()
+            await hal0.reaches(phase)
+            await asyncio.sleep(0.05)
+            disk.full = True
+            hal0.tools.jobs.cancel(job.view.id)
+            assert await ends(job, 30) is JobState.FAILED
+            assert job.view.error is not None
+            assert job.view.error["code"] == "state.write_failed"
+            engine.release()
+            await hal0.reaches(Phase.READY)
+
+    story()

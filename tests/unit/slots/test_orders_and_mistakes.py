@@ -4,9 +4,11 @@ import asyncio
 import itertools
 
 import pytest
+from aiohttp import ClientSession
 
 from hal0.errors import Hal0Error
 from hal0.events.bus import Event
+from hal0.providers.base import Endpoint, Health
 from hal0.slots import happenings as h
 from hal0.vocab import By, FailureClass, Phase
 from hal0.wire.jobs import JobState
@@ -129,6 +131,28 @@ async def test_load_while_unloading_loads_again(world: World) -> None:
 
 
 # -- our own mistakes --
+
+
+@virtual_time
+async def test_a_watcher_that_makes_a_mistake_looks_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Who warms does not stand still until the load's deadline, and who serves does not hang unnoticed."""
+    world.engine.program = Program(ready_after_s=1)
+    async with world.hal0() as hal0:
+        health, mistakes = hal0.provider.health, iter(range(2))
+
+        async def mistaken(endpoint: Endpoint, model: str, session: ClientSession) -> Health:
+            if next(mistakes, None) is not None:
+                raise KeyError("Id")
+            return await health(endpoint, model, session)
+
+        hal0.provider.health = mistaken  # type: ignore[method-assign]
+        async with asyncio.timeout(10):
+            assert (await hal0.load()).state is JobState.DONE
+        assert "watcher health met a mistake" in caplog.text
+        mistakes = iter(range(1))
+        await asyncio.sleep(20)
+        world.engine.running[0].program = Program(hangs=True)
+        await until(lambda: hal0.primary.life.facts.generation == 2, within_s=60)
 
 
 @virtual_time
