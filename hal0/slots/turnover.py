@@ -59,12 +59,13 @@ class Turnover:
         """Replace a container that is not what is configured now; where podman is silent, when it speaks again."""
         while await slot.judge() is not None and slot.life.desired.want is Want.LOADED:
             try:
-                await slot.ask(Asked(JobKind.RESTART, None, By.CONFIG))
+                error = (await (await slot.ask(Asked(JobKind.RESTART, None, By.CONFIG))).wait()).error
             except Hal0Error as err:
                 log.info("slot %s cannot be restarted as configured yet: %s", slot.name, err.message)
-                await asyncio.sleep(TICK_S)
             else:
-                break
+                if error is None or error["code"] != "state.write_failed":
+                    break  # it was replaced, or is as it comes up: only a full disk leaves it as it was
+            await asyncio.sleep(TICK_S)
 
     async def _drop(self, name: SlotName) -> None:
         """A slot that is configured no more: unload it, however long that takes, then forget it."""
@@ -76,9 +77,10 @@ class Turnover:
                 job = await slot.ask(Asked(JobKind.UNLOAD, None, By.CONFIG))
             except Hal0Error as err:
                 log.info("slot %s cannot be unloaded yet: %s", name, err.message)
-                await asyncio.sleep(TICK_S)
             else:
                 await job.wait()
+            if slot.life.phase is not Phase.OFFLINE:  # such as for a disk that is full: it says so at once
+                await asyncio.sleep(TICK_S)
         await self._kept.end(name)
         del self._slots[name]
         self._forgotten(name)

@@ -232,3 +232,32 @@ def test_a_full_disk_refuses_a_cancel_and_the_job_says_so(
             await hal0.reaches(Phase.READY)
 
     story()
+
+
+@virtual_time
+async def test_a_slot_that_is_configured_no_more_waits_for_the_disk_without_a_storm(world: World, disk: Disk) -> None:
+    """A job for every refusal would push all others out of the log, and write without end."""
+    async with world.hal0(spare={"model": "two"}) as hal0:
+        await hal0.load("spare")
+        disk.full = True
+        await hal0.supervisor.apply(world.config())
+        await asyncio.sleep(60)
+        assert len(world.engine.running) == 1
+        assert len(hal0.tools.jobs.views()) < 30, "one try in a few seconds"
+        disk.full = False
+        await until(lambda: hal0.supervisor.get("spare") is None, within_s=30)
+
+
+@virtual_time
+async def test_a_changed_configuration_that_a_full_disk_refused_is_applied_when_there_is_room(
+    world: World, disk: Disk
+) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        disk.full = True
+        await hal0.supervisor.apply(world.config(primary={"model": "one", "extra_args": ["--mlock"]}))
+        await asyncio.sleep(30)
+        assert hal0.primary.life.facts.generation == 1
+        disk.full = False
+        await until(lambda: hal0.primary.life.facts.generation == 2, within_s=30)
+        await hal0.reaches(Phase.READY)
