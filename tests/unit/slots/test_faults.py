@@ -133,6 +133,35 @@ async def test_who_has_the_operators_port_is_named(world: World) -> None:
 
 
 @virtual_time
+async def test_a_fetch_that_does_not_end_when_told_to_keeps_no_verb_waiting(world: World) -> None:
+    """What it has under its hands is on a share that hangs; a slot's next fetch begins after its end."""
+    released, begun = asyncio.Event(), 0
+    ensure = world.images.ensure
+
+    async def hanging(key: str, on_progress: Any) -> str:
+        nonlocal begun
+        begun += 1
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await released.wait()
+        return await ensure(key, on_progress)
+
+    world.images.ensure = hanging  # type: ignore[method-assign]
+    async with world.hal0() as hal0:
+        await hal0.supervisor.load("primary")
+        await until(lambda: begun == 1, within_s=5)
+        async with asyncio.timeout(5):
+            assert await ends(await hal0.supervisor.unload("primary"), 5) is JobState.DONE
+        world.images.ensure = ensure  # type: ignore[method-assign]
+        job = await hal0.supervisor.load("primary")
+        await asyncio.sleep(10)
+        assert hal0.phase() is Phase.PULLING
+        released.set()
+        assert await ends(job, 5) is JobState.DONE
+
+
+@virtual_time
 async def test_a_slot_without_a_port_takes_none_from_one_that_swaps_or_restarts(world: World) -> None:
     """All ports are in use, and the slot without one asks again and again."""
     world.ports = world.ports[:2]
