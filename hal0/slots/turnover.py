@@ -71,7 +71,7 @@ class Turnover:
         """A slot that is configured no more: unload it, however long that takes, then forget it."""
         slot = self._slots[name]
         shut = slot.config.model_copy(update={"load_on_request": False})  # those who wait would load it again
-        while slot.life.phase is not Phase.OFFLINE:
+        while not _unloaded(slot):
             try:
                 await slot.reconfigure(shut, self._providers[shut.provider])
                 job = await slot.ask(Asked(JobKind.UNLOAD, None, By.CONFIG))
@@ -79,11 +79,15 @@ class Turnover:
                 log.info("slot %s cannot be unloaded yet: %s", name, err.message)
             else:
                 await job.wait()
-            if slot.life.phase is not Phase.OFFLINE:  # such as for a disk that is full: it says so at once
+            if not _unloaded(slot):  # such as for a disk that is full: it says so at once
                 await asyncio.sleep(TICK_S)
         await self._kept.end(name)
         del self._slots[name]
         self._forgotten(name)
+
+
+def _unloaded(slot: Slot) -> bool:
+    return slot.life.phase is Phase.OFFLINE
 
 
 def _dropping(name: SlotName) -> str:

@@ -163,7 +163,8 @@ async def test_a_wish_that_changes_no_phase_survives_a_kill(world: World, engine
         await hal0.reaches(Phase.READY)
 
 
-async def _hangs(_key: str, _on_progress: object) -> str:
+async def _hangs(key: str, on_progress: object) -> str:
+    """No image comes."""
     await asyncio.sleep(3600)
     return ""
 

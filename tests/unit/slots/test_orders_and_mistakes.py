@@ -140,10 +140,10 @@ async def test_a_watcher_that_makes_a_mistake_looks_again(world: World, caplog: 
     async with world.hal0() as hal0:
         health, mistakes = hal0.provider.health, iter(range(2))
 
-        async def mistaken(endpoint: Endpoint, model: str, session: ClientSession) -> Health:
+        async def mistaken(endpoint: Endpoint, launch_model: str, session: ClientSession) -> Health:
             if next(mistakes, None) is not None:
                 raise KeyError("Id")
-            return await health(endpoint, model, session)
+            return await health(endpoint, launch_model, session)
 
         hal0.provider.health = mistaken  # type: ignore[method-assign]
         async with asyncio.timeout(10):
