@@ -82,15 +82,20 @@ class Logbook:
 
 
 def opened(record: SlotRecord | None, phase: Phase, now: float) -> Logbook:
-    """The book at boot, from what the record remembers. A clock that was set back makes nothing younger than now."""
+    """The book at boot, from what the record remembers. A clock that was set back makes nothing younger than now.
+
+    A load that ended while hal0 was away counts as use, as any other does.
+    """
     ready = phase is Phase.READY
     if record is None:
-        return Logbook(now, ready_at=now if ready else None, warmed=ready)
+        return Logbook(now, ready_at=now if ready else None, last_used=now if ready else None, warmed=ready)
+    arrived = ready and (record.phase is not Phase.READY or record.swap is not None or record.last_used is None)
+    last_used = now if arrived else record.last_used
     return Logbook(
         min(record.since, now) if record.phase is phase else now,
         history=record.load_history,
         memory=record.memory_history,
-        last_used=None if record.last_used is None else min(record.last_used, now),
+        last_used=None if last_used is None else min(last_used, now),
         ready_at=now if ready else None,
         warmed=ready,
     )

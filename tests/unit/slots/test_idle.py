@@ -9,7 +9,8 @@ from hal0.slots.logbook import opened
 from hal0.slots.record import Attempts
 from hal0.slots.state import RETRY_CAP_S
 from hal0.vocab import Phase, SlotState
-from tests.fakes.world import World
+from tests.fakes.engine import Program
+from tests.fakes.world import Disk, World
 from tests.unit.slots.lives import NOW, TRANSIENT, loaded, record
 from tests.vloop import virtual_time
 
@@ -90,6 +91,35 @@ def test_a_configuration_that_ends_the_wait_ends_it(world: World, after: dict[st
 def test_a_use_in_the_future_was_just_now() -> None:
     assert opened(record(Phase.READY, last_used=NOW + 1e9), Phase.READY, NOW).last_used == NOW
     assert opened(record(Phase.READY, last_used=NOW - 5), Phase.READY, NOW).last_used == NOW - 5
+
+
+@pytest.mark.parametrize("forgotten", [False, True], ids=["recorded", "lost"])
+def test_a_load_that_ended_while_hal0_was_away_counts_as_use(
+    world: World,
+    disk: Disk,
+    forgotten: bool,  # noqa: FBT001
+) -> None:
+    """Else it would leave at once, for its last use was long ago, or never."""
+
+    @virtual_time
+    async def story() -> None:
+        world.engine.program = Program(ready_after_s=5)
+        async with world.hal0(primary=LEAVES) as hal0:
+            await hal0.load()
+            await hal0.reaches(Phase.OFFLINE, within_s=70)
+            await asyncio.sleep(1000)
+            await hal0.supervisor.load("primary")
+            await hal0.reaches(Phase.WARMING)
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(10)
+        if forgotten:
+            del disk.files[world.folder / "slots/primary/state.json"]
+        async with world.hal0(primary=LEAVES) as hal0:
+            await asyncio.sleep(50)
+            assert hal0.phase() is Phase.READY
+            await hal0.reaches(Phase.OFFLINE, within_s=15)
+
+    story()
 
 
 @pytest.mark.parametrize(("next_at", "due"), [(NOW + 1e9, NOW + RETRY_CAP_S), (NOW + 9, NOW + 9), (NOW - 9, NOW - 9)])
