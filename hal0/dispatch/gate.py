@@ -51,7 +51,7 @@ class Gate:
 
     def apply(self, config: DispatchConfig) -> None:
         """Another configuration is in force; whoever waits goes on waiting."""
-        self._rota.rules = self._rules(config)
+        self._rota.apply(self._rules(config))
 
     async def close(self) -> None:
         await self._rota.close()

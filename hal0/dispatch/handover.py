@@ -19,14 +19,14 @@ class Handovers:
     """`longest_s`: what is never exceeded; one long answer that was waited for says nothing about the next time."""
 
     def __init__(self, longest_s: float) -> None:
-        self._longest_s = longest_s
+        self.longest_s = longest_s
         self._begun: dict[SlotName, float] = {}
         self._took: dict[SlotName, deque[float]] = {}
 
     def expected_s(self, slot: SlotSnapshot) -> float:
         took = self._took.get(slot.name)
         worst, more_s = (max(took), _CAUTION_S) if took else (slot.expected_load_s or 0.0, _UNSEEN_S)
-        return min(worst * _CAUTION + more_s, self._longest_s)
+        return min(worst * _CAUTION + more_s, self.longest_s)
 
     def begin(self, slot: SlotName, now: float) -> None:
         """It is its turn, now or already."""
@@ -39,4 +39,4 @@ class Handovers:
             return
         del self._begun[slot]
         if seat.standing is Standing.HERE:
-            self._took.setdefault(slot, deque(maxlen=_KEPT)).append(min(seat.since - begun, self._longest_s))
+            self._took.setdefault(slot, deque(maxlen=_KEPT)).append(seat.since - begun)

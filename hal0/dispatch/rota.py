@@ -37,8 +37,7 @@ class Rota:
         self._slots = slots
         self._lines = lines
         self._clock = clock
-        self.rules = rules  # from the next look on
-        self._handovers = Handovers(rules.max_wait_s / 2)
+        self._handovers = Handovers(0.0)
         self._turn: Turn | None = None
         self._switching: asyncio.Task[None] | None = None
         self._begins: Mapping[SlotName, float] = {}
@@ -49,6 +48,12 @@ class Rota:
         self._changed = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self.closed: frozenset[SlotName] = frozenset()
+        self.apply(rules)
+
+    def apply(self, rules: Rules) -> None:
+        """These are in force, also for whoever waits already."""
+        self._rules, self._handovers.longest_s = rules, rules.max_wait_s / 2
+        self._changed.set()
 
     def turn_in_s(self, slot: SlotName) -> float | None:
         """When the turn of a slot is expected; None: it waits for none."""
@@ -87,7 +92,7 @@ class Rota:
         shares = self._shares.of({slot: who for slot, who in callers.items() if seats[slot].standing is Standing.AWAY})
         seats |= {slot: replace(seats[slot], share=share) for slot, share in shares.items()}
         under_way = self._turn if self._switching is not None else None
-        rules = replace(self.rules, fits=functools.cache(self.rules.fits))  # the same question comes many times
+        rules = replace(self._rules, fits=functools.cache(self._rules.fits))  # the same question comes many times
         made = plan(_switched(seats, under_way), None if under_way else self._turn, rules, now)
         for slot in made.loads:
             self._wishes.pop(slot, None)

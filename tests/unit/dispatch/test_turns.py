@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from hal0.config.dispatch import DispatchConfig
 from hal0.vocab import Phase, SlotName
 from tests.unit.dispatch.house import BOUND_S, LOAD_S, STOP_S, answers, house, pairs_but
 from tests.vloop import until, virtual, virtual_time
@@ -147,6 +148,29 @@ async def test_a_hold_that_ends_while_the_last_requests_go_on_is_a_refusal() -> 
     assert refused.trace.turn_s == pytest.approx(60.0)
     await answers(long)
     await until(lambda: h["b"].snapshot().phase is Phase.READY, within_s=10.0)
+
+
+@virtual_time
+async def test_a_longest_wait_that_was_made_longer_is_kept_as_well() -> None:
+    h = house(max_wait_s=4.0)
+    h.gate.apply(DispatchConfig(max_wait_s=BOUND_S, min_residency_s=2.0))
+    busy = h.send("a", *(n * 0.5 for n in range(120)), takes_s=3.0)
+    (served,) = await answers(h.send("b", 10.0))
+    assert served.code is None
+    assert served.waited_s <= BOUND_S
+    await answers(busy)
+
+
+@virtual_time
+async def test_a_longest_wait_that_is_made_shorter_counts_for_who_waits_already() -> None:
+    h = house(max_wait_s=300.0)
+    long = h.send("a", 0.0, 1.0, takes_s=100.0)
+    asking, late = h.send("b", 4.0), h.send("a", 25.0, takes_s=100.0)
+    await asyncio.sleep(20.0)
+    h.gate.apply(DispatchConfig(max_wait_s=10.0, min_residency_s=2.0))
+    await asyncio.sleep(10.0)
+    assert h.gate.waiting(SlotName("a")) == 1, "it is b's turn: nobody else goes in"
+    await answers(asking, long, late)
 
 
 @virtual_time

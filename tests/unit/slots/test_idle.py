@@ -97,7 +97,7 @@ def test_a_use_in_the_future_was_just_now() -> None:
 def test_a_load_that_ended_while_hal0_was_away_counts_as_use(
     world: World,
     disk: Disk,
-    forgotten: bool,  # noqa: FBT001
+    forgotten: bool,
 ) -> None:
     """Else it would leave at once, for its last use was long ago, or never."""
 
