@@ -25,6 +25,11 @@ STREAM_TIMEOUT_S: Final = 30.0  # hal0 sends a heartbeat every 10 s, so three mi
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024  # nothing hal0 answers with JSON comes near; a stranger's endless answer ends
 
 
+def part(name: object) -> str:
+    """What somebody typed, as one part of a path: a space, a slash or an umlaut stays one, and names nothing else."""
+    return quote(str(name), safe="")
+
+
 class ClientError(Exception):
     """A call that did not bring an answer. `code`, `hint` and `details` as in the error envelope."""
 

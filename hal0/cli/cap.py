@@ -12,7 +12,7 @@ from hal0.cli.options import noun, subcommand
 from hal0.cli.output import GAP, Column, Row
 from hal0.cli.session import Session
 from hal0.cli.slots import rate
-from hal0.client import ApiError, Client, Json
+from hal0.client import ApiError, Client, Json, part
 from hal0.vocab import Device, ProviderName
 
 _TRY_S: Final = 120.0  # as hal0's own: a cold load of a mid-sized model
@@ -65,7 +65,7 @@ def list_(session: Session) -> None:
 @click.argument("card", type=CardName())
 def show(session: Session, *, card: str) -> None:
     """One card: its rows, what each may run on, its models, and where slot and card differ."""
-    view = _client(session).get(f"/api/capabilities/{card}")
+    view = _client(session).get(f"/api/capabilities/{part(card)}")
     session.value(view, "\n".join(_details(session, view)), name=card)
 
 
@@ -87,7 +87,10 @@ def plan(session: Session, *, card: str, child: str | None, **asked: str | int |
     """Say what enabling would do, and do nothing."""
     client = _client(session)
     body = _given(asked)
-    plans = [client.post(f"/api/capabilities/{card}/{name}/plan", body) for name in _children(client, card, child)]
+    plans = [
+        client.post(f"/api/capabilities/{part(card)}/{part(name)}/plan", body)
+        for name in _children(client, card, child)
+    ]
     session.value(plans if len(plans) != 1 else plans[0], "\n".join(step for it in plans for step in it["steps"]))
 
 
@@ -138,7 +141,7 @@ def test(session: Session, *, card: str, child: str | None) -> Exit:
     client = session.client(timeout_s=timeout_s + _LOOK_S)
     found = []
     for name in _children(client, card, child):
-        view = client.post(f"/api/capabilities/{card}/{name}/test?timeout_s={timeout_s:g}")
+        view = client.post(f"/api/capabilities/{part(card)}/{part(name)}/test?timeout_s={timeout_s:g}")
         found.append({"card": card, "name": name, **view})
     session.value(found if len(found) != 1 else found[0], "\n".join(map(_tried, found)))
     return Exit.DONE if all(it["ok"] for it in found) else Exit.FAILED
@@ -156,7 +159,7 @@ def _children(client: Client, card: str, child: str | None) -> list[str]:
     """The one that is named, or every row of the card that has a switch."""
     if child is not None:
         return [child]
-    return [it["name"] for it in client.get(f"/api/capabilities/{card}")["children"] if it["switch"]]
+    return [it["name"] for it in client.get(f"/api/capabilities/{part(card)}")["children"] if it["switch"]]
 
 
 def _switch(session: Session, card: str, child: str | None, body: Json, *, wait: bool) -> Exit:
@@ -166,7 +169,7 @@ def _switch(session: Session, card: str, child: str | None, body: Json, *, wait:
     asked = {key: value for key, value in body.items() if key != "enabled"}
     verb = "on" if body["enabled"] else "off"
     for name in names:
-        path = f"/api/capabilities/{card}/{name}"
+        path = f"/api/capabilities/{part(card)}/{part(name)}"
         try:
             for step in client.post(f"{path}/plan", asked)["steps"] if body["enabled"] else ():
                 session.note(f"{card}/{name}: {step}")

@@ -12,7 +12,7 @@ from hal0.cli.feed import Feed, entity
 from hal0.cli.progress import Silent, Steps, display_for, step_of_job, step_of_slot
 from hal0.cli.session import Session
 from hal0.cli.slots import ROUTABLE
-from hal0.client import ApiError, Client, ClientError, Json, Unreachable
+from hal0.client import ApiError, Client, ClientError, Json, Unreachable, part
 
 TICK_S: Final = 0.25  # the clock in the progress line
 POLL_S: Final = 2.0  # right even if every event is lost
@@ -90,7 +90,7 @@ def _progressed(feed: Feed, job: Json, steps: Steps) -> Json:
 
 def slot_in(session: Session, client: Client, name: str, goal: str) -> Json:
     """The slot once it is in a state of WAITS[goal]. Raises ApiError when it never will be by itself."""
-    slot = client.get(f"/api/slots/{name}")
+    slot = client.get(f"/api/slots/{part(name)}")
     steps = Steps(Silent() if slot["state"] in WAITS[goal] else display_for(session))
     deadline = time.monotonic() + session.timeout if session.timeout else float("inf")
     try:

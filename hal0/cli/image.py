@@ -10,6 +10,7 @@ from hal0.cli.names_of import ImageKey
 from hal0.cli.options import noun, subcommand
 from hal0.cli.output import Column, Row
 from hal0.cli.session import Session
+from hal0.client import part
 
 
 def _ways(image: Row) -> str:
@@ -72,7 +73,7 @@ def pull(session: Session, *, key: str, force: bool, no_wait: bool) -> Exit:
 @click.argument("key", type=ImageKey())
 def verify(session: Session, *, key: str) -> None:
     """Check that the image here is the one that was recorded."""
-    view = session.client(timeout_s=session.timeout or 120.0).post(f"/api/images/{key}/verify")
+    view = session.client(timeout_s=session.timeout or 120.0).post(f"/api/images/{part(key)}/verify")
     session.value(view, f"{key}: {view['source']}, {view['local_id'] or 'not here'}", name=key)
 
 
@@ -89,7 +90,7 @@ def prune(session: Session) -> None:
 
 def fetch(session: Session, key: str, verb: str, *, force: bool = False, wait: bool = True) -> Exit:
     """Build or pull `key`, with progress."""
-    path = f"/api/images/{key}/{verb}"
+    path = f"/api/images/{part(key)}/{verb}"
     body = {"force": force}
     return follow.start(
         session, session.client(), path, body, wait=wait, done=lambda job: f"image {job['target']} is here"

@@ -10,6 +10,7 @@ from hal0.cli.names_of import JobId
 from hal0.cli.options import noun, subcommand
 from hal0.cli.output import Column, Row
 from hal0.cli.session import Session
+from hal0.client import part
 
 
 def _progress(job: Row) -> str:
@@ -56,7 +57,7 @@ def list_(session: Session, *, running: bool) -> None:
 @click.argument("job_id", metavar="ID", type=JobId())
 def show(session: Session, *, job_id: str) -> None:
     """One job."""
-    view = session.client().get(f"/api/jobs/{job_id}")
+    view = session.client().get(f"/api/jobs/{part(job_id)}")
     text = "\n".join(f"{c.header.lower():<10} {c.cell(view)}" for c in COLUMNS)
     session.value(view, text, name=job_id)
 
@@ -66,7 +67,7 @@ def show(session: Session, *, job_id: str) -> None:
 def wait(session: Session, *, job_id: str) -> None:
     """Wait until a job has ended; exits as the job did, 7 after --timeout."""
     client = session.client()
-    view = follow.finished(session, client, client.get(f"/api/jobs/{job_id}"))
+    view = follow.finished(session, client, client.get(f"/api/jobs/{part(job_id)}"))
     session.value(view, "", name=job_id)
 
 
@@ -74,6 +75,6 @@ def wait(session: Session, *, job_id: str) -> None:
 @click.argument("job_id", metavar="ID", type=JobId())
 def cancel(session: Session, *, job_id: str) -> None:
     """Stop a job that has not ended."""
-    view = session.client().delete(f"/api/jobs/{job_id}")
+    view = session.client().delete(f"/api/jobs/{part(job_id)}")
     session.value(view, "", name=job_id)
     session.note(f"{view['kind']} {job_id} is {view['state']}") if not session.machine else None

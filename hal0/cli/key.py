@@ -11,7 +11,7 @@ from hal0.cli.names_of import KeyName, SlotName
 from hal0.cli.options import noun, subcommand
 from hal0.cli.output import Column, Row
 from hal0.cli.session import Session
-from hal0.client import Json
+from hal0.client import Json, part
 from hal0.vocab import Scope
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -103,14 +103,14 @@ def create(
 @click.option("--grace", type=Duration(), default=0.0, metavar="TIME", help="How long the old one stays good [0].")
 def rotate(session: Session, *, name: str, grace: float) -> None:
     """Give a key a new secret; it is shown once."""
-    _show(session, session.client().post(f"/api/keys/{name}/rotate", {"grace_s": grace}))
+    _show(session, session.client().post(f"/api/keys/{part(name)}/rotate", {"grace_s": grace}))
 
 
 @subcommand(key, "hal0ctl key revoke laptop")
 @click.argument("name", type=KeyName())
 def revoke(session: Session, *, name: str) -> None:
     """End a key, and what it has open."""
-    view = session.client().delete(f"/api/keys/{name}")
+    view = session.client().delete(f"/api/keys/{part(name)}")
     session.value(view, "", name=view["label"])
     session.note(f"key {view['label']} is revoked")
 

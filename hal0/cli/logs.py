@@ -15,7 +15,7 @@ from hal0.cli.options import command
 from hal0.cli.output import Json, machine
 from hal0.cli.session import Session
 from hal0.cli.slots import LOADED
-from hal0.client import Client, ClientError
+from hal0.client import Client, ClientError, part
 from hal0.lib.clock import iso
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,7 +66,9 @@ def show_logs(
 
 
 def _stored(client: Client, names: list[str], tail: int) -> Iterator[tuple[str, Json]]:
-    lines = [(name, line) for name in names for line in client.get(f"/api/slots/{name}/logs?tail={tail}")["items"]]
+    lines = [
+        (name, line) for name in names for line in client.get(f"/api/slots/{part(name)}/logs?tail={tail}")["items"]
+    ]
     if len(names) > 1:
         lines.sort(key=lambda entry: entry[1]["at"] or 0.0)
     yield from lines
@@ -78,7 +80,7 @@ def _followed(client: Client, names: list[str], tail: int) -> Iterator[tuple[str
 
     def read(name: str) -> None:
         try:
-            for event in client.stream("GET", f"/api/slots/{name}/logs?tail={tail}&follow=true"):
+            for event in client.stream("GET", f"/api/slots/{part(name)}/logs?tail={tail}&follow=true"):
                 if isinstance(event.data, dict) and "text" in event.data:
                     lines.put((name, event.data))
             lines.put((name, None))

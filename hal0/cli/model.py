@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import click
 
@@ -14,6 +14,7 @@ from hal0.cli.names_of import ModelName, SlotName, UpstreamName
 from hal0.cli.options import noun, subcommand
 from hal0.cli.output import Column, Row
 from hal0.cli.session import Session
+from hal0.client import part
 
 
 @noun(short_help="Models: list, pull, show, delete, and who answers for them.")
@@ -126,7 +127,7 @@ def set_(session: Session, *, name: str, fields: tuple[str, ...]) -> None:
     KEY= takes one away. KEY is context_size, parallel, extra_args or request_defaults.
     """
     body: Row = {"defaults": assigned(fields, _DEFAULTS)}
-    view = session.client().request("PATCH", f"/api/models/{quote(name, safe='')}", body)
+    view = session.client().request("PATCH", f"/api/models/{part(name)}", body)
     session.value(view, "", name=view["id"])
     session.note(f"{view['id']}: {defaults_text(view) or 'nothing is said any more'}")
     if view["slots"] and body["defaults"].keys() - {"request_defaults"}:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import quote
 
 import click
 
@@ -15,7 +14,7 @@ from hal0.cli.names_of import ModelName
 from hal0.cli.options import command
 from hal0.cli.output import Column, Row
 from hal0.cli.session import Session
-from hal0.client import ApiError, Client, Json
+from hal0.client import ApiError, Client, Json, part
 
 _DAY_S: Final = 86_400.0
 
@@ -25,7 +24,7 @@ _DAY_S: Final = 86_400.0
 def delete(session: Session, *, name: str) -> None:
     """Delete a model's files; refused while a slot has it loaded."""
     session.confirm(f"Delete the files of {name}?")
-    view = session.client().delete(f"/api/models/{quote(name, safe='')}")
+    view = session.client().delete(f"/api/models/{part(name)}")
     session.value(view, f"{view['id']} is deleted, {session.size(view['freed_bytes'])} are free", name=view["id"])
 
 
@@ -48,7 +47,7 @@ def verify(session: Session, *, names: tuple[str, ...]) -> Exit:
 
 
 def _verified(session: Session, client: Client, name: str) -> Json:
-    job = client.post(f"/api/models/{quote(name, safe='')}/verify")
+    job = client.post(f"/api/models/{part(name)}/verify")
     try:
         ended = follow.finished(session, client, job)
     except ApiError as e:
@@ -105,7 +104,7 @@ def _deleted(session: Session, client: Client, unused: Sequence[Json]) -> Exit:
     gone = []
     for it in unused:
         try:
-            gone.append(client.delete(f"/api/models/{quote(it['id'], safe='')}"))
+            gone.append(client.delete(f"/api/models/{part(it['id'])}"))
         except ApiError as e:
             session.note(f"error: {it['id']}: {e.message}   [{e.code}]")
     freed = session.size(sum(it["freed_bytes"] for it in gone))

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import quote
 
 import click
 
@@ -18,7 +17,7 @@ from hal0.cli.output import Column
 from hal0.cli.progress import pace_words
 from hal0.cli.session import Session
 from hal0.cli.watch import watched
-from hal0.client import ApiError, Client, Json
+from hal0.client import ApiError, Client, Json, part
 
 _MOST_BYTES: Final = 1 << 50
 
@@ -106,8 +105,8 @@ def _pull(
 
 def _attached(session: Session, pull_id: str) -> Exit:
     client = session.client()
-    view = client.get(f"/api/pulls/{quote(pull_id, safe='')}")
-    job = follow.finished(session, client, client.get(f"/api/jobs/{quote(view['id'], safe='')}"))
+    view = client.get(f"/api/pulls/{part(pull_id)}")
+    job = follow.finished(session, client, client.get(f"/api/jobs/{part(view['id'])}"))
     session.value(job, "", name=job["target"])
     session.note(_pulled(job))
     return Exit.DONE
@@ -138,14 +137,14 @@ def bring(session: Session, body: Json, *, slot: str | None, verify: bool, no_wa
     if no_wait:
         raise click.UsageError("--slot and --verify wait for the download: leave out --no-wait")
     if slot is not None:
-        client.get(f"/api/slots/{slot}")  # one that is none is told before gigabytes come for it
+        client.get(f"/api/slots/{part(slot)}")  # one that is none is told before gigabytes come for it
     model = _brought(session, client, body, begun)
     if verify:
-        path = f"/api/models/{quote(model, safe='')}/verify"
+        path = f"/api/models/{part(model)}/verify"
         follow.start(session, client, path, {}, wait=True, done=lambda _job: f"{model} is here, and was read again")
     if slot is None:
         return Exit.DONE
-    path, said = f"/api/slots/{slot}/swap", f"{slot} has {model}"
+    path, said = f"/api/slots/{part(slot)}/swap", f"{slot} has {model}"
     return follow.start(session, client, path, {"model": model}, wait=True, done=lambda _job: said)
 
 
@@ -194,7 +193,7 @@ def pulls(session: Session, *, watch: bool) -> None:
 @click.argument("pull_id", metavar="ID", type=PullId())
 def pause(session: Session, *, pull_id: str) -> None:
     """Stop a download; what has come is kept."""
-    view = session.client().post(f"/api/pulls/{quote(pull_id, safe='')}/pause")
+    view = session.client().post(f"/api/pulls/{part(pull_id)}/pause")
     session.value(view, f"{view['model']} is paused, {pace_words(view['pace'])} are here", name=pull_id)
 
 
@@ -203,7 +202,7 @@ def pause(session: Session, *, pull_id: str) -> None:
 @follow.no_wait()
 def resume(session: Session, *, pull_id: str, no_wait: bool) -> Exit:
     """Go on with a download that was paused or has failed."""
-    path = f"/api/pulls/{quote(pull_id, safe='')}/resume"
+    path = f"/api/pulls/{part(pull_id)}/resume"
     return follow.start(session, session.client(), path, {}, wait=not no_wait, done=_pulled)
 
 
@@ -211,6 +210,6 @@ def resume(session: Session, *, pull_id: str, no_wait: bool) -> Exit:
 @click.argument("pull_id", metavar="ID", type=PullId())
 def cancel(session: Session, *, pull_id: str) -> None:
     """Give up a download; nothing of it stays."""
-    view = session.client().delete(f"/api/pulls/{quote(pull_id, safe='')}")
+    view = session.client().delete(f"/api/pulls/{part(pull_id)}")
     ended = "done" if view["state"] == "done" else "given up"  # one that was paused stays as its job ended
     session.value(view, f"the download of {view['target']} is {ended}", name=pull_id)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import click
 
@@ -13,7 +13,7 @@ from hal0.cli.names_of import ModelName
 from hal0.cli.options import command
 from hal0.cli.output import Column, Row
 from hal0.cli.session import Session
-from hal0.client import ApiError, Client, Json
+from hal0.client import ApiError, Client, Json, part
 
 _DIGITS: Final = 12  # of a digest, where a line has room for no more; -o json has all
 
@@ -64,7 +64,7 @@ def show(session: Session, *, name: str, tokens: int | None) -> None:
 def _here(client: Client, name: str) -> Json | None:
     """None for one that only others have."""
     try:
-        return client.get(f"/api/models/{quote(name, safe='')}")
+        return client.get(f"/api/models/{part(name)}")
     except ApiError as e:
         if e.code == "model.not_downloaded" or "/" in name:
             return None

@@ -10,7 +10,7 @@ from hal0.cli.names_of import ProfileName
 from hal0.cli.options import noun, subcommand
 from hal0.cli.output import Column
 from hal0.cli.session import Session
-from hal0.client import Json
+from hal0.client import Json, part
 
 _FIELDS: Final = ("provider", "device", "image", "context_size", "parallel", "extra_args", "request_defaults", "note")
 
@@ -39,7 +39,7 @@ def list_(session: Session) -> None:
 @click.argument("name", type=ProfileName())
 def show(session: Session, *, name: str) -> None:
     """What a profile says."""
-    view = session.client().get(f"/api/profiles/{name}")
+    view = session.client().get(f"/api/profiles/{part(name)}")
     said = [(key, view[key]) for key in _FIELDS if view[key] not in (None, [], {})]
     lines = [f"{key:<17} {value_text(value)}" for key, value in (*said, ("used by", ", ".join(view["used_by"]) or "-"))]
     session.value(view, "\n".join(lines), name=name)
@@ -55,7 +55,7 @@ def set_(session: Session, *, name: str, fields: tuple[str, ...], like: str | No
     body |= assigned(fields, _FIELDS)
     if not body:
         raise click.UsageError("say what to set, such as context_size=8192, or --like PROFILE")
-    view = session.client().request("PUT", f"/api/profiles/{name}", body)
+    view = session.client().request("PUT", f"/api/profiles/{part(name)}", body)
     session.value(view, "", name=name)
     users = ", ".join(view["used_by"])
     session.note(f"{name} is set" + (f"; {users} will start by it" if users else ""))
@@ -66,7 +66,7 @@ def set_(session: Session, *, name: str, fields: tuple[str, ...], like: str | No
 def rm(session: Session, *, name: str) -> None:
     """Delete a profile of your own."""
     client = session.client()
-    client.get(f"/api/profiles/{name}")
+    client.get(f"/api/profiles/{part(name)}")
     session.confirm(f"Delete profile {name}?")
-    session.value(client.delete(f"/api/profiles/{name}"), "", name=name)
+    session.value(client.delete(f"/api/profiles/{part(name)}"), "", name=name)
     session.note(f"{name} is deleted")

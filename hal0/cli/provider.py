@@ -8,6 +8,7 @@ from hal0.cli.names_of import ProviderWord
 from hal0.cli.options import noun, subcommand
 from hal0.cli.output import Column, Row
 from hal0.cli.session import Session
+from hal0.client import part
 
 
 def _devices(view: Row) -> str:
@@ -40,7 +41,7 @@ def list_(session: Session) -> None:
 @click.argument("name", type=ProviderWord())
 def show(session: Session, *, name: str) -> None:
     """One engine, and the models that only it knows."""
-    view = session.client().get(f"/api/providers/{name}")
+    view = session.client().get(f"/api/providers/{part(name)}")
     lines = [f"{column.header.lower():10}{column.cell(view)}" for column in _COLUMNS]
     images = [
         f"image     {it['image']} for {it['device']}{'' if it['here'] else ', not here'}" for it in view["devices"]

@@ -1,7 +1,6 @@
 """`hal0ctl slot`: what one slot is and does, and the verbs that change it."""
 
 from typing import Any, Final
-from urllib.parse import quote
 
 import click
 
@@ -13,7 +12,7 @@ from hal0.cli.options import noun, subcommand
 from hal0.cli.session import Session
 from hal0.cli.slots import COLUMNS, ROUTABLE, by_name, details, start_text
 from hal0.cli.watch import watched
-from hal0.client import ApiError, Client, ClientError, Json
+from hal0.client import ApiError, Client, ClientError, Json, part
 from hal0.vocab import Device, ProviderName
 
 # hal0 answers when the slot is gone; another load may have begun since it was unloaded.
@@ -43,7 +42,7 @@ def list_(session: Session, *, state: str | None, watch: bool) -> None:
 @click.argument("name", type=SlotName())
 def show(session: Session, *, name: str) -> None:
     """State, model, engine, containers, and why it failed if it did."""
-    view = session.client().get(f"/api/slots/{name}")
+    view = session.client().get(f"/api/slots/{part(name)}")
     session.value(view, details(view), name=name)
 
 
@@ -95,12 +94,12 @@ def create(
 def delete(session: Session, *, name: str) -> None:
     """Unload a slot of your own, and delete its state and its configuration."""
     client = session.client()
-    view = client.get(f"/api/slots/{name}")
+    view = client.get(f"/api/slots/{part(name)}")
     if not view["builtin"]:
         session.confirm(f"Delete slot {name} ({view['state']}, {view['model'] or 'no model'})?")
     if not (view["builtin"] or view["pinned"]):  # those are refused by hal0 itself, in its words
-        follow.finished(session, client, client.post(f"/api/slots/{name}/unload"))
-    session.value(client.request("DELETE", f"/api/slots/{name}", timeout_s=DELETE_S), "", name=name)
+        follow.finished(session, client, client.post(f"/api/slots/{part(name)}/unload"))
+    session.value(client.request("DELETE", f"/api/slots/{part(name)}", timeout_s=DELETE_S), "", name=name)
     session.note(f"{name} is deleted")
 
 
@@ -173,14 +172,14 @@ def reset(session: Session, *, name: str, no_wait: bool) -> Exit:
 @click.argument("name", type=SlotName())
 def pin(session: Session, *, name: str) -> None:
     """Never unload a slot by itself, neither to make room nor for idleness."""
-    session.value(session.client().post(f"/api/slots/{name}/pin"), f"{name} is pinned", name=name)
+    session.value(session.client().post(f"/api/slots/{part(name)}/pin"), f"{name} is pinned", name=name)
 
 
 @subcommand(slot, "hal0ctl slot unpin primary")
 @click.argument("name", type=SlotName())
 def unpin(session: Session, *, name: str) -> None:
     """Let a slot make room again when memory is short."""
-    session.value(session.client().post(f"/api/slots/{name}/unpin"), f"{name} is not pinned", name=name)
+    session.value(session.client().post(f"/api/slots/{part(name)}/unpin"), f"{name} is not pinned", name=name)
 
 
 @subcommand(slot, "hal0ctl slot wait primary --for ready --timeout 60")
@@ -196,7 +195,7 @@ def wait(session: Session, *, name: str, goal: str) -> None:
 @click.argument("name", type=SlotName())
 def is_ready(session: Session, *, name: str) -> Exit:
     """Say nothing; exit 0 when the slot can answer, 9 when not."""
-    ready = session.client().get(f"/api/slots/{name}")["state"] in ROUTABLE
+    ready = session.client().get(f"/api/slots/{part(name)}")["state"] in ROUTABLE
     if session.machine:
         session.value({"name": name, "ready": ready}, "")
     return Exit.DONE if ready else Exit.CHECK_FAILED
@@ -214,7 +213,7 @@ def logs(session: Session, *, name: str, **wanted: Any) -> None:
 @click.argument("name", type=SlotName())
 def resolved(session: Session, *, name: str) -> None:
     """How the slot is started, value by value, and who said so."""
-    view = session.client().get(f"/api/slots/{name}/resolved")
+    view = session.client().get(f"/api/slots/{part(name)}/resolved")
     session.value(view, start_text(view), name=name)
 
 
@@ -222,7 +221,7 @@ def resolved(session: Session, *, name: str) -> None:
 @click.argument("name", type=SlotName())
 def metrics(session: Session, *, name: str) -> None:
     """What a slot does now and has done since hal0 started, and what its engine says of itself."""
-    view = session.client().get(f"/api/slots/{name}/metrics")
+    view = session.client().get(f"/api/slots/{part(name)}/metrics")
     own = [("in flight", view["in_flight"]), ("queued", view["queued"])]
     own += [(f"answered {status}", count) for status, count in sorted(view["requests"].items())]
     own += [("prompt tokens", view["prompt_tokens"]), ("answer tokens", view["completion_tokens"])]
@@ -235,7 +234,7 @@ def metrics(session: Session, *, name: str) -> None:
 @click.argument("name", type=SlotName())
 def failure(session: Session, *, name: str) -> None:
     """Why the slot failed last, with the engine's last lines."""
-    view = session.client().get(f"/api/slots/{name}/failure")
+    view = session.client().get(f"/api/slots/{part(name)}/failure")
     lines = [f"{view['message']}   [{view['code']}]", *([view["evidence"]] if view["evidence"] else [])]
     lines += [f"{'>' if line.strip() == view['line'] else ' '} {line}" for line in view["log_tail"]]
     session.value(view, "\n".join(lines))
@@ -254,7 +253,7 @@ def _verb(session: Session, name: str, verb: str, body: Json, no_wait: bool) -> 
 
     def outcome(job: Json) -> str:
         try:
-            view = client.get(f"/api/slots/{job['target']}")
+            view = client.get(f"/api/slots/{part(job['target'])}")
         except ApiError:
             return f"{name}: done"  # removed meanwhile
         model = f" with {view['model']}" if view["model"] and view["state"] in ROUTABLE else ""
@@ -262,15 +261,15 @@ def _verb(session: Session, name: str, verb: str, body: Json, no_wait: bool) -> 
 
     if verb in ("load", "swap", "restart"):  # what is offline is loaded by a restart, too
         _announce(session, client, name, body.get("model"))
-    return follow.start(session, client, f"/api/slots/{name}/{verb}", body, wait=not no_wait, done=outcome)
+    return follow.start(session, client, f"/api/slots/{part(name)}/{verb}", body, wait=not no_wait, done=outcome)
 
 
 def _announce(session: Session, client: Client, name: str, model: str | None) -> None:
     """Under which licence a model comes that is not here: before any of it does."""
     try:
-        model = model or client.get(f"/api/slots/{name}")["model"]
+        model = model or client.get(f"/api/slots/{part(name)}")["model"]
         if model is not None:
-            client.get(f"/api/models/{quote(model, safe='')}")
+            client.get(f"/api/models/{part(model)}")
     except ApiError as e:  # what else is wrong, the verb itself says
         if licence := e.details.get("license"):
             session.note(f"{e.details['model']} is fetched first{_of(session, e.details)}, under its licence {licence}")

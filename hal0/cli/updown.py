@@ -2,7 +2,6 @@
 
 import os
 from typing import Any, Final
-from urllib.parse import quote
 
 import click
 
@@ -14,7 +13,7 @@ from hal0.cli.options import command
 from hal0.cli.session import Session
 from hal0.cli.slots import LOADED, ROUTABLE
 from hal0.cli.welcome import own_command, welcome
-from hal0.client import ApiError, Client, Json, Unreachable
+from hal0.client import ApiError, Client, Json, Unreachable, part
 
 START_WAIT_S: Final = 30.0
 PROBE_S: Final = 2.0  # a daemon on this machine answers its health in milliseconds
@@ -100,7 +99,7 @@ def _load_primary(session: Session, client: Client) -> None:
 def _missing(client: Client, model: str) -> str | None:
     """Why a model is not on this machine; None when it is."""
     try:
-        client.get(f"/api/models/{quote(model, safe='')}")
+        client.get(f"/api/models/{part(model)}")
     except ApiError as e:
         return e.message if e.code == "model.not_downloaded" else None
     return None
@@ -162,7 +161,7 @@ def _unload_all(session: Session) -> None:
     for slot in client.get("/api/slots")["items"]:
         if slot["state"] in LOADED:
             name = slot["name"]
-            follow.finished(session, client, client.post(f"/api/slots/{name}/unload"))
+            follow.finished(session, client, client.post(f"/api/slots/{part(name)}/unload"))
 
 
 @command("hal0ctl serve --port 8080", context_settings={"ignore_unknown_options": True})

@@ -14,7 +14,7 @@ from hal0.cli.names_of import PresetName, UpstreamName
 from hal0.cli.options import noun, subcommand
 from hal0.cli.output import Column
 from hal0.cli.session import Session
-from hal0.client import ClientError, Json
+from hal0.client import ClientError, Json, part
 
 # hal0 waits for a model list for 8 s, behind at most a few others.
 ASK_S: Final = 60.0
@@ -82,7 +82,7 @@ def list_(session: Session) -> None:
 @click.argument("name", type=UpstreamName())
 def show(session: Session, *, name: str) -> None:
     """One upstream: address, key, state, circuit."""
-    view = session.client().get(f"/api/upstreams/{name}")
+    view = session.client().get(f"/api/upstreams/{part(name)}")
     lines = [f"{column.header.lower():10}{column.cell(view)}" for column in _COLUMNS]
     retry_at = view["circuit"]["retry_at"]
     circuit = view["circuit"]["state"] + (f", next try {units.duration(retry_at - time.time())}" if retry_at else "")
@@ -131,10 +131,10 @@ def set_(
         fields["models"] = list(models) or None
     client = session.client()
     if key_file is not None or key_env is not None:
-        fields["auth"] = _auth(client.get(f"/api/upstreams/{name}")["auth"], key_file, key_env)
+        fields["auth"] = _auth(client.get(f"/api/upstreams/{part(name)}")["auth"], key_file, key_env)
     if not fields:
         raise click.UsageError("say what to change, such as --priority 80")
-    view = client.request("PATCH", f"/api/upstreams/{name}", fields)
+    view = client.request("PATCH", f"/api/upstreams/{part(name)}", fields)
     session.value(view, "", name=name)
     session.note(f"{name} is changed. Try it: hal0ctl upstream test {name}")
 
@@ -143,7 +143,7 @@ def set_(
 @click.argument("name", type=UpstreamName())
 def test(session: Session, *, name: str) -> Exit:
     """Ask it for its models; exit 9 when that fails."""
-    view = session.client(timeout_s=session.timeout or ASK_S).post(f"/api/upstreams/{name}/test")
+    view = session.client(timeout_s=session.timeout or ASK_S).post(f"/api/upstreams/{part(name)}/test")
     took = f" in {view['latency_ms']:.0f} ms" if view["latency_ms"] is not None else ""
     code = "" if view["ok"] else f"   [{view['code']}]"
     session.value(view, f"{name}: {view['message']}{took}{code}", name=name)
@@ -161,7 +161,7 @@ def refresh(session: Session, *, names: tuple[str, ...]) -> Exit:
     failed: list[str] = []
     for name in names:
         try:
-            views.append(client.post(f"/api/upstreams/{name}/refresh"))
+            views.append(client.post(f"/api/upstreams/{part(name)}/refresh"))
         except ClientError as e:
             if len(names) == 1:
                 raise
@@ -177,7 +177,7 @@ def refresh(session: Session, *, names: tuple[str, ...]) -> Exit:
 @click.argument("name", type=UpstreamName())
 def models(session: Session, *, name: str) -> None:
     """The models it offers, by the names to ask hal0 for."""
-    session.rows(session.client().get(f"/api/upstreams/{name}/models")["items"], _MODELS, name="id")
+    session.rows(session.client().get(f"/api/upstreams/{part(name)}/models")["items"], _MODELS, name="id")
 
 
 @subcommand(upstream, "hal0ctl upstream enable openrouter")
@@ -199,14 +199,14 @@ def disable(session: Session, *, name: str) -> None:
 def delete(session: Session, *, name: str) -> None:
     """Take an upstream out of the configuration, with its key."""
     client = session.client()
-    view = client.get(f"/api/upstreams/{name}")
+    view = client.get(f"/api/upstreams/{part(name)}")
     session.confirm(f"Delete upstream {name} ({view['base_url']})?")
-    session.value(client.delete(f"/api/upstreams/{name}"), "", name=name)
+    session.value(client.delete(f"/api/upstreams/{part(name)}"), "", name=name)
     session.note(f"{name} is deleted")
 
 
 def _switch(session: Session, name: str, *, on: bool) -> None:
-    view = session.client().request("PATCH", f"/api/upstreams/{name}", {"enabled": on})
+    view = session.client().request("PATCH", f"/api/upstreams/{part(name)}", {"enabled": on})
     session.value(view, "", name=name)
     session.note(f"{name} is {'enabled' if on else 'disabled'}")
 

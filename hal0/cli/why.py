@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import click
 
@@ -11,7 +11,7 @@ from hal0.cli.names_of import ModelName, RequestId
 from hal0.cli.options import command
 from hal0.cli.output import Json
 from hal0.cli.session import Session
-from hal0.client import ApiError, Client
+from hal0.client import ApiError, Client, part
 from hal0.vocab import Rule
 
 _LAST: Final = "last"
@@ -54,7 +54,7 @@ def why(
         found = client.post("/api/decisions/explain", body)
         session.value(found, _explained(found), name=found["target"] or "-")
     elif request not in (None, _LAST):
-        found = client.get(f"/api/decisions/{quote(str(request), safe='')}")
+        found = client.get(f"/api/decisions/{part(request)}")
         session.value(found, _told(found), name=found["request_id"])
     elif count is None:
         found = _newest(client, 1, failed=failed)[0]

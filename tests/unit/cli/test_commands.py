@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -188,6 +189,16 @@ def test_unknown_slot_offers_the_nearest(api: ApiServer, hal0ctl: Run) -> None:
     ran = hal0ctl("slot", "show", "primry")
     assert (ran.code, ran.out) == (Exit.NOT_FOUND, "")
     assert "Did you mean 'primary'?" in ran.err
+
+
+@pytest.mark.parametrize("name", ["a b", "primär", "слот", "primary/resolved", "primary?x", "primary#x", "a\nb", "%2e"])
+@pytest.mark.parametrize("noun", ["slot", "upstream", "profile", "provider", "job"])
+def test_a_name_is_asked_for_as_it_was_typed(api: ApiServer, hal0ctl: Run, noun: str, name: str) -> None:
+    assert hal0ctl(noun, "show", name).code == Exit.NOT_FOUND
+    [(_, path, _)] = api.requests
+    assert unquote(path) == f"/api/{noun}s/{name}"
+    assert path.count("/") == 3
+    assert not set("?# ") & set(path)
 
 
 @pytest.mark.parametrize(("args", "near"), [(("slto",), "slot"), (("slot", "lst"), "list")])
