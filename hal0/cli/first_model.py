@@ -1,6 +1,7 @@
 """What to tell somebody who has no real model yet, true with and without the internet."""
 
 import os
+import shlex
 import socket
 import threading
 from pathlib import Path
@@ -45,7 +46,7 @@ def advice(models_dir: Path, command: str, *, internet: bool, choice: Json | Non
         sudo = "sudo " if command.startswith("sudo ") else ""  # then the folder is root's as well
         return [
             f"A real model      {why}: bring a GGUF file on a disk or over the network, then",
-            f"                  {sudo}cp FILE.gguf {models_dir}/ && {command} slot swap primary FILE",
+            f"                  {sudo}cp FILE.gguf {shlex.quote(str(models_dir))}/ && {command} slot swap primary FILE",
         ]
     return [
         f"Real models       {choice['name']} ({choice['size_bytes'] / 1e9:.1f} GB) to talk to, and more besides:",

@@ -1,6 +1,7 @@
 """What `hal0ctl up` prints in the end: the address, a question to ask, who may do what, the next step."""
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -42,9 +43,9 @@ def own_command(environ: Mapping[str, str] = os.environ, *, program: str = "", u
     called = Path(program or sys.argv[0])
     ours = called if called.name == "hal0ctl" else Path(sys.executable).with_name("hal0ctl")
     found = shutil.which("hal0ctl", path=environ.get("PATH"))
-    word = "hal0ctl" if found and Path(found).resolve() == ours.resolve() else str(ours)
+    word = "hal0ctl" if found and Path(found).resolve() == ours.resolve() else shlex.quote(str(ours))
     if home := environ.get("HAL0_HOME"):
-        word = f"HAL0_HOME={home} {word}"
+        word = f"HAL0_HOME={shlex.quote(home)} {word}"
     as_root = (os.geteuid() if uid is None else uid) == 0
     return f"sudo {word}" if as_root and environ.get("SUDO_UID") else word
 

@@ -1,6 +1,7 @@
 """`hal0ctl up` once the daemon answers: image, demonstration model, load, and a text that is true."""
 
 import json
+import shlex
 import socket
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,10 @@ def test_printed_commands_work_from_this_shell(tmp_path: Path) -> None:
     assert own_command(found, program=str(program)) == "hal0ctl"
     assert own_command(elsewhere, program=".venv/bin/hal0ctl") == ".venv/bin/hal0ctl"
     assert own_command({**found, "HAL0_HOME": "/x"}, program=str(program)) == "HAL0_HOME=/x hal0ctl"
+    spaced = own_command({**elsewhere, "HAL0_HOME": "/my models"}, program="/my code/bin/hal0ctl")
+    assert shlex.split(spaced) == ["HAL0_HOME=/my models", "/my code/bin/hal0ctl"]
+    told = first_model.advice(Path("/my models/var"), "hal0ctl", internet=False, choice=None)
+    assert shlex.split(told[-1])[:3] == ["cp", "FILE.gguf", "/my models/var/"]
     assert own_command({**found, "SUDO_UID": "1000"}, program=str(program), uid=0) == "sudo hal0ctl"
 
 
