@@ -76,7 +76,7 @@ def for_error(error: ClientError) -> Exit:
         return Exit.REFUSED
     if error.code.startswith(("auth.", "access.")):
         return Exit.NOT_ALLOWED
-    if error.code.endswith(".not_found") or error.code == "dispatch.no_route":
+    if error.code.endswith(".not_found") or error.code in ("dispatch.no_route", "client.no_context"):
         return Exit.NOT_FOUND
     if isinstance(error, ApiError):
         by_status = {

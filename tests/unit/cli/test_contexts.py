@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from hal0.cli.exits import Exit
 from tests.fakes.api_server import ApiServer
 from tests.unit.cli.conftest import Run
 
@@ -17,7 +18,8 @@ def test_contexts(api: ApiServer, hal0ctl: Run, home: Path) -> None:
     assert hal0ctl("context", "use", "--none").code == 0
     assert hal0ctl("ps").code == 0
     assert hal0ctl("context", "delete", "box").code == 0
-    assert hal0ctl("context", "delete", "box").code != 0
+    assert hal0ctl("context", "delete", "box").code == Exit.NOT_FOUND
+    assert hal0ctl("context", "use", "box").code == Exit.NOT_FOUND
 
 
 def test_verbose_traces_requests_without_the_key(api: ApiServer, hal0ctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
