@@ -47,6 +47,7 @@ def _serve(options: argparse.Namespace) -> int:
     # Nothing here extends pydantic, which would read the metadata of every installed package to be sure of that.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from hal0 import daemon, paths
+    from hal0.config.faults import Fault
     from hal0.config.load import load
     from hal0.config.template import write_first
     from hal0.errors import Hal0Error
@@ -65,7 +66,7 @@ def _serve(options: argparse.Namespace) -> int:
     except Hal0Error as err:
         sys.stderr.write(f"error: {err.message}   [{err.code}]\n")
         for fault in err.details.get("faults", []):
-            sys.stderr.write("  {file}:{line}: {key}: {message}\n".format_map(fault))
+            sys.stderr.write(f"  {Fault(**fault)}\n")
         sys.stderr.write(f"  hint: {err.hint}\n")
         return 1
     return 0

@@ -26,7 +26,8 @@ class Fault:
 
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{where}: {self.key}: {self.message}" + (f" (allowed: {self.allowed})" if self.allowed else "")
+        said = f"{self.key}: {self.message}" if self.key else self.message  # a whole file at fault has no key
+        return f"{where}: {said}" + (f" (allowed: {self.allowed})" if self.allowed else "")
 
 
 def invalid(faults: Sequence[Fault]) -> Hal0Error:
