@@ -55,7 +55,11 @@ scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scrip
 for name, entry in scripts.items():
     module, function = entry.split(":")
     command = Path(sysconfig.get_path("scripts"), name)
-    command.write_text(f"#!{sys.executable}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+    # A #! line ends at a space: then the shell starts Python, to which the shell's line is a string, as pip does it.
+    start = f"#!{sys.executable}"
+    if " " in start:
+        start = f"""#!/bin/sh\n'''exec' "{sys.executable}" "$0" "$@"\n' '''"""
+    command.write_text(f"{start}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n")
     command.chmod(0o755)
 LINK
 

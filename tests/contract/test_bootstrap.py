@@ -1,6 +1,7 @@
-"""The bootstrap's system step, on machines made of a few stub programs: what it installs, asks for, or leaves alone."""
+"""The bootstrap: its system step on machines made of a few stub programs, and the commands that it makes."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -118,6 +119,21 @@ def test_a_failed_apt_is_not_taken_for_a_success(machine: Machine) -> None:
     done = machine.run()
     assert done.returncode == 1
     assert "cannot go on: apt could not install: podman" in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["plain", "my code, mí"])
+def test_the_commands_work_wherever_the_checkout_is(tmp_path: Path, folder: str) -> None:
+    root = tmp_path / folder
+    (root / "etc").mkdir(parents=True)
+    shutil.copy(SYSTEM.with_name("venv.sh"), root / "etc")
+    (root / "etc" / "requirements.lock").touch()
+    (root / "pyproject.toml").write_text('[project.scripts]\nhal0ctl = "words:main"\n')
+    (root / "words.py").write_text("import sys\ndef main():\n    print(sys.argv[1:])\n    return 7\n")
+    subprocess.run([root / "etc" / "venv.sh", "requirements.lock"], check=True, capture_output=True, timeout=120)
+    done = subprocess.run(
+        [root / ".venv" / "bin" / "hal0ctl", "a b", "$HOME"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (7, "['a b', '$HOME']\n", "")
 
 
 def test_the_scripts_can_be_run() -> None:
