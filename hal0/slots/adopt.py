@@ -73,10 +73,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What the configuration says where the record is silent."""
+    """What the configuration says where the record is silent; `verify`: a load has to prove itself before it serves."""
 
     autoload: bool
     seed_model: str | None
+    verify: bool = False
 
 
 def adopt(record: SlotRecord | None, found: Sequence[Found], configured: Configured, now: float) -> Life:
@@ -85,6 +86,9 @@ def adopt(record: SlotRecord | None, found: Sequence[Found], configured: Configu
     Nothing is removed here: what never ran, and what nobody needs any more, is `leaving`, and goes while slots serve.
     """
     known = {c.name: c for c in record.containers} if record else {}
+    if record is not None and configured.verify:  # an answer is not enough for what was killed before it had proved it
+        unproved = _unproved(record)
+        found = [replace(f, answers=f.answers and f.info.name not in unproved) for f in found]
     running = sorted((f for f in found if f.runs), key=lambda f: f.generation)
     ended = sorted((f for f in found if f.ended), key=lambda f: f.generation)
     never_ran = [f for f in found if not f.runs and not f.ended]
@@ -144,6 +148,12 @@ def _side_by_side(record: SlotRecord, swap: Swap, desired: Desired, found: Seque
     )
     model = swap.from_model if ended or undone else swap.to_model
     return Life(desired=replace(desired, model=model), phase=Phase.READY, facts=facts)
+
+
+def _unproved(record: SlotRecord) -> frozenset[str]:
+    """Containers that have never been ready."""
+    warms = record.phase in (Phase.STARTING, Phase.WARMING)
+    return frozenset(c.name for c in record.containers if c.role is Role.NEXT or (c.role is Role.CURRENT and warms))
 
 
 def _away(now: float) -> Failure:

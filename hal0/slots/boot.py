@@ -29,7 +29,8 @@ _WAITING: Final = "podman does not answer: what runs is not known"
 def configured(config: SlotConfig, override: str | None) -> Configured:
     """What the configuration says; the model of `override.env` comes before the seed."""
     # One that stands for an upstream has no engine that could be loaded.
-    return Configured(autoload=config.autoload and config.upstream is None, seed_model=override or config.model)
+    autoload, seed = config.autoload and config.upstream is None, override or config.model
+    return Configured(autoload=autoload, seed_model=seed, verify=config.verify_on_load)
 
 
 def by_slot(infos: Sequence[ContainerInfo]) -> dict[str, list[ContainerInfo]]:

@@ -1,5 +1,6 @@
 """`verify_on_load`: an engine that is healthy and cannot work never becomes ready, and is asked once."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hal0.vocab import Phase
 from hal0.wire.jobs import JobState
 from tests.fakes.engine import FakeEngine, Program
 from tests.fakes.world import World
-from tests.vloop import virtual_time
+from tests.vloop import until, virtual_time
 
 VERIFIED = {"model": "one", "verify_on_load": True}
 
@@ -76,3 +77,28 @@ async def test_an_engine_that_dies_of_its_first_work_is_a_death_with_its_exit_co
         kept = hal0.primary.last_failure
         assert kept is not None
         assert kept.exit_code == 139
+
+
+@pytest.mark.parametrize("mode", ["replace", "overlap"])
+def test_a_kill_amid_the_trial_spares_nobody_the_trial(world: World, mode: str) -> None:
+    """Else the next hal0 would take an engine for ready that is healthy and cannot work."""
+    table = {**VERIFIED, "swap": mode}
+
+    @virtual_time
+    async def story() -> None:
+        async with world.hal0(primary=table) as hal0:
+            assert (await hal0.load()).state is JobState.DONE
+            world.engine.program = Program(hangs_at_work=True)
+            await hal0.supervisor.swap("primary", "two")
+            await until(lambda: hal0.provider.trials == 2, within_s=30)
+            await asyncio.sleep(1)
+        world.engine.program = Program()
+        async with world.hal0(primary=table) as hal0:
+            await until(lambda: hal0.provider.trials == 1, within_s=30)
+            assert hal0.primary.snapshot().model == ("one" if mode == "overlap" else "two")
+            assert hal0.primary.snapshot().routable is (mode == "overlap")
+            await until(lambda: hal0.primary.life.facts.swap is None, within_s=200)
+            await hal0.reaches(Phase.READY)
+            assert hal0.primary.snapshot().model == "one", "it could not work: the old model comes back"
+
+    story()
