@@ -17,8 +17,10 @@ from hal0.upstreams.snapshot import UpstreamSnapshot
 LIST_S: Final = 8.0
 # Lists are renewed before they are old, so that no request finds an old one while the upstream answers.
 _RENEW: Final = 0.9
-# A list that did not come is asked for again: soon at first, then as often as a list is renewed anyway.
-_AGAIN_S: Final = (10.0, 300.0)
+# A list that did not come is asked for again. A machine that is not there, or still starts, may come at any moment,
+# hours later too, and asking it costs nothing; who has answered with a no is asked as seldom as for any list.
+_AWAY_S: Final = (3.0, 20.0)
+_REFUSED_S: Final = (10.0, 300.0)
 # It answers, and what it says is that it cannot.
 FAILURES: Final = frozenset({502, 503, 504})
 _REJECTED: Final = (401, 403)
@@ -60,7 +62,7 @@ class Upstream:
         self._catalog_s = catalog_s
         self._changed = changed
         self._seen = seen
-        self._pauses: Iterator[float] = backoff_s(*_AGAIN_S)
+        self._away, self._refusals = _pauses()
         self._snapshot: UpstreamSnapshot | None = None
 
     @property
@@ -118,7 +120,7 @@ class Upstream:
             self.problem = None
             self.listed_at = self._clock.now()
             self.due_at = self.listed_at + self._catalog_s * _RENEW
-            self._pauses = backoff_s(*_AGAIN_S)
+            self._away, self._refusals = _pauses()
         if (self.models, self.up) == before:
             self._seen(self)  # nothing that routing rests on
         else:
@@ -137,7 +139,8 @@ class Upstream:
 
     def _no_list(self, error: Hal0Error) -> None:
         self.problem = error
-        self.due_at = self._clock.now() + next(self._pauses)
+        away = self.status is None or self.status in FAILURES
+        self.due_at = self._clock.now() + next(self._away if away else self._refusals)
 
     # Requests.
 
@@ -175,6 +178,10 @@ class Upstream:
     def _tell(self) -> None:
         self._snapshot = None
         self._changed(self)
+
+
+def _pauses() -> tuple[Iterator[float], Iterator[float]]:
+    return backoff_s(*_AWAY_S), backoff_s(*_REFUSED_S)
 
 
 class Attempt:

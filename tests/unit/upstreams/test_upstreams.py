@@ -111,20 +111,37 @@ async def test_a_list_that_says_the_same_changes_nothing_that_routing_rests_on()
 
 
 @virtual_time
-async def test_a_list_that_does_not_come_is_asked_for_less_and_less_and_the_old_one_stays() -> None:
+async def test_a_list_that_is_refused_is_asked_for_less_and_less_and_the_old_one_stays() -> None:
     house = House(far={})
     async with kept_fresh(house):
         await until(lambda: house.upstreams.named("far").models is not None, within_s=1)
-        house.links["far"].raises = Hal0Error("upstream.unreachable", "cannot")
+        house.links["far"].status = 429
         await asyncio.sleep(300)
         assert house.state() is UpstreamState.DEGRADED
         assert [len(snapshot.models or ()) for snapshot in house.upstreams.snapshots()] == [1]
         before = house.links["far"].asked
         await asyncio.sleep(3600 * 10)
         assert house.links["far"].asked - before < 3600 * 10 / 300 * 1.3 + 7
-        house.links["far"].raises = None
+        house.links["far"].status = 200
         await asyncio.sleep(400)
         assert house.state() is UpstreamState.ONLINE
+
+
+@virtual_time
+@pytest.mark.parametrize("starting", [None, 503])
+async def test_a_machine_that_boots_hours_after_hal0_is_known_within_seconds(starting: int | None) -> None:
+    house = House(far={})
+    if starting is None:
+        house.links["far"].raises = Hal0Error("upstream.unreachable", "cannot")
+    else:
+        house.links["far"].status = starting
+    async with kept_fresh(house):
+        await asyncio.sleep(3600 * 3)
+        assert house.upstreams.named("far").models is None
+        house.links["far"].raises, house.links["far"].status = None, 200
+        await asyncio.sleep(25)
+        assert house.state() is UpstreamState.ONLINE
+        assert house.links["far"].asked < 3600 * 3 / 20 * 1.3
 
 
 @virtual_time
