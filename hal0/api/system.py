@@ -80,10 +80,7 @@ def attention(services: Services, slots: list[SlotView]) -> list[str]:
     failed = [slot for slot in slots if slot.state is SlotState.ERROR]
     if not services.supervisor.engine_up:  # then that is the one thing to say, not once per slot
         failed = [slot for slot in failed if slot.failure is None or not slot.failure.code.startswith("engine.")]
-    problem = services.config_problem()
-    lines = [f"configuration: the saved files are not in force: {problem.message}"] if problem is not None else []
-    if services.access.store.problem is not None:
-        lines.append(f"keys: {services.access.store.problem}")
+    lines = [f"keys: {services.access.store.problem}"] if services.access.store.problem is not None else []
     lines += [f"slot {slot.name}: {slot.message}" for slot in failed]
     lines += [f"slot {slot.name}: its state could not be written to disk" for slot in slots if slot.unsaved]
     lines += [f"{check.name}: {check.message}" for check in _checks(services) if check.state is Found.FAIL]
@@ -105,11 +102,19 @@ def _engine(services: Services) -> EngineView:
 
 
 def _checks(services: Services) -> list[Check]:
-    return [*services.checks(), _history(services)]
+    return [*services.checks(), _configuration(services), _history(services)]
 
 
 def _of_slots(services: Services, slots: list[SlotView]) -> list[Check]:
     return slot_checks.checks(slots, engine_up=services.supervisor.engine_up)
+
+
+def _configuration(services: Services) -> Check:
+    """Whether what somebody saved is what hal0 goes by."""
+    problem = services.config_problem()
+    if problem is not None:
+        return Check("configuration", Found.FAIL, f"the saved files are not in force: {problem.message}", problem.hint)
+    return Check("configuration", Found.OK, f"{services.about.paths.config_file} is in force")
 
 
 def _history(services: Services) -> Check:

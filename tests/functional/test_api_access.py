@@ -74,7 +74,7 @@ async def test_health_tells_strangers_little_and_the_operator_all(hal0: Operator
     assert full["pid"] == 4711
     assert full["checks"][0] == {"name": "podman", "state": "ok", "message": "podman 4.3.1 answers", "fix": None}
     assert [(check["name"], check["state"]) for check in full["checks"]] == [
-        *(("podman", "ok"), ("history", "ok"), ("slots", "ok")),
+        *(("podman", "ok"), ("configuration", "ok"), ("history", "ok"), ("slots", "ok")),
     ]
     assert full["engine"] == {
         "reachable": True, "version": "4.3.1", "socket": "/run/podman/podman.sock", "own_service": False,

@@ -1,6 +1,7 @@
 """The machine through the operator API: images as jobs, models on disk, the demo model, what needs attention."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,19 @@ async def test_status_counts_slots_and_memory(paths: Paths, port_block: range) -
         assert 0 < body["memory_available_bytes"] < body["memory_total_bytes"]
         assert body["attention"] == []
         assert body["socket"] == str(hal0.socket)
+
+
+async def test_saved_files_that_are_not_in_force_fail_a_check_with_the_cure(paths: Paths, port_block: range) -> None:
+    problem = Hal0Error("config.invalid", "cannot use the configuration: hal0.toml:3: bogus: unknown key")
+    async with operator(
+        paths, port_block, change=lambda services: replace(services, config_problem=lambda: problem)
+    ) as hal0:
+        _, health = await hal0.call("GET", "/api/health")
+        (check,) = [check for check in health["checks"] if check["name"] == "configuration"]
+        assert (health["status"], check["state"], check["fix"]) == ("degraded", "fail", problem.hint)
+        assert "hal0.toml:3: bogus: unknown key" in check["message"]
+        _, status = await hal0.call("GET", "/api/status")
+        assert status["attention"] == [f"configuration: {check['message']}"]
 
 
 async def test_a_silent_podman_is_what_needs_attention(paths: Paths, port_block: range) -> None:
