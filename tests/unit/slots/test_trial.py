@@ -4,7 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 
+from hal0.providers.base import Endpoint, Trial
 from hal0.vocab import Phase
 from hal0.wire.jobs import JobState
 from tests.fakes.engine import FakeEngine, Program
@@ -102,3 +104,21 @@ def test_a_kill_amid_the_trial_spares_nobody_the_trial(world: World, mode: str) 
             assert hal0.primary.snapshot().model == "one", "it could not work: the old model comes back"
 
     story()
+
+
+@virtual_time
+async def test_an_answer_that_nobody_has_thought_of_fails_the_load_and_is_not_asked_for_again(world: World) -> None:
+    async with world.hal0(primary=VERIFIED) as hal0:
+        asked = []
+
+        async def verify(endpoint: Endpoint, trial: Trial, session: ClientSession) -> str | None:
+            asked.append(trial.model)
+            raise AttributeError("no such thing")
+
+        hal0.provider.verify = verify  # type: ignore[method-assign]
+        async with asyncio.timeout(10):
+            job = await hal0.load()
+        assert job.state is JobState.FAILED
+        assert job.error is not None
+        assert "AttributeError" in job.error["message"]
+        assert len(asked) == len(world.engine.called("start"))
