@@ -77,10 +77,16 @@ def log_file(local: Paths) -> Path:
 
 def start(local: Paths, arguments: Sequence[str] = (), *, program: Sequence[str] = PROGRAM) -> int:
     """Start the daemon in a session of its own, its output in the log file; returns its pid."""
-    private_dir(local.state_dir)
     log = log_file(local)
-    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
-        log.replace(log.with_suffix(".log.1"))
+    try:
+        private_dir(local.state_dir)
+        if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+            log.replace(log.with_suffix(".log.1"))
+        os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    except OSError as e:
+        said = f"cannot start hal0: cannot use the state directory {local.state_dir}: {e.strerror} ({e.filename})"
+        hint = "Run hal0ctl as the user who owns it, or set HAL0_HOME to a directory of your own."
+        raise ClientError("state.write_failed", said, hint=hint) from e
     argv = [*program, *arguments]
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -45,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has seen enough; the interpreter's own flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
+    except OSError as e:  # a file of the caller's: a folder that is full, read-only or somebody else's
+        message = f"cannot use {e.filename}: {e.strerror}" if e.filename else str(e)
+        _fail(args, f"error: {message}", output.error_json("cli.failed", message))
+        return Exit.FAILED
 
 
 def _usage(e: click.ClickException) -> tuple[str, str]:

@@ -76,7 +76,7 @@ class Contexts:
         try:
             data = json.loads(file.read_bytes())
             return cls(file, data.get("current"), dict(data.get("contexts", {})))
-        except (FileNotFoundError, PermissionError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return cls(file)
         except (ValueError, AttributeError) as e:
             raise ClientError("client.contexts", f"cannot read {file}: {e}", hint=f"repair or remove {file}") from e

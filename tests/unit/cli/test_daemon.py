@@ -30,6 +30,23 @@ time.sleep(60)
 DEADLINE_S = 20.0
 
 
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_a_home_that_cannot_be_used_is_told_in_words(
+    hal0ctl: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("HAL0_HOME", str(file))
+    up = hal0ctl("up", "-o", output)
+    assert (up.code, up.out) == (Exit.REFUSED, "")
+    assert f"cannot use the state directory {file}/var: Not a directory" in up.err
+    assert "set HAL0_HOME" in up.err
+    assert hal0ctl("doctor").code == Exit.CHECK_FAILED
+    added = hal0ctl("context", "add", "box", "--url", "http://127.0.0.1:9", "-o", output)
+    assert (added.code, added.out) == (Exit.FAILED, "")
+    assert f"cannot use {file}/etc: Not a directory" in added.err
+
+
 @pytest.fixture
 def started(paths: Paths) -> Iterator[Callable[..., int]]:
     """`started(*arguments)`: the program's pid once it holds the lock."""
