@@ -65,13 +65,18 @@ async def _listen(runner: HttpRunner, hosts: Sequence[str], port: int) -> int:
 
 
 def _cannot_listen(host: str, port: int, err: OSError) -> Hal0Error:
-    holder = listener_of(port) if err.errno == errno.EADDRINUSE else None
+    taken = err.errno == errno.EADDRINUSE  # else no such host, or a port for root alone: there is nobody to stop
+    holder = listener_of(port) if taken else None
     by = f" is taken by {holder}" if holder else f": {err.strerror}"
     return Hal0Error(
         "server.port_taken",
         f"cannot listen on {host} port {port}{by}",
-        hint="Stop that program, or choose another port: --port PORT, HAL0_SERVER__PORT=PORT in the environment, "
-        "or port = PORT under [server] in hal0.toml.",
+        hint=(
+            "Stop that program, or choose another port: --port PORT, HAL0_SERVER__PORT=PORT in the environment, "
+            "or port = PORT under [server] in hal0.toml."
+        )
+        if taken
+        else "Choose another address: --host HOST and --port PORT, or host and port under [server] in hal0.toml.",
     )
 
 
