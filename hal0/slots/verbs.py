@@ -187,10 +187,13 @@ def _proved_model(life: Life) -> str | None:
 
 
 def cancel(life: Life, now: float) -> Wished:
-    """Give up the load or swap under way: back to the model that served, or to nothing."""
-    swap = life.facts.swap
-    if swap is not None and swap.from_model is not None:
-        return Wished(Desired(Want.LOADED, swap.from_model, By.OPERATOR, now))
+    """Give up the load, swap or restart under way: back to the model that served, or to nothing.
+
+    What has begun to drain goes all the same, and the model comes back in a new container.
+    """
+    served = _proved_model(life)
+    if served is not None:
+        return Wished(Desired(Want.LOADED, served, By.OPERATOR, now))
     return Wished(Desired(Want.UNLOADED, life.desired.model, By.OPERATOR, now))
 
 

@@ -87,6 +87,19 @@ async def test_a_cancelled_swap_keeps_the_old_model(world: World) -> None:
 
 
 @virtual_time
+async def test_a_cancelled_restart_that_drains_leaves_the_model_loaded(world: World) -> None:
+    async with world.hal0() as hal0:
+        await hal0.load()
+        with hal0.primary.serving():
+            job = await hal0.supervisor.restart("primary")
+            await hal0.reaches(Phase.UNLOADING)
+            hal0.tools.jobs.cancel(job.view.id)
+            assert await ends(job, 5) is JobState.CANCELLED
+        await hal0.reaches(Phase.READY)
+        assert hal0.primary.snapshot().model == "one"
+
+
+@virtual_time
 async def test_a_cancel_that_comes_too_late_hits_no_other_job(world: World) -> None:
     world.engine.program = Program(ready_after_s=5)
     async with world.hal0() as hal0:

@@ -224,6 +224,8 @@ def test_cancel_goes_back_to_what_served_or_to_nothing() -> None:
     swapping = life(Phase.WARMING, loaded("two"), swap=Swap("one", "two"))
     assert verbs.cancel(swapping, NOW).desired == loaded("one")
     assert verbs.cancel(life(Phase.WARMING), NOW).desired == unloaded("one")
+    restarting = life(Phase.UNLOADING, current=container(1, "one"), launched=True, restart=True)
+    assert verbs.cancel(restarting, NOW).desired == loaded("one")
 
 
 @pytest.mark.parametrize(
