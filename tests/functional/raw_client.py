@@ -56,6 +56,9 @@ async def raw(port: int, *, receive_buffer: int | None = None) -> AsyncIterator[
     reader, writer = await asyncio.open_connection(sock=sock, limit=4096)
     try:
         yield RawClient(reader, writer)
+    except BaseException:
+        writer.transport.abort()  # what was not taken never will be: no end would wait for it
+        raise
     finally:
         writer.close()
         with suppress(ConnectionError):

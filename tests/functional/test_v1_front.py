@@ -92,10 +92,13 @@ async def test_requests_ahead_of_their_turn_are_answered_in_order(w: World) -> N
 async def test_a_client_that_sends_ahead_and_reads_nothing_is_not_read_either(w: World) -> None:
     async with raw(w.port, receive_buffer=4096) as client:
         flood = asyncio.ensure_future(client.send(post(w.chat()) * 200_000))
-        await asyncio.sleep(0.5)
+        answered, still = 0, 0
+        while still < 5:  # what the kernel holds is answered, and it holds megabytes
+            await asyncio.sleep(0.1)
+            still = still + 1 if len(w.backend.seen) == answered > 0 else 0
+            answered = len(w.backend.seen)
+        assert answered < 100_000
         assert not flood.done()  # what nobody reads is neither answered nor kept
-        held = len(list(w.decisions))
-        assert held < 2000
         client.leave()
         await asyncio.wait([flood])
 
