@@ -1,8 +1,8 @@
 """aiohttp's connection to a client, but for what it would say by itself: bytes that are no HTTP get hal0's error."""
 
 import logging
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Collection
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
@@ -22,6 +22,15 @@ class Connection(web.RequestHandler):
     """Its own words for bad bytes would repeat them, in the answer and in the log: keys and all."""
 
     __slots__ = ()
+
+    @property
+    def quiet_since(self) -> float | None:
+        """Of one that waits for a request; told by when aiohttp would end it, which is as far ahead for all."""
+        waiter = self._waiter
+        return None if waiter is None or waiter.done() else self._next_keepalive_close_time
+
+    def leave(self) -> None:
+        self.force_close()
 
     def handle_error(
         self,
@@ -61,6 +70,11 @@ class Connections(web.Server):
             **made._kwargs,  # noqa: SLF001  what connections are made with; nothing public tells
         )
 
+    @property
+    def inherited(self) -> Collection[Connection]:
+        """All that are open; every one is of our making."""
+        return cast("Collection[Connection]", self._connections.keys())
+
     def __call__(self) -> web.RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
 
@@ -84,6 +98,12 @@ def _expecting_nothing(make: Factory) -> Factory:
 
 class Runner(web.AppRunner):
     """aiohttp's runner of an application, with our connections."""
+
+    @property
+    def connections(self) -> Connections:
+        """Of a runner that is set up."""
+        assert isinstance(self.server, Connections)
+        return self.server
 
     async def _make_server(self) -> web.Server:
         return Connections(await super()._make_server())

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, cast
 from aiohttp import web
 
 from hal0.api.arrival import Arrival
+from hal0.api.crowd import Crowd
 from hal0.api.errors import refusal
 from hal0.api.heads import read
 from hal0.api.ids import new_request_id
@@ -48,6 +49,7 @@ class Parts(NamedTuple):
     rows: Mapping[str, PathRow]
     otherwise: Callable[[], asyncio.Protocol]
     idle_s: float
+    crowd: Crowd
 
 
 class Fronts:
@@ -62,8 +64,10 @@ class Fronts:
     def __call__(self) -> asyncio.Protocol:
         return Front(self._parts, self)
 
-    def came(self, front: "Front") -> None:
+    def came(self, front: "Front") -> bool:
+        """Whether there is room for it."""
         self._open.add(front)
+        return self._parts.crowd.admits(front, self._open)
 
     def left(self, front: "Front") -> None:
         self._open.discard(front)
@@ -111,10 +115,12 @@ class Front(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
-        self._fronts.came(self)
+        room = self._fronts.came(self)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if not room:  # but the machine's owner gets in
+                self.leave()
 
     def data_received(self, data: bytes) -> None:
         if not self._waiting or END in self._waiting:  # a head that comes in drops keeps no connection
@@ -148,6 +154,17 @@ class Front(asyncio.Protocol):
         await self._room.wait()
         if self._transport is None:
             raise ConnectionResetError("the client left")
+
+    # What the crowd asks.
+
+    @property
+    def quiet_since(self) -> float | None:
+        busy = self._express is not None or self._task is not None
+        return None if busy or self._transport is None or self._transport.is_closing() else self._heard_at
+
+    def leave(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
     # What a request says of its end.
 

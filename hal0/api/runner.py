@@ -47,8 +47,7 @@ class HttpRunner:
     async def start(self) -> None:
         """Build the application: its cleanup contexts open now."""
         await self._runner.setup()
-        assert self._runner.server is not None
-        self._fronts = fronts_of(self._app, self._runner.server, idle_s=_KEEPALIVE_S)
+        self._fronts = fronts_of(self._app, self._runner.connections, idle_s=_KEEPALIVE_S)
 
     async def listen_tcp(self, host: str, port: int) -> int:
         """Serve on one address; answers the port (`port` 0 takes any). Raises OSError when it is taken."""

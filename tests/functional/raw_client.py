@@ -41,6 +41,11 @@ class RawClient:
                 data += piece
         return bytes(data)
 
+    @property
+    def gone(self) -> bool:
+        """The other side has ended the connection."""
+        return self.reader.at_eof() or self.reader.exception() is not None
+
     def leave(self) -> None:
         self.writer.transport.abort()
 

@@ -3,13 +3,15 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import pytest
 from aiohttp import web
 
 from hal0.access.principal import LOCAL, Principal
+from hal0.api.middleware import Check
 from hal0.api.runner import HttpRunner
 from hal0.errors import Hal0Error
 from hal0.lib import jsonio
@@ -31,6 +33,17 @@ LIMIT_S = 10
 async def w(tmp_path: Path) -> AsyncIterator[World]:
     async with asyncio.timeout(LIMIT_S), world(tmp_path) as made:
         yield made
+
+
+@asynccontextmanager
+async def served(w: World, check: Check | None = None) -> AsyncIterator[int]:
+    """The world's dispatcher behind another entrance, as the constants are now; its port."""
+    runner = HttpRunner(build_app(w.dispatcher, check), grace_s=1)
+    await runner.start()
+    try:
+        yield await runner.listen_tcp("127.0.0.1", 0)
+    finally:
+        await runner.stop()
 
 
 async def test_ordinary_requests_never_reach_aiohttp(w: World, left_over: list[web.RequestHandler]) -> None:
@@ -107,35 +120,24 @@ async def test_a_half_sent_request_is_aiohttps_after_a_while_and_an_idle_connect
     w: World, left_over: list[web.RequestHandler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hal0.api.runner._KEEPALIVE_S", 0.1)
-    runner = HttpRunner(build_app(w.dispatcher), grace_s=1)
-    await runner.start()
-    try:
-        port = await runner.listen_tcp("127.0.0.1", 0)
-        async with raw(port) as idle, raw(port) as slow:
-            await slow.send(post(w.chat())[:-5])
-            assert await idle.rest() == b""
-            await settled(lambda: bool(left_over))
-            await slow.send(post(w.chat())[-5:])
-            assert (await answer(slow))[0] == 200
-    finally:
-        await runner.stop()
+    async with served(w) as port, raw(port) as idle, raw(port) as slow:
+        await slow.send(post(w.chat())[:-5])
+        assert await idle.rest() == b""
+        await settled(lambda: bool(left_over))
+        await slow.send(post(w.chat())[-5:])
+        assert (await answer(slow))[0] == 200
 
 
 async def test_a_head_that_comes_in_drops_keeps_no_connection(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hal0.api.runner._KEEPALIVE_S", 0.05)
-    runner = HttpRunner(build_app(w.dispatcher), grace_s=1)
-    await runner.start()
-    try:
-        async with raw(await runner.listen_tcp("127.0.0.1", 0)) as client:
-            head, sent = post(w.chat()), 0
-            with suppress(ConnectionError):
-                for drop in head:
-                    await client.send(bytes([drop]))
-                    await asyncio.sleep(0.02)
-                    sent += 1
-            assert sent < 50 < head.index(b"\r\n\r\n")
-    finally:
-        await runner.stop()
+    async with served(w) as port, raw(port) as client:
+        head, sent = post(w.chat()), 0
+        with suppress(ConnectionError):
+            for drop in head:
+                await client.send(bytes([drop]))
+                await asyncio.sleep(0.02)
+                sent += 1
+        assert sent < 50 < head.index(b"\r\n\r\n")
 
 
 class Watched(Everyone):
@@ -166,51 +168,41 @@ class Watched(Everyone):
 
 async def test_the_door_is_asked_when_the_head_or_what_it_goes_by_changes(w: World) -> None:
     door = Watched()
-    runner = HttpRunner(build_app(w.dispatcher, door), grace_s=1)
-    await runner.start()
-    try:
-        async with raw(await runner.listen_tcp("127.0.0.1", 0)) as client:
+    async with served(w, door) as port, raw(port) as client:
 
-            async def ask(*lines: str) -> int:
-                await client.send(post(w.chat(pad="x" * door.asked), *lines))
-                return (await answer(client))[0]
+        async def ask(*lines: str) -> int:
+            await client.send(post(w.chat(pad="x" * door.asked), *lines))
+            return (await answer(client))[0]
 
-            assert [await ask(), await ask(), await ask()] == [200] * 3
-            assert (door.asked, door.uses) == (1, 2)
-            assert await ask("Authorization: Bearer other") == 200
-            assert door.asked == 2
-            assert await ask() == 200
-            assert door.asked == 3
-            door.version += 1
-            assert await ask() == 200
-            assert door.asked == 4
-            door.refuses = Hal0Error("auth.rate_limited", "too many", retry_after_s=3)
-            assert await ask() == 429  # by `used`
-            door.version += 1
-            assert await ask() == 429  # by the door
-            door.refuses = None
-            assert await ask() == 200
-    finally:
-        await runner.stop()
+        assert [await ask(), await ask(), await ask()] == [200] * 3
+        assert (door.asked, door.uses) == (1, 2)
+        assert await ask("Authorization: Bearer other") == 200
+        assert door.asked == 2
+        assert await ask() == 200
+        assert door.asked == 3
+        door.version += 1
+        assert await ask() == 200
+        assert door.asked == 4
+        door.refuses = Hal0Error("auth.rate_limited", "too many", retry_after_s=3)
+        assert await ask() == 429  # by `used`
+        door.version += 1
+        assert await ask() == 429  # by the door
+        door.refuses = None
+        assert await ask() == 200
 
 
 async def test_any_number_of_requests_ahead_are_each_refused_once_their_key_has_ended(w: World) -> None:
     door, many = Watched(), 1500
-    runner = HttpRunner(build_app(w.dispatcher, door), grace_s=1)
-    await runner.start()
-    try:
-        async with raw(await runner.listen_tcp("127.0.0.1", 0)) as client:
-            await client.send(post({}))
-            assert (await answer(client))[0] == 200
-            door.refuses = Hal0Error("auth.required", "the key has ended")
-            ahead = asyncio.ensure_future(client.send(post({}) * many))
-            assert {(await answer(client))[0] for _ in range(many)} == {401}
-            await ahead
-            door.refuses = None
-            await client.send(post({}))
-            assert (await answer(client))[0] == 200
-    finally:
-        await runner.stop()
+    async with served(w, door) as port, raw(port) as client:
+        await client.send(post({}))
+        assert (await answer(client))[0] == 200
+        door.refuses = Hal0Error("auth.required", "the key has ended")
+        ahead = asyncio.ensure_future(client.send(post({}) * many))
+        assert {(await answer(client))[0] for _ in range(many)} == {401}
+        await ahead
+        door.refuses = None
+        await client.send(post({}))
+        assert (await answer(client))[0] == 200
     assert [record.status for record in w.decisions].count(401) == many
 
 
@@ -292,3 +284,34 @@ async def test_requests_under_way_have_the_grace_time(w: World, grace_s: float, 
         assert await client.rest() == b""
         await stopping
     assert [record.status for record in w.decisions] == [200, 200 if finishes else 499]
+
+
+BEGINNINGS: Final = [b"", b"POST /v1/chat", b"GET /v1/models HTTP/1.1\r\nX: "]
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+async def test_whoever_opens_connections_without_end_takes_no_room_from_others(
+    w: World, monkeypatch: pytest.MonkeyPatch, beginning: bytes
+) -> None:
+    monkeypatch.setattr("hal0.api.crowd._MOST", 20)
+    async with served(w) as port, raw(port) as client, AsyncExitStack() as stack:
+        await client.send(post(w.chat(stream=True)))
+        many = [await stack.enter_async_context(raw(port)) for _ in range(60)]
+        for each in many:
+            with suppress(ConnectionError):
+                await each.send(beginning)
+        async with raw(port) as other:
+            await other.send(post(w.chat()))
+            assert (await answer(other))[0] == 200
+        assert await client.reader.readuntil(b"0\r\n\r\n")  # was under way all the time
+        await settled(lambda: sum(each.gone for each in many) >= 40)
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+async def test_a_connection_whose_first_head_never_ends_does(
+    w: World, monkeypatch: pytest.MonkeyPatch, beginning: bytes
+) -> None:
+    monkeypatch.setattr("hal0.api.runner._KEEPALIVE_S", 0.1)
+    async with served(w) as port, raw(port) as client:
+        await client.send(beginning)
+        assert await client.rest() == b""

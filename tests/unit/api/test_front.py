@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, cast
 from unittest.mock import create_autospec
 
+from hal0.api.crowd import Crowd
 from hal0.api.front import Front, Fronts, Parts
 
 
@@ -43,7 +44,7 @@ class Heir(asyncio.Protocol):
 async def test_whoever_inherits_a_connection_says_when_it_is_read() -> None:
     nobody = cast("Any", None)
     wire = Wire()
-    front = Fronts(Parts(nobody, nobody, {}, Heir, idle_s=60.0))()
+    front = Fronts(Parts(nobody, nobody, {}, Heir, idle_s=60.0, crowd=Crowd(list)))()
     front.connection_made(cast("asyncio.Transport", wire))
     front.pause_writing()  # the client does not read its last answer, and sends on
     front.data_received(b"PUT / HTTP/1.1\r\n\r\n" + bytes(100_000))
@@ -68,7 +69,7 @@ class Full(Wire):
 async def test_whoever_inherits_a_connection_has_heard_of_everything_that_waits_in_it() -> None:
     nobody = cast("Any", None)
     fronts, wire, another = (
-        Fronts(Parts(nobody, nobody, {}, Heir, idle_s=60.0)),
+        Fronts(Parts(nobody, nobody, {}, Heir, idle_s=60.0, crowd=Crowd(list))),
         Full(),
         create_autospec(asyncio.Transport),
     )
