@@ -85,7 +85,7 @@ def start(local: Paths, arguments: Sequence[str] = (), *, program: Sequence[str]
         os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     except OSError as e:
         said = f"cannot start hal0: cannot use the state directory {local.state_dir}: {e.strerror} ({e.filename})"
-        hint = "Run hal0ctl as the user who owns it, or set HAL0_HOME to a directory of your own."
+        hint = "Run this as the user who owns it, or set HAL0_HOME to a directory of your own."
         raise ClientError("state.write_failed", said, hint=hint) from e
     argv = [*program, *arguments]
     files = [
