@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from hal0.access.keys import KeyRecord, fresh_id, hashed, id_of, mint
+from hal0.access.keys import KeyRecord, SessionRecord, fresh_id, hashed, id_of, mint
 from hal0.access.limits import Buckets
 from hal0.access.store import AccessStore
 from hal0.errors import Hal0Error
@@ -90,22 +90,26 @@ class Keyring:
     async def rotate(self, name: str, *, grace_s: float) -> tuple[KeyRecord, str]:
         """A new text for the key of this id or label; the old one is good for `grace_s` more.
 
-        What is open under the old text ends with it. Raises request.not_found, state.write_failed (then
-        nothing has changed).
+        What is open under the old text ends with it, and who signed in with it. Raises request.not_found,
+        state.write_failed (then nothing has changed).
         """
-        old = self.find(name)
+        old, now = self.find(name), self._clock.now()
         text = mint(old.id)
-        new = self._store.keys[old.id] = old.rotated(text, self._clock.now(), grace_s=grace_s)
+        new = self._store.keys[old.id] = old.rotated(text, now, grace_s=grace_s)
+        sessions = self._sessions_of(old.id)
+        for session in sessions:
+            self._store.sessions[session.id] = session.ending(now + grace_s)
         try:
             await self._store.save()
         except Hal0Error:
-            self._store.keys[old.id] = old
+            self._take_back(old, new, sessions)
             raise
         self._store.changed()
         if new.old_until is None:
             self._end(old.id)
         else:
-            self._store.end_at(old.id, new.old_until)
+            for proof_id in (old.id, *(session.id for session in sessions)):
+                self._store.end_at(proof_id, new.old_until)
         return new, text
 
     async def revoke(self, name: str) -> KeyRecord:
@@ -139,9 +143,22 @@ class Keyring:
     def _end(self, key_id: str) -> None:
         """What stands on the key: its own connections, and the sessions that came from it."""
         self._store.end(key_id)
-        for session in [s for s in self._store.sessions.values() if s.key_id == key_id]:
+        for session in self._sessions_of(key_id):
             del self._store.sessions[session.id]
             self._store.end(session.id)
+
+    def _sessions_of(self, key_id: str) -> list[SessionRecord]:
+        return [session for session in self._store.sessions.values() if session.key_id == key_id]
+
+    def _take_back(self, old: KeyRecord, new: KeyRecord, sessions: Sequence[SessionRecord]) -> None:
+        """A rotation that could not be written; what was revoked or rotated again meanwhile stays so."""
+        key = self._store.keys.get(old.id)
+        if key is None or key.hash != new.hash:
+            return
+        self._store.keys[old.id] = replace(old, last_used=key.last_used)
+        for before in sessions:
+            if (session := self._store.sessions.get(before.id)) is not None:
+                self._store.sessions[before.id] = replace(session, until=before.until)
 
     def _check(self, draft: KeyDraft) -> None:
         if any(key.label == draft.label for key in self.records()):

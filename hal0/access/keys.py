@@ -60,24 +60,32 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """A signed-in browser. `key_id` is the key that it goes back to, if any: it ends with it."""
+    """A signed-in browser. `key_id` is the key that it goes back to, if any: it ends with it, and at `until` with the
+    text of that key which it was made with."""
 
     id: str
     hash: str
     created_at: float
     last_used: float
     key_id: str | None = None
+    until: float | None = None
 
     @property
     def expires_at(self) -> float:
-        return self.last_used + SESSION_S
+        unused = self.last_used + SESSION_S
+        return unused if self.until is None else min(unused, self.until)
+
+    def ending(self, at: float) -> "SessionRecord":
+        """The same, good until then at most."""
+        return replace(self, until=at if self.until is None else min(at, self.until))
 
     def proven_by(self, cookie: str) -> bool:
         return hmac.compare_digest(hashed(cookie), self.hash)
 
     def principal(self, key: KeyRecord | None) -> Principal:
         """`key` is the one that it goes back to."""
-        return Principal(frozenset(Scope), session_id=self.id, until=None if key is None else key.expires_at)
+        ends = [end for end in (self.until, None if key is None else key.expires_at) if end is not None]
+        return Principal(frozenset(Scope), session_id=self.id, until=min(ends, default=None))
 
 
 def fresh_id() -> str:

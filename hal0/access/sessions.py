@@ -20,8 +20,11 @@ _SESSIONS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class _Link:
+    """Good until `until`; what it brings ends with the key, and at `ends_at` with the text that asked for it."""
+
     until: float
     key_id: str | None
+    ends_at: float | None
 
 
 class Sessions:
@@ -38,24 +41,27 @@ class Sessions:
         asking = self._store.sessions.get(principal.session_id or "")
         key_id = asking.key_id if asking is not None else principal.key_id
         word, until = fresh_secret(), self._clock.now() + LINK_S
-        self._links[hashed(word)] = _Link(until, key_id)
+        self._links[hashed(word)] = _Link(until, key_id, principal.until)
         while len(self._links) > _LINKS:
             del self._links[next(iter(self._links))]
         return word, until
 
     async def sign_in(self, word: str) -> tuple[SessionRecord, str]:
         """The session and its cookie for a link's word. Raises auth.required when it is no link (any more)."""
-        link = self._links.pop(hashed(word), None)
-        if link is None or self._clock.now() >= link.until or not self._key_lives(link.key_id):
+        link, now = self._links.pop(hashed(word), None), self._clock.now()
+        ends_at = None if link is None else self._ends_at(link)
+        if link is None or now >= min(link.until, ends_at or link.until) or not self._key_lives(link.key_id):
             message = "cannot sign in: this link was used already, or is older than ten minutes"
             raise Hal0Error("auth.required", message, hint="Make a new one with: hal0ctl open")
-        return await self.open(link.key_id)
+        return await self.open(link.key_id, ends_at)
 
-    async def open(self, key_id: str | None) -> tuple[SessionRecord, str]:
-        """A session for somebody who has proven to be the operator. Raises state.write_failed."""
+    async def open(self, key_id: str | None, until: float | None) -> tuple[SessionRecord, str]:
+        """A session for somebody who has proven to be the operator, until then at most. Raises state.write_failed."""
         session_id, now = fresh_id(), self._clock.now()
         cookie = f"{session_id}_{fresh_secret()}"
-        record = SessionRecord(id=session_id, hash=hashed(cookie), created_at=now, last_used=now, key_id=key_id)
+        record = SessionRecord(
+            id=session_id, hash=hashed(cookie), created_at=now, last_used=now, key_id=key_id, until=until
+        )
         self._forget_old(now)
         self._store.sessions[session_id] = record
         try:
@@ -105,6 +111,13 @@ class Sessions:
         """Whether the key that a session or a link goes back to is still good."""
         key = self._store.keys.get(key_id or "")
         return key_id is None or (key is not None and not key.expired(self._clock.now()))
+
+    def _ends_at(self, link: _Link) -> float | None:
+        """When the text ends that asked for it; a rotation since then counts, too."""
+        key, ends = self._store.keys.get(link.key_id or ""), [link.ends_at]
+        if key is not None and key.rotated_at is not None and key.rotated_at >= link.until - LINK_S:
+            ends.append(key.old_until or key.rotated_at)
+        return min((end for end in ends if end is not None), default=None)
 
     def _forget_old(self, now: float) -> None:
         """Those that have ended by themselves; of too many, those that are unused for longest."""

@@ -233,9 +233,9 @@ class Door:
                 loop.call_later(_ANSWER_S, self._close, transport, passed)
 
     def _end_at(self, proof_id: str, at: float) -> None:
-        """Whoever is here by this key is so by a text that is good until then."""
+        """Whoever is here by this key, or by a session of it, is so by a text that is good until then."""
         for transport, (asked, principal) in list(self._passed.items()):
-            if principal.key_id == proof_id:
+            if principal.holds(proof_id):
                 until = at if principal.until is None else min(principal.until, at)
                 self._passed[transport] = asked, replace(principal, until=until)
                 self._watch(until)

@@ -11,7 +11,8 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from hal0.access.addresses import same_origin
-from hal0.access.keys import KeyRecord, SessionRecord, csrf_of
+from hal0.access.keys import SessionRecord, csrf_of
+from hal0.access.principal import Principal
 from hal0.api.access import SESSION_COOKIE, Whence, whence
 from hal0.api.exchange import answer, body_as, small_body
 from hal0.api.middleware import PRINCIPAL_KEY
@@ -110,7 +111,8 @@ async def _session(services: Services, asked: SignInRequest, peer: str | None) -
     try:
         if asked.key is None:
             return await sessions.sign_in(asked.link or "")
-        return await sessions.open(_admin(services, asked.key).id)
+        principal = _admin(services, asked.key)
+        return await sessions.open(principal.key_id, principal.until)
     except Hal0Error as refusal:
         if refusal.code != "auth.required":
             raise
@@ -121,13 +123,14 @@ async def _session(services: Services, asked: SignInRequest, peer: str | None) -
         raise Hal0Error("auth.rate_limited", message, retry_after_s=wait_s) from refusal
 
 
-def _admin(services: Services, text: str) -> KeyRecord:
+def _admin(services: Services, text: str) -> Principal:
     record = services.access.keyring.recognise(text.strip())
     if record is None:
         raise Hal0Error("auth.required", "cannot sign in: this key is not valid (any more)", hint="hal0ctl open")
-    if not record.principal(text.strip()).may(Access.ADMIN):
+    principal = record.principal(text.strip())
+    if not principal.may(Access.ADMIN):
         raise Hal0Error("auth.forbidden", "cannot sign in: it takes a key with the scope admin")
-    return record
+    return principal
 
 
 def _from_own_page(request: web.Request, asked: Whence) -> None:

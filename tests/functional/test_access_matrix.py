@@ -81,7 +81,7 @@ class Matrix:
         return self.bases.get(place, self.bases["loopback"])
 
     async def cookie(self) -> str:
-        _, cookie = await self.hal0.services.access.sessions.open(None)
+        _, cookie = await self.hal0.services.access.sessions.open(None, None)
         return cookie
 
     async def headers(self, route: Route, place: str, proof: str) -> dict[str, str]:

@@ -176,6 +176,19 @@ async def test_a_rotation_with_grace_cuts_nothing(hal0: Operator) -> None:
             assert (await hal0.over_tcp("GET", "/api/slots", headers=bearer(key)))[0] == 200
 
 
+async def test_who_signed_in_with_the_old_text_leaves_with_it(hal0: Operator) -> None:
+    old = await make(hal0, scopes=["admin"])
+    async with hal0.tcp.post("/api/session", json={"key": old}) as response:
+        session = {"Cookie": f"{COOKIE}={response.cookies[COOKIE].value}"}
+    async with hal0.tcp.get("/api/events", headers=session) as stream:
+        await hal0.call("POST", "/api/keys/laptop/rotate", {"grace_s": 1.0})
+        assert (await hal0.over_tcp("GET", "/api/slots", headers=session))[0] == 200
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async with asyncio.timeout(REVOKED_WITHIN_S):
+                await stream.content.read()
+    assert (await hal0.over_tcp("GET", "/api/slots", headers=session))[0] == 401
+
+
 @pytest.mark.parametrize("how", ["expiry", "the end of the grace"])
 async def test_what_ends_by_itself_ends_open_streams_and_kept_connections_too(hal0: Operator, how: str) -> None:
     """A connection that remembers whom it let in must not remember it for longer than that holds."""

@@ -78,7 +78,7 @@ async def test_a_key_is_recognised_now_and_after_a_restart(house: House) -> None
 
 async def test_the_disk_holds_no_secret_and_nobody_else_may_read_it(house: House) -> None:
     _, text = await house.key()
-    _, cookie = await house.parts.sessions.open(None)
+    _, cookie = await house.parts.sessions.open(None, None)
     assert text.split("_")[2] not in house.on_disk()
     assert cookie.split("_")[1] not in house.on_disk()
     assert house.paths.keys_file.stat().st_mode & 0o777 == 0o600
@@ -113,7 +113,7 @@ async def test_the_old_text_of_a_key_is_good_for_its_grace_alone(house: House) -
 async def test_a_session_ends_with_the_key_that_it_goes_back_to(house: House) -> None:
     """Else a key that is good for an hour would open a door for ever."""
     admin, _ = await house.key("admin", scopes=(Scope.ADMIN,), expires_in_s=HOUR_S)
-    session, cookie = await house.parts.sessions.open(admin.id)
+    session, cookie = await house.parts.sessions.open(admin.id, None)
     assert house.parts.sessions.principal(session).until == admin.expires_at
     house.clock.at += HOUR_S
     assert house.parts.sessions.recognise(cookie) is None
@@ -215,7 +215,7 @@ async def test_a_link_signs_in_once_and_not_for_long(house: House) -> None:
 
 
 async def test_a_session_lasts_while_it_is_used(house: House) -> None:
-    record, cookie = await house.parts.sessions.open(None)
+    record, cookie = await house.parts.sessions.open(None, None)
     for _ in range(3):
         house.clock.at += SESSION_S - 1
         assert house.parts.sessions.recognise(cookie)
@@ -230,8 +230,8 @@ async def test_a_session_lasts_while_it_is_used(house: House) -> None:
 
 
 async def test_signing_out_ends_the_session_everywhere(house: House) -> None:
-    record, cookie = await house.parts.sessions.open(None)
-    _, other = await house.parts.sessions.open(None)
+    record, cookie = await house.parts.sessions.open(None, None)
+    _, other = await house.parts.sessions.open(None, None)
     await house.parts.sessions.sign_out(record.id)
     assert house.ended == [record.id]
     assert house.parts.sessions.recognise(cookie) is None
@@ -239,12 +239,12 @@ async def test_signing_out_ends_the_session_everywhere(house: House) -> None:
 
 
 async def test_sessions_do_not_pile_up(house: House) -> None:
-    first, _ = await house.parts.sessions.open(None)
+    first, _ = await house.parts.sessions.open(None, None)
     for number in range(300):
         house.parts.store.sessions[f"{number:08x}"] = SessionRecord(
             id=f"{number:08x}", hash="", created_at=0, last_used=house.clock.at + 1
         )
-    await house.parts.sessions.open(None)
+    await house.parts.sessions.open(None, None)
     assert len(house.parts.store.sessions) == 256
     assert first.id in house.ended
 
