@@ -15,6 +15,7 @@ from hal0.access.principal import Principal
 from hal0.vocab import Scope, SlotName
 
 _KEY: Final = re.compile(r"hal0_([0-9a-f]{8})_[0-9a-f]{64}\Z")
+_KEY_WITHIN: Final = re.compile(r"(hal0_[0-9a-f]{8}_)[0-9a-f]{64}")
 _SECRET_BYTES: Final = 32
 SESSION_S: Final = 12 * 3600.0  # since its last request
 
@@ -105,6 +106,11 @@ def id_of(text: str) -> str | None:
     """The id in a text that has the form of a key; None for any other text."""
     found = _KEY.match(text)
     return found[1] if found else None
+
+
+def without_secrets(text: str) -> str:
+    """The text, of every key in it the id alone: what is remembered is read by more people than may know a key."""
+    return _KEY_WITHIN.sub(r"\1...", text)
 
 
 def hashed(text: str) -> str:

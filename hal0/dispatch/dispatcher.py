@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
+from hal0.access.keys import without_secrets
 from hal0.access.principal import NOBODY, Principal
 from hal0.config.dispatch import DispatchConfig
 from hal0.dispatch.abroad import Abroad, Crossing
@@ -179,7 +180,7 @@ class Dispatcher:
     ) -> None:
         """Remember a request that ended before it was anybody's to answer."""
         trace = self._trace(asked, request_id, principal)
-        trace.status, trace.code = status, code
+        trace.status, trace.code, trace.path = status, code, without_secrets(trace.path)
         self._decisions.add(trace.record(self._time()))
 
     def _trace(self, asked: Asked, request_id: str, principal: Principal) -> Trace:
