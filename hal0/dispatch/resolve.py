@@ -17,7 +17,7 @@ from hal0.dispatch.table import PRIMARY, Busy, Table, bound_hop
 from hal0.errors import Hal0Error
 from hal0.slots.handle import SlotSnapshot
 from hal0.upstreams.snapshot import Hop
-from hal0.vocab import Capability, Rule, SlotName
+from hal0.vocab import Capability, Phase, Rule, SlotName, Want
 
 # Rule 5: which slots answer for a capability, in order of preference; everything else is the chat slot's.
 _SLOTS_FOR: Final = {
@@ -243,7 +243,7 @@ def _choose(ask: Ask, table: Table, busy: Busy, rule: Rule, offer: _Offer, tried
             return Refusal(_outside(ask.slots, offer.slots), tried, offer.slots)
     best = able[0]
     if len(able) > 1:
-        best = min(able, key=lambda slot: (not slot.routable, busy(slot.name), -slot.priority, slot.name))
+        best = min(able, key=lambda slot: (*_readiness(slot), busy(slot.name), -slot.priority, slot.name))
     if best.name in table.fronts:
         return _pass(ask, table, rule, (table.fronts[best.name],), tried, best.name)
     return Decision(
@@ -253,6 +253,12 @@ def _choose(ask: Ask, table: Table, busy: Busy, rule: Rule, offer: _Offer, tried
         tried=tried,
         candidates=offer.slots,
     )
+
+
+def _readiness(slot: SlotSnapshot) -> tuple[bool, ...]:
+    """The least is the readiest: who can be loaded comes before who has failed, or waits for an operator."""
+    asleep = slot.phase is Phase.OFFLINE and slot.want is Want.UNLOADED and not slot.load_on_request
+    return not slot.routable, slot.phase is Phase.ERROR or asleep
 
 
 def _pass(
@@ -328,12 +334,25 @@ def _no_route(ask: Ask, table: Table) -> Hal0Error:
         return Hal0Error("request.missing_model", "cannot choose a slot: the request names no model", param="model")
     length = len(ask.asked)
     abroad = nsmallest(_COMPARED, table.listed, key=lambda name: abs(len(name) - length))
-    known = sorted({*table.addresses, *table.bound, *table.bindings, *table.entries, *table.tags, *abroad})
-    close = get_close_matches(ask.asked, known, n=3)
-    message = f"cannot find anything that serves {ask.asked!r}"
-    if close:
+    known = {*table.addresses, *table.bound, *table.bindings, *table.entries, *table.tags, *abroad}
+    close = _alike(ask.asked, known - {ask.asked, ask.model})
+    message, hint = f"cannot find anything that serves {ask.asked!r}", None
+    if ask.model in table.entries:
+        message += ": it is on disk, but no slot has it as its model"
+        hint = f"hal0ctl slot swap SLOT {ask.model}"
+    elif close:
         message += f"; did you mean {' or '.join(repr(name) for name in close)}?"
-    return Hal0Error("dispatch.no_route", message, param="model", details={"did_you_mean": close})
+    return Hal0Error("dispatch.no_route", message, param="model", details={"did_you_mean": close}, hint=hint)
+
+
+def _alike(asked: str, known: Collection[str]) -> list[str]:
+    """People write names as their makers do: with capitals, and behind a maker's name that an id here has not."""
+    small: dict[str, str] = {}
+    for name in sorted(known):
+        small.setdefault(name.lower(), name)
+    whole = asked.lower()
+    close = get_close_matches(whole, small, n=3) or get_close_matches(whole.rpartition("/")[2], small, n=3)
+    return [small[name] for name in close]
 
 
 def _unnamed(ask: Ask) -> str | None:

@@ -1,6 +1,7 @@
 """The rules as a table: asked model and path in, slot and rule out."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from hal0.models.registry import Registry
 from hal0.providers.base import Endpoint
 from hal0.slots.handle import Serves, SlotSnapshot
 from hal0.upstreams.snapshot import Hop
-from hal0.vocab import Capability, Rule, SlotName
+from hal0.vocab import Capability, Phase, Rule, SlotName, Want
 from tests.fakes.slots import LOADING, READY, FakeEntry, FakeProvider, FakeRegistry, FakeSlots, snapshot
 from tests.fakes.upstreams import FakeUpstreams, upstream
 
@@ -125,6 +126,32 @@ def test_a_near_miss_is_named() -> None:
     refusal = outcome("bigg", strict=True)
     assert isinstance(refusal, Refusal)
     assert "did you mean 'big'" in refusal.error.message
+
+
+@pytest.mark.parametrize("asked", ["Qwen3-8B", "QWEN3-8B", "Qwen/Qwen3-8B", "qwen3-8b"])
+def test_a_near_miss_is_found_however_its_makers_write_it(asked: str) -> None:
+    table = build((slot("primary", "qwen3-8b-q4_k_m"),))
+    refusal = resolve(ask(asked), table, lambda _slot: 0, strict=True)
+    assert isinstance(refusal, Refusal)
+    assert refusal.error.details["did_you_mean"] == ["qwen3-8b-q4_k_m"]
+
+
+def test_a_model_that_no_slot_has_is_told_how_it_gets_one_and_not_to_be_itself() -> None:
+    refusal = outcome("Shelf", strict=True)
+    assert isinstance(refusal, Refusal)
+    assert refusal.error.message.endswith("serves 'Shelf': it is on disk, but no slot has it as its model")
+    assert refusal.error.hint == "hal0ctl slot swap SLOT shelf"
+    assert refusal.error.details["did_you_mean"] == []
+
+
+@pytest.mark.parametrize(
+    "worse", [{"phase": Phase.ERROR}, {"phase": Phase.ERROR, "want": Want.LOADED}, {"load_on_request": False}]
+)
+def test_of_slots_that_are_down_one_that_can_be_loaded_is_taken(worse: dict[str, Any]) -> None:
+    table = build((slot("a", "big", priority=90, **worse), slot("b", "big")))
+    found = resolve(ask("big"), table, lambda _slot: 0, strict=False)
+    assert isinstance(found, Decision)
+    assert (found.slot, found.rule) == ("b", Rule.REGISTRY)
 
 
 def test_rules_without_anything_to_look_at_say_so() -> None:
