@@ -71,7 +71,7 @@ def usage_in(text: bytes) -> Usage:
     if not usage and not timings:
         return _NOTHING
     return Usage(
-        prompt_tokens=_read(usage) or _number(timings, "prompt_n"),
+        prompt_tokens=_read(usage) or _timed(timings),
         completion_tokens=_number(usage, "completion_tokens", "output_tokens") or _number(timings, "predicted_n"),
         tokens_per_second=_rate(timings),
     )
@@ -98,6 +98,12 @@ def _read(usage: dict[str, Any]) -> int | None:
     read = _number(usage, "prompt_tokens", "input_tokens")
     cached = [_number(usage, name) or 0 for name in ("cache_read_input_tokens", "cache_creation_input_tokens")]
     return read if read is None else read + sum(cached)
+
+
+def _timed(timings: dict[str, Any]) -> int | None:
+    """Tokens of the prompt, as llama-server times them: those that were in its cache already took no time."""
+    read = _number(timings, "prompt_n")
+    return read if read is None else read + (_number(timings, "cache_n") or 0)
 
 
 def _number(values: dict[str, Any], *names: str) -> int | None:

@@ -18,7 +18,7 @@ STREAMS: Final = [
     ("/v1/completions", "completions", (7, 8)),
     ("/v1/responses", "responses", (20, 8)),
     ("/v1/messages", "messages", (20, 8)),
-    ("/completion", "completion", (1, 8)),  # its own form tells what it read, not what it had
+    ("/completion", "completion", (7, 8)),
 ]
 # What no tiny model says by itself, as events of their own.
 EXTRA: Final = ': ping\n\ndata: {{"x":"h\u00e9llo \u4e16\u754c \U0001f600 {}"}}\r\n\r\n'

@@ -84,6 +84,7 @@ def test_a_boundary_is_between_two_events(tail: bytes, is_one: bool) -> None:
         ([b'data: {"usage":null}\n\n', b'data: {"usage":{"prompt', b'_tokens":9}}\n\n', b"data: [DONE]\n\n"], Usage(9)),
         ([b'{"usage":{"input_tokens":1,"output_tokens":2}}'], Usage(1, 2)),
         ([b'{"timings":{"prompt_n":5,"predicted_n":6,"predicted_per_second":7.5}}'], Usage(5, 6, 7.5)),
+        ([b'{"timings":{"cache_n":19,"prompt_n":1,"predicted_n":8}}'], Usage(20, 8)),
         ([b'{"content":"\\"usage\\":{\\"prompt_tokens\\":3}"}'], Usage()),
         ([b'{"usage":{"prompt_tokens":8},"data":[' + b"0," * 9000 + b"0]}"], Usage(8)),
         ([b'{"usage":{oops}}'], Usage()),
