@@ -23,7 +23,7 @@ class Current(StrEnum):
 class Circuit:
     """`failures` in a row; `until` (the clock's seconds) while it is not closed; `trial`: one request is finding out.
 
-    `pause_s` is how long the present opening lasts.
+    `pause_s` is how long the last opening lasted, if no answer came whole since.
     """
 
     failures: int = 0
@@ -47,7 +47,7 @@ class Circuit:
                 return not self.trial
 
     def begun(self, now: float) -> "Circuit":
-        """A request that passed is on its way; it ends in `failed`, `succeeded` or `abandoned`."""
+        """A request that passed is on its way; maybe `answered`, it ends in `failed`, `succeeded` or `abandoned`."""
         return replace(self, trial=True) if self.current(now) is Current.HALF_OPEN else self
 
     def failed(self, now: float) -> "Circuit":
@@ -57,11 +57,16 @@ class Circuit:
         failures = self.failures + 1
         if self.until is None and failures < _FAILURES:
             return replace(self, failures=failures)
-        pause_s = min(self.pause_s * 2, _LONGEST_S) if self.until is not None else _FIRST_S
+        pause_s = min(self.pause_s * 2, _LONGEST_S) or _FIRST_S
         return Circuit(failures, now + pause_s, pause_s)
 
+    def answered(self) -> "Circuit":
+        """The head of an answer is enough to let others through, and does not say yet that the rest will come."""
+        return replace(self, until=None, trial=False)
+
     def succeeded(self) -> "Circuit":
-        return _CLOSED
+        """The answer is whole. One that began before the circuit opened says nothing of what failed since."""
+        return _CLOSED if self.until is None else self
 
     def abandoned(self) -> "Circuit":
         """The request ended without telling anything about the upstream: its client left."""

@@ -163,10 +163,12 @@ class Upstream:
 
     def turned(self, circuit: Circuit) -> None:
         """What a request said about it made the circuit this."""
-        before = self.up
+        before, well = self.up, not self.circuit.failures
         self.circuit = circuit
         if before != self.up:
             self._tell()
+        elif well != (not circuit.failures):
+            self._seen(self)
 
     def said(self, status: int) -> None:
         """The status that answered a request tells whether the key is taken."""
@@ -187,13 +189,15 @@ def _pauses() -> tuple[Iterator[float], Iterator[float]]:
 class Attempt:
     """One request under way to an upstream; what it meets turns the circuit.
 
-    The head of the answer is what counts, so that a long stream does not keep others waiting for its end.
+    The head of the answer opens the way for others, so that a long stream does not keep them waiting for its end; but
+    who begins every answer and finishes none fails.
     """
 
     def __init__(self, upstream: Upstream, clock: Clock) -> None:
         self._upstream = upstream
         self._clock = clock
         self._said = False
+        self._failed = False
 
     def __enter__(self) -> "Attempt":
         upstream = self._upstream
@@ -201,9 +205,12 @@ class Attempt:
         upstream.turned(upstream.circuit.begun(self._clock.now()))
         return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_exc: object) -> None:
+        left = kind is not None and issubclass(kind, asyncio.CancelledError | ConnectionError)
         if not self._said:  # the client left before there was anything to learn
             self._upstream.turned(self._upstream.circuit.abandoned())
+        elif not self._failed and not left:
+            self._upstream.turned(self._upstream.circuit.succeeded())
         self._upstream.counts(-1)
 
     def answered(self, status: int) -> None:
@@ -213,10 +220,10 @@ class Attempt:
         else:
             self._said = True
             self._upstream.said(status)
-            self._upstream.turned(self._upstream.circuit.succeeded())
+            self._upstream.turned(self._upstream.circuit.answered())
 
     def failed(self) -> None:
         """It could not be reached, was silent, broke off, or said that it cannot."""
-        self._said = True
+        self._said = self._failed = True
         self._upstream.failures += 1
         self._upstream.turned(self._upstream.circuit.failed(self._clock.now()))

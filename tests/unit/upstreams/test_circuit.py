@@ -35,7 +35,8 @@ def test_half_open_lets_one_through() -> None:
     circuit = failed(5).begun(10.0)
     assert not circuit.passes(10.0)
     assert circuit.abandoned().passes(10.0)
-    assert circuit.succeeded() == Circuit()
+    assert circuit.answered().passes(10.0)
+    assert circuit.answered().succeeded() == Circuit()
 
 
 def test_each_failed_trial_doubles_the_pause_up_to_five_minutes() -> None:
@@ -53,7 +54,9 @@ def test_requests_that_were_under_way_together_do_not_double_it() -> None:
     assert failed(40).failures == 40
 
 
-STEPS = st.lists(st.tuples(st.sampled_from(["failed", "succeeded", "abandoned"]), st.floats(0, 400)), max_size=40)
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["failed", "broken", "succeeded", "abandoned"]), st.floats(0, 400)), max_size=40
+)
 
 
 @given(STEPS)
@@ -67,8 +70,10 @@ def test_whatever_happens_it_has_a_way_out(steps: list[tuple[str, float]]) -> No
         match what:
             case "failed":
                 circuit = circuit.failed(now)
+            case "broken":
+                circuit = circuit.answered().failed(now)
             case "succeeded":
-                circuit = circuit.succeeded()
+                circuit = circuit.answered().succeeded()
             case _:
                 circuit = circuit.abandoned()
         assert circuit.passes(now + 300.0)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from hal0.events.bus import Bus, Event
 from hal0.lib import jsonio
 from hal0.lib.aio import cancelled
 from hal0.lib.clock import SteadyClock
+from hal0.upstreams.circuit import Circuit
 from hal0.upstreams.link import Link
 from hal0.upstreams.upstreams import Upstreams
 from hal0.wire.upstreams import UpstreamState
@@ -253,8 +254,54 @@ async def test_the_circuit_is_told_and_closes_with_an_answer() -> None:
         assert not far.passes()
         attempt.answered(200)
         assert far.passes()  # a long stream keeps nobody waiting for its end
-        assert (house.state(), far.in_flight) == (UpstreamState.ONLINE, 1)
-    assert far.in_flight == 0
+        assert (house.state(), far.in_flight) == (UpstreamState.DEGRADED, 1)
+    assert (house.state(), far.in_flight) == (UpstreamState.ONLINE, 0)
+
+
+@virtual_time
+async def test_one_that_begins_every_answer_and_finishes_none_is_left_alone() -> None:
+    house = House(far={})
+    await house.upstreams.prefetch()
+    far, pauses = house.upstreams.named("far"), []
+    for _ in range(5):
+        assert far.passes()
+        with far.attempt() as attempt:
+            attempt.answered(200)
+            attempt.failed()
+    for _ in range(2):
+        assert not far.passes()
+        pauses.append(far.wait_s())
+        await asyncio.sleep(far.wait_s())
+        with far.attempt() as attempt:
+            attempt.answered(200)
+            attempt.failed()
+    assert pauses == pytest.approx([10.0, 20.0])
+    await asyncio.sleep(far.wait_s())
+    house.answer("far", 200)
+    assert (house.state(), far.circuit) == (UpstreamState.ONLINE, Circuit())
+
+
+@virtual_time
+async def test_a_client_that_leaves_amid_an_answer_says_nothing_of_its_end() -> None:
+    house = House(far={})
+    far = house.upstreams.named("far")
+    house.fail("far", 4)
+    with suppress(ConnectionResetError), far.attempt() as attempt:
+        attempt.answered(200)
+        raise ConnectionResetError
+    assert far.circuit.failures == 4
+    house.answer("far", 200)
+    assert far.circuit.failures == 0
+
+
+@virtual_time
+async def test_an_answer_that_began_before_the_circuit_opened_does_not_close_it() -> None:
+    house = House(far={})
+    far = house.upstreams.named("far")
+    with far.attempt() as attempt:
+        attempt.answered(200)
+        house.fail("far", 5)
+    assert not far.passes()
 
 
 @virtual_time
