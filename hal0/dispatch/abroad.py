@@ -5,11 +5,12 @@ network takes longer than any client.
 """
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from aiohttp import ClientResponse, web
 
@@ -18,7 +19,7 @@ from hal0.dispatch.body import Body
 from hal0.dispatch.border import outbound, via
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.edits import cuts_for
-from hal0.dispatch.headers import is_encoded
+from hal0.dispatch.headers import is_encoded, retry_after_s
 from hal0.dispatch.resolve import Passage, Tried
 from hal0.dispatch.rewording import parsed, told
 from hal0.dispatch.rewrite import Splice, apply, growth
@@ -31,8 +32,9 @@ from hal0.upstreams.snapshot import Hop
 from hal0.upstreams.upstream import Attempt, Upstream
 from hal0.upstreams.upstreams import Upstreams
 
-# "Not now, not me": with such an answer another upstream is asked; where there is none, it is the client's.
-_NOT_NOW: Final = frozenset({429, 502, 503})
+# "Not now, not me": with such an answer another upstream is asked; where there is none, it is the client's. A key that
+# is not taken or has no credit left, and a model that is listed but not there, are no faults of the request's.
+_NOT_NOW: Final = frozenset({401, 402, 404, 429, 502, 503, 529})
 # Failures that say that the request was not taken. Silence does not say so: the upstream may be working on it.
 _NOT_TAKEN: Final = frozenset({"upstream.unreachable", "upstream.broken", "upstream.auth"})
 # Failures of the upstream's. Where hal0 itself sent nothing, or could not go on, they say nothing about it.
@@ -42,7 +44,10 @@ _MOST_ERROR_BYTES: Final = 64 << 10  # of one that hal0 has to read
 
 
 class Crossing(NamedTuple):
-    """A request on its way to an upstream. `path` is below `/v1`; `query` the client's, with its question mark."""
+    """A request on its way to an upstream. `path` is below `/v1`; `query` the client's, with its question mark.
+
+    `defaults` are members of a JSON body, for one that leaves them out.
+    """
 
     asked: Asked
     path: str
@@ -51,6 +56,7 @@ class Crossing(NamedTuple):
     trace: Trace
     passage: Passage
     down: Downstream
+    defaults: Mapping[str, Any] = MappingProxyType({})
 
 
 class Abroad:
@@ -109,7 +115,8 @@ class Abroad:
                 response.close()  # at once, should it still flow; one that has ended has given its connection back
 
     async def _ask(self, it: Crossing, hop: Hop, upstream: Upstream, attempt: Attempt, *, last: bool) -> ClientResponse:
-        cuts = await cuts_for(it.body, {"model": hop.model}) if hop.model != it.trace.asked_model else ()
+        edits = {"model": hop.model} if hop.model != it.trace.asked_model else {}
+        cuts = await cuts_for(it.body, edits, it.defaults) if edits or it.defaults else ()
         try:
             response = await upstream.link.send(
                 it.path + it.query.decode("ascii"),  # aiohttp's parser has refused anything else
@@ -175,6 +182,7 @@ class Abroad:
             "upstream.broken",
             f"cannot go on: upstream {upstream.name!r} answered {told(response.status, read)}",
             details={"upstream": upstream.name, "status": response.status, "answer": parsed(read)},
+            retry_after_s=retry_after_s(response.raw_headers),
         )
         it.trace.code, it.trace.status = error.code, response.status
         return it.down.fail(error)

@@ -228,7 +228,8 @@ class Dispatcher:
         down.headers.update(headers)
         down.say(outcome)
         if isinstance(outcome, Passage):
-            crossing = Crossing(asked, row.abroad or row.path, query_of(asked), body, trace, outcome, down)
+            own = {} if outcome.slot is None else self._handle(outcome.slot).snapshot().request_defaults
+            crossing = Crossing(asked, row.abroad or row.path, query_of(asked), body, trace, outcome, down, own)
             return await honestly(down, trace, self._cuttable.run(asked.transport, self._abroad.send(crossing)))
         handle = self._handle(outcome.slot)
         sending = Sending(asked, row, body, peek, trace, outcome, handle, down)

@@ -12,6 +12,7 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 END: Final = b"\r\n\r\n"  # of a head
 # Where the length of the body stands, as nearly everybody writes it.
 LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,9})(?=\r\n)")
+_SECONDS: Final = re.compile(rb"[0-9]{1,9}")
 
 # Meant for one connection only (RFC 9110 7.6.1), plus what each side states anew about its own connection.
 HOP_BY_HOP: Final = frozenset(
@@ -61,6 +62,12 @@ def get(headers: RawHeaders, name: bytes) -> bytes | None:
         if len(key) == len(name) and key.lower() == name:
             return value
     return None
+
+
+def retry_after_s(headers: RawHeaders) -> float | None:
+    """How long an answer asks its client to wait, if it says so in seconds."""
+    said = (get(headers, b"retry-after") or b"").strip()
+    return float(said) if _SECONDS.fullmatch(said) else None
 
 
 def passing(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:

@@ -12,7 +12,7 @@ from hal0.dispatch.answers import Head
 from hal0.dispatch.body import Body
 from hal0.dispatch.downstream import Downstream
 from hal0.dispatch.edits import cuts_of, request_of
-from hal0.dispatch.headers import RawHeaders, is_encoded, request_end, request_start, retyped
+from hal0.dispatch.headers import RawHeaders, is_encoded, request_end, request_start, retry_after_s, retyped
 from hal0.dispatch.mark import Mark
 from hal0.dispatch.pool import Pool
 from hal0.dispatch.rewording import parsed, phrase, told
@@ -227,6 +227,7 @@ class Relay:
             "upstream.broken",
             f"cannot go on: the engine answered {told(status, body)}",
             details={"status": status, "answer": parsed(body)},
+            retry_after_s=retry_after_s(head.headers),
         )
         self._trace.code, self._trace.status = error.code, status
         return self._down.fail(error)

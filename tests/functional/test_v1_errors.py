@@ -122,7 +122,7 @@ async def test_an_error_behind_signs_of_life_says_what_was_said(tmp_path: Path, 
 
     async def late(talk: Talk) -> None:
         await heard.wait()
-        await fails("720 Never", jsonio.dumps(TOO_LONG))(talk)
+        await fails("720 Never", jsonio.dumps(TOO_LONG), extra=b"Retry-After: 9\r\n")(talk)
 
     async with running() as far, world(tmp_path, root={"upstreams": {"far": table(far)}}, keepalive_s=0.02) as w:
         await w.upstreams.prefetch()
@@ -135,6 +135,7 @@ async def test_an_error_behind_signs_of_life_says_what_was_said(tmp_path: Path, 
             rest = await client.rest()
         (record,) = w.decisions
     assert b"answered 720: the prompt is too long" in rest
+    assert b'"retry_after_s":9' in rest
     assert record.status == 720
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from hal0.config.root import RootConfig
 from hal0.lib import jsonio
-from tests.fakes.backend import Talk, delta, running
+from tests.fakes.backend import Backend, Talk, delta, running
 from tests.fakes.slots import settled
 from tests.functional.dispatch_app import world
 from tests.functional.raw_client import raw
@@ -22,7 +22,17 @@ from tests.ports import lease_block
 # Another upstream.
 
 
-@pytest.mark.parametrize("behaviour", [cut, garbage, refuse_429])
+def refuses(status: str) -> Callable[[Talk], Any]:
+    async def behaviour(talk: Talk) -> None:
+        await talk.json({"error": status}, status)
+
+    return behaviour
+
+
+_REFUSALS = ("401 Unauthorized", "402 Payment Required", "404 Not Found", "529 Overloaded")
+
+
+@pytest.mark.parametrize("behaviour", [cut, garbage, refuse_429, *map(refuses, _REFUSALS)])
 async def test_another_upstream_is_asked_while_no_answer_has_begun(
     tmp_path: Path, behaviour: Callable[[Talk], Any]
 ) -> None:
@@ -187,15 +197,23 @@ async def test_models_of_upstreams_are_listed_with_their_owner(tmp_path: Path) -
 
 
 async def test_a_slot_may_stand_for_an_upstreams_model(tmp_path: Path) -> None:
-    async with running() as far:
-        root = {
-            "upstreams": {"far": table(far)},
-            "slots": {"primary": {"provider": "upstream", "upstream": "far", "model": "Their/Model:free"}},
-        }
-        async with world(tmp_path, root=root) as it:
-            status, headers, _ = await post(it, {"messages": []})
-            assert (status, headers["X-Hal0-Slot"], headers["X-Hal0-Upstream"]) == (200, "primary", "far")
-            assert jsonio.loads(posts(far)[0].body) == {"model": "Their/Model:free", "messages": []}
+    async with running() as far, world(tmp_path, root=_fronting(far)) as it:
+        status, headers, _ = await post(it, {"messages": []})
+        assert (status, headers["X-Hal0-Slot"], headers["X-Hal0-Upstream"]) == (200, "primary", "far")
+        assert jsonio.loads(posts(far)[0].body) == {"model": "Their/Model:free", "messages": []}
+
+
+def _fronting(far: Backend) -> dict[str, Any]:
+    slot = {"provider": "upstream", "upstream": "far", "model": "Their/Model:free"}
+    return {"upstreams": {"far": table(far)}, "slots": {"primary": slot}}
+
+
+async def test_what_such_a_slots_requests_leave_out_is_added(tmp_path: Path) -> None:
+    async with running() as far, world(tmp_path, root=_fronting(far)) as it:
+        it.slots["primary"].become(request_defaults={"temperature": 0.25, "top_p": 0.5})
+        await post(it, b'{"top_p": 1.0, "messages": []}')
+        sent = jsonio.loads(posts(far)[0].body)
+        assert sent == {"model": "Their/Model:free", "messages": [], "temperature": 0.25, "top_p": 1.0}
 
 
 # Another hal0.

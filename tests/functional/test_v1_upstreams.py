@@ -298,7 +298,7 @@ async def test_comments_fill_the_wait_and_what_comes_late_is_an_event(tmp_path: 
 
     async def late(talk: Talk) -> None:
         await waited.wait()
-        await talk.json({"error": {"message": "theirs"}}, "429 Too Many Requests")
+        await talk.json({"error": {"message": "theirs"}}, "429 Too Many Requests", b"Retry-After: 9\r\n")
 
     config = {"keepalive_s": 0.05}
     async with running() as far, house(tmp_path, far, config=config) as it, raw(it.port) as client:
@@ -308,6 +308,7 @@ async def test_comments_fill_the_wait_and_what_comes_late_is_an_event(tmp_path: 
         waited.set()
         error = last_event(await client.rest())
         assert (error["details"]["status"], error["details"]["answer"]) == (429, {"error": {"message": "theirs"}})
+        assert error["retry_after_s"] == 9
         await settled(lambda: [record.status for record in it.decisions] == [429])
 
 
