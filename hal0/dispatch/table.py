@@ -103,7 +103,8 @@ def build(
 ) -> Table:
     """The table for these slots, these models on disk, these upstreams, the slots that stand for them, and bindings."""
     by_name = {slot.name: slot for slot in slots}
-    standing = {name: fronts[name] for name in by_name if name in fronts}
+    known = {upstream.name: upstream for upstream in upstreams}
+    standing = {name: _standing(fronts[name], known) for name in by_name if name in fronts}
     return Table(
         slots=by_name,
         addresses=_addresses(by_name.values()),
@@ -112,7 +113,7 @@ def build(
         bindings=bindings,
         entries={entry.id: entry for entry in entries},
         tags={tag: slot.name for slot in by_name.values() for tag in slot.provider.tags},
-        upstreams={upstream.name: upstream for upstream in upstreams},
+        upstreams=known,
         listed=_listed(tuple(upstreams)),
         cold=tuple(upstream.name for upstream in upstreams if upstream.models is None),
         fronts=standing,
@@ -152,8 +153,22 @@ def _listed(upstreams: tuple[UpstreamSnapshot, ...]) -> Mapping[str, tuple[Hop, 
 
 def bound_hop(upstream: UpstreamSnapshot, model: str) -> Hop:
     """The way to a model by its name there; what the upstream says of it counts, if it says anything."""
-    known = (listed for listed in upstream.models or () if listed.theirs == model)
-    return upstream.hop(next(known, Listed(model, model)))
+    theirs = _theirs(upstream, model)
+    known = (listed for listed in upstream.models or () if listed.theirs == theirs)
+    return upstream.hop(next(known, Listed(theirs, theirs)))
+
+
+def _standing(hop: Hop, upstreams: Mapping[str, UpstreamSnapshot]) -> Hop:
+    upstream = upstreams.get(hop.upstream)
+    return hop if upstream is None else hop._replace(model=_theirs(upstream, hop.model))
+
+
+def _theirs(upstream: UpstreamSnapshot, model: str) -> str:
+    """A model's name there. People also write the one that is listed here, which begins with the upstream's prefix."""
+    models = upstream.models or ()
+    if not upstream.prefix or not model.startswith(upstream.prefix) or any(it.theirs == model for it in models):
+        return model
+    return next((it.theirs for it in models if it.id == model), model)
 
 
 class TableSource:

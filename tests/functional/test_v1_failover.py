@@ -203,6 +203,21 @@ async def test_a_slot_may_stand_for_an_upstreams_model(tmp_path: Path) -> None:
         assert jsonio.loads(posts(far)[0].body) == {"model": "Their/Model:free", "messages": []}
 
 
+@pytest.mark.parametrize(("model", "sent"), [("far/fake", "fake"), ("fake", "fake"), ("far/own", "far/own")])
+async def test_such_a_slots_model_may_be_named_as_it_is_listed_here(tmp_path: Path, model: str, sent: str) -> None:
+    async def listing(talk: Talk) -> None:
+        await talk.json({"data": [{"id": "fake"}, {"id": "far/own"}]})
+
+    async with running() as far:
+        far.listing = listing
+        slot = {"provider": "upstream", "upstream": "far", "model": model}
+        root = {"upstreams": {"far": table(far, prefix="far/")}, "slots": {"primary": slot}}
+        async with world(tmp_path, root=root) as it:
+            await it.upstreams.prefetch()
+            await post(it, it.chat("primary"))
+            assert jsonio.loads(posts(far)[0].body)["model"] == sent
+
+
 def _fronting(far: Backend) -> dict[str, Any]:
     slot = {"provider": "upstream", "upstream": "far", "model": "Their/Model:free"}
     return {"upstreams": {"far": table(far)}, "slots": {"primary": slot}}

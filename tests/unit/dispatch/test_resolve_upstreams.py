@@ -262,3 +262,11 @@ def test_the_list_is_rendered_once_and_never_old() -> None:
     ids = {view.id for view in listed(other, rendered=rendered)}
     assert "or/new" in ids
     assert "or/openai/gpt-4o" not in ids
+
+
+def test_a_binding_may_name_a_model_as_it_is_listed_here() -> None:
+    far = upstream("far", "fake", prefix="far/")
+    table = build(FLEET, upstreams=(far,), bindings={"mine": FakeBinding(upstream="far", model="far/fake")})
+    found = resolve(Ask(ROWS[Capability.CHAT], "mine", "mine"), table, lambda _slot: 0, strict=False)
+    assert isinstance(found, Passage)
+    assert [hop.model for hop in found.hops] == ["fake"]
