@@ -45,7 +45,7 @@ _UNFIT: Final = (
 class Health:
     """`problem` is why nothing is written now, `note` what somebody should know although it is; else None.
 
-    Counts are records since hal0 started.
+    Counts are records since hal0 started; `dropped` are entries of the activity, too.
     """
 
     problem: str | None
@@ -210,9 +210,9 @@ class History:
         if self._limits() is None:
             self._requests.clear()
             self._activity.clear()
-        elif (surplus := len(self._requests) - self._most_waiting) > 0:
-            del self._requests[self._most_waiting :]
-            self._dropped += surplus
+        for kept in (self._requests, self._activity):
+            self._dropped += max(len(kept) - self._most_waiting, 0)
+            del kept[self._most_waiting :]
 
     def _store_some(self) -> bool:
         """Write the oldest; False when the disk did not take them."""
@@ -228,7 +228,7 @@ class History:
 
     def _gap(self, lost: int) -> Activity:
         """What was dropped is an entry of the history as soon as that goes on."""
-        message = f"{lost} requests are missing here: they could not be written in time"
+        message = f"{lost} entries are missing here: they could not be written in time"
         return Activity.made("history.gap", "history", message, self._clock.now())
 
     def _write(self, requests: list[DecisionRecord], activity: list[Activity]) -> None:
@@ -239,20 +239,21 @@ class History:
             self._written += len(requests)
         except _UNFIT:
             for record in requests:
-                self._write_alone(record)
-            self._database.write((), activity)
+                self._write_alone((record,), (), f"request {record.request_id}")
+            for entry in activity:
+                self._write_alone((), (entry,), f"entry {entry.id}")
         if self._problem is not None:
             _log.info("the history is written again")
             self._problem = None
 
-    def _write_alone(self, record: DecisionRecord) -> None:
+    def _write_alone(self, requests: Sequence[DecisionRecord], activity: Sequence[Activity], name: str) -> None:
         """One that cannot be written at all must not take the others of its batch along."""
         try:
-            self._database.write((record,), ())
-            self._written += 1
+            self._database.write(requests, activity)
+            self._written += len(requests)
         except _UNFIT as error:
             self._dropped += 1
-            _log.warning("request %s is not in the history: %s", record.request_id, error)
+            _log.warning("%s is not in the history: %s", name, error)
 
     def _trim(self) -> None:
         limits = self._limits()

@@ -174,6 +174,29 @@ async def test_a_record_that_cannot_be_written_takes_no_other_along(file: Path) 
     assert await asyncio.to_thread(rows, file) == ["a", "c", "e"]
 
 
+async def test_an_entry_that_cannot_be_written_takes_no_other_along(file: Path) -> None:
+    async with history(Database(file)) as it:
+        it.put([record("a")])
+        for number, message in enumerate(("first", "a name that is no text: \udcff", "last")):
+            it.note(Activity.made("slot.failed", "primary", message, number + 1.0))
+        assert await it.settled(SOON_S)
+        assert (it.health().problem, it.health().written, it.health().dropped) == (None, 1, 1)
+        said = await asyncio.to_thread(rows, file, "SELECT message FROM activity WHERE subject = 'primary' ORDER BY id")
+        assert said == ["first", "last"]
+
+
+async def test_on_a_full_disk_what_happened_takes_no_more_memory_than_it_may(file: Path) -> None:
+    async with history(Cramped(file)) as it:
+        it.put([record(f"r{n}") for n in range(WAITING)])
+        for number in range(2 * WAITING):
+            it.note(Activity.made("slot.ready", "primary", "x" * 200, float(number)))
+            if number % 500 == 0:
+                await it.settled(SOON_S)
+        assert not await it.settled(SOON_S)
+        assert it.health().waiting <= 2 * WAITING
+        assert it.health().dropped > 0
+
+
 async def test_a_mistake_of_hal0s_is_said_and_ends_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database = Database(file)
     async with history(database) as it:
