@@ -112,6 +112,8 @@ class Scanner:
                     seen.add(identity)
 
     def _reading(self, sighting: Sighting) -> _Reading:
+        if (illegible := _illegible(sighting.path)) is not None:
+            return _Reading((), illegible)
         stamp = tuple(_stamp(part) for part in parts(sighting))
         known = self._readings.get(sighting.path)
         if known is not None and known.stamp == stamp:
@@ -174,6 +176,16 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _modified_s(stamp: Stamp) -> int:
     return stamp[0][1] // 1_000_000_000 if stamp[0] is not None else 0
+
+
+def _illegible(path: Path) -> Problem | None:
+    """A name of an older encoding is bytes that JSON has no letters for: neither podman nor a client can be told it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = str(path).encode("utf-8", "replace").decode()
+        return Problem(None, Path(shown), "model.not_found", f"cannot use {shown}: its name is not UTF-8; rename it")
+    return None
 
 
 def _unnamed(path: Path) -> Problem:

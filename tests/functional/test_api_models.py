@@ -1,6 +1,7 @@
 """Models and downloads over the operator API: shown, named, bound, deleted, pulled."""
 
 import asyncio
+import os
 from pathlib import Path
 
 from hal0.models import demo
@@ -166,3 +167,21 @@ async def test_the_catalog_says_what_this_machine_should_have_and_has(paths: Pat
         await hal0.call("POST", "/api/models/scan")
         _, shown = await hal0.call("GET", "/api/catalog")
         assert [it["id"] for it in shown["items"] if it["installed"]] == ["qwen3-0.6b-q8_0"]
+
+
+async def test_a_file_whose_name_is_no_text_is_said_and_hides_no_other(paths: Paths, port_block: range) -> None:
+    """A name in Latin-1, as old archives leave them, cannot be told to podman or to a client."""
+    async with operator(paths, port_block) as hal0:
+        store = paths.state_dir / "models"
+        await asyncio.to_thread(lambda: (store / os.fsdecode(b"caf\xe9.gguf")).write_bytes(demo.build()))
+        asked: tuple[tuple[str, str, dict[str, str] | None], ...] = (
+            *(("POST", "/api/models/scan", {}), ("GET", "/api/models", None), ("GET", "/v1/models", None)),
+            *(("GET", "/api/disk", None), ("GET", "/api/status", None)),
+            ("POST", "/api/pulls/look", {"path": str(store)}),
+        )
+        for method, path, body in asked:
+            assert (await hal0.call(method, path, body))[0] == 200, path
+        _, found = await hal0.call("GET", "/api/models")
+        assert {"one", "two"} <= {entry["id"] for entry in found["items"]}
+        (said,) = [problem["message"] for problem in found["problems"]]
+        assert said == f"cannot use {store}/caf?.gguf: its name is not UTF-8; rename it"
