@@ -117,6 +117,7 @@ ANSWERS: Final = {
 # As clients write them; what is addressed to a slot's engine has no spelling of its own.
 SPELLINGS: Final = frozenset(spelling for row in SURFACE for spelling in row.spellings if "{" not in spelling)
 
+_TO_ENGINES: Final = "/slot/"
 _CLAUDES: Final = "/v1/messages/"  # also what there is nothing of, such as batches
 _DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType(
     {spelling: row.dialect for row in SURFACE for spelling in row.spellings}
@@ -129,7 +130,12 @@ def answers(served: Capability, needed: Capability | None) -> bool:
 
 
 def dialect_of(path: str) -> Dialect:
-    """How clients of a path, as they spell it, expect errors; OpenAI's way wherever nothing else is known."""
+    """How clients of a path, as they spell it, expect errors; OpenAI's way wherever nothing else is known.
+
+    What is addressed to a slot's engine has the manners of the path there.
+    """
+    if path.startswith(_TO_ENGINES):
+        path = "/" + path.removeprefix(_TO_ENGINES).partition("/")[2]
     known = _DIALECTS.get(path)
     return known or (Dialect.ANTHROPIC if path.startswith(_CLAUDES) else Dialect.OPENAI)
 

@@ -268,6 +268,13 @@ async def test_what_the_client_should_have_sent_otherwise_is_no_failure_of_the_s
         assert error["message"].endswith(told)
 
 
+@pytest.mark.parametrize("path", ["/slot/none/v1/messages", "/slot/none/messages", "/slot/none/v1/messages/batches"])
+async def test_claudes_clients_get_errors_in_their_shape_from_a_slots_address_too(w: World, path: str) -> None:
+    async with w.http.post(w.url + path, json=w.chat("none")) as answer:
+        told = await answer.json()
+        assert (answer.status, told["type"], told["error"]["type"]) == (404, "error", "not_found_error")
+
+
 async def test_no_sign_of_life_begins_an_answer_that_is_read_before_it_goes_out(tmp_path: Path) -> None:
     async def slowly(talk: Talk) -> None:
         body = jsonio.dumps({"error": {"code": 500, "message": "out of luck"}})
