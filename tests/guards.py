@@ -17,6 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from hal0.lib.aside import ASIDE
+
 T = TypeVar("T")
 
 # Closing sessions and transports take a few rounds of the loop, never a second. Looks are counted, not seconds: while a
@@ -47,12 +49,14 @@ def still_there(look: Callable[[], T]) -> T:
 def no_new_descriptors() -> Iterator[None]:
     """Fail when something opened inside is still open at the end.
 
-    Threads that began inside and that nobody waits for (`hal0.lib.aside`) get a moment to come to their end. Only then
-    is garbage collected: what was merely unreferenced then complains for itself, with the place of its making, because
-    an unclosed socket or transport is a ResourceWarning and warnings are errors here.
+    Threads that began inside and that nobody waits for (`hal0.lib.aside`) get a moment to come to their end, also those
+    that have opened nothing yet: they may be about to, in the midst of another test. Only then is garbage collected:
+    what was merely unreferenced then complains for itself, with the place of its making, because an unclosed socket or
+    transport is a ResourceWarning and warnings are errors here.
     """
     before, threads = open_descriptors(), set(threading.enumerate())
     yield
+    still_there(lambda: {thread for thread in threading.enumerate() if thread.name == ASIDE} - threads)
     still_there(lambda: open_descriptors() - before and set(threading.enumerate()) - threads)
     if leaked := open_descriptors() - before:
         gc.collect()

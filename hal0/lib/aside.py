@@ -14,6 +14,8 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
+ASIDE: Final = "hal0-aside"  # every thread that nobody waits for
+
 
 class Aside(Generic[P, T]):
     """One kind of work, once at a time: what hangs costs one thread, not one per question."""
@@ -94,7 +96,7 @@ class _OwnThreads(Executor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
         future: Future[T] = Future()
         work = (future, lambda: fn(*args, **kwargs))
-        threading.Thread(target=_carry_out, args=work, name="hal0-aside", daemon=True).start()
+        threading.Thread(target=_carry_out, args=work, name=ASIDE, daemon=True).start()
         return future
 
 

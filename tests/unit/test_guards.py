@@ -42,6 +42,23 @@ async def test_what_a_thread_aside_still_holds_is_waited_for() -> None:
         await asyncio.sleep(0.01)
 
 
+async def test_what_a_thread_aside_is_about_to_open_is_waited_for() -> None:
+    kept: list[socket.socket] = []
+
+    def open_late() -> None:
+        time.sleep(0.05)
+        kept.append(socket.socket())
+
+    async def leave_it_behind() -> None:
+        with no_new_descriptors():
+            in_a_thread(open_late)
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(AssertionError, match=r"left open: .*socket:"):
+        await leave_it_behind()
+    kept[0].close()
+
+
 async def test_a_task_left_behind_is_reported() -> None:
     task = asyncio.create_task(asyncio.Event().wait(), name="forgotten")
     with pytest.raises(AssertionError, match="forgotten"):
