@@ -245,6 +245,10 @@ class Connection(asyncio.Protocol):
 
     # What the parser says.
 
+    def on_message_begin(self) -> None:
+        if self._complete:  # bytes behind an answer would be read as the beginning of the next one
+            self._keep = False
+
     def on_status(self, data: bytes) -> None:
         self._reason += data
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hal0.dispatch.answers import Familiar, Head
@@ -75,6 +75,7 @@ ANSWERS = (
 )
 
 
+@example([(plain(b"{}"), False), (plain(b"{}") + b"HTTP/1.1", False), (plain(b"{}"), False)])
 @given(st.lists(st.tuples(st.sampled_from(ANSWERS), st.booleans()), min_size=1, max_size=6))
 def test_what_is_known_again_is_what_the_parser_reads(answers: list[tuple[bytes, bool]]) -> None:
     async def run() -> None:
